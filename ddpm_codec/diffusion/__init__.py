@@ -1,0 +1,1 @@
+"""Diffusion mathematics: schedules, Gaussians, likelihoods, transforms, chains and the bound."""

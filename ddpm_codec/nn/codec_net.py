@@ -1,0 +1,156 @@
+"""The codec network: convolutions only, so that it takes any picture size and can become integers.
+
+Half resolution after a 2x2 pixel-unshuffle, quarter resolution in the middle; residual blocks without normalisation; the
+noise level enters as one scale and one bias per channel, which are tables once the chain is frozen. The activation is the
+hard-swish x clamp(x + 3, 0, 6) / 6, which becomes dyadic when 3/4 is folded into the neighbouring weights:
+h(u) = u clamp(u + 4, 0, 8) / 8 = hardswish(3u/4) / (3/4).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDE = 8
+"""Pictures must be multiples of this in both directions."""
+
+PIXEL_OUTPUTS = 6
+"""Mean and log-variance of three sub-pixels."""
+
+
+@dataclass(frozen=True)
+class CodecNetConfig:
+    """Widths and depths of a :class:`CodecNet`.
+
+    Attributes:
+        width: channels at half resolution.
+        mid_width: channels at quarter resolution.
+        outer_blocks: residual blocks at half resolution, before and again after the middle.
+        mid_blocks: residual blocks at quarter resolution.
+        variance_width: channels of the head of log-variances at one eighth.
+        coefficients: coefficients of W in an 8x8 block (192), all predicted at one eighth resolution.
+        embedding: width of the embedding of the noise level.
+    """
+
+    width: int = 64
+    mid_width: int = 128
+    outer_blocks: int = 2
+    mid_blocks: int = 3
+    variance_width: int = 128
+    coefficients: int = 192
+    embedding: int = 64
+
+
+SIZES = {
+    "small": CodecNetConfig(outer_blocks=1, mid_blocks=2),
+    "base": CodecNetConfig(outer_blocks=2, mid_blocks=4, variance_width=192),
+}
+
+
+class LevelEmbedding(nn.Module):
+    """Embed log-SNR: sines and cosines at fixed frequencies, then a two-layer perceptron."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16)))
+        self.layers = nn.Sequential(nn.Linear(33, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """Return [B, width] for levels [B]."""
+        half = 0.5 * log_snr.float()[:, None]
+        angles = half * self.frequencies
+        return self.layers(torch.cat([angles.sin(), angles.cos(), 0.25 * half], dim=1))  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(h(conv(h(x)) (1 + scale) + bias)), scale and bias from the noise level."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(_bias(self.second))
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Map [B, C, h, w] to the same shape; ``level`` is the embedding [B, E]."""
+        scale, bias = self.modulation(level)[:, :, None, None].chunk(2, dim=1)
+        inner = self.first(functional.hardswish(x))
+        inner = torch.addcmul(bias, inner, 1.0 + scale)
+        return x + self.second(functional.hardswish(inner))  # type: ignore[no-any-return]
+
+
+class CodecNet(nn.Module):
+    """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance."""
+
+    def __init__(self, config: CodecNetConfig) -> None:
+        super().__init__()
+        width, mid = config.width, config.mid_width
+        self.config = config
+        self.embedding = LevelEmbedding(config.embedding)
+        self.stem = nn.Conv2d(12, width, 3, padding=1)
+        self.before = nn.ModuleList(
+            ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks)
+        )
+        self.down = nn.Conv2d(width, mid, 2, stride=2)
+        self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
+        self.up = nn.Conv2d(mid, 4 * width, 1)
+        self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
+        self.pixel_head = nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1)
+        self.variance_first = nn.Conv2d(width, config.variance_width, 4, stride=4)
+        self.variance_second = nn.Conv2d(config.variance_width, config.coefficients, 1)
+        self.variance_level = nn.Linear(config.embedding, config.coefficients)
+        for layer in (self.pixel_head, self.variance_second, self.variance_level):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(_bias(layer))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply the network.
+
+        Args:
+            x: a scaled noisy picture of order one, [B, 3, H, W], H and W multiples of 8.
+            log_snr: levels, [B].
+
+        Returns:
+            (mean [B, 3, H, W], pixel log-variance [B, 3, H, W], coefficient log-variance [B, D, H/8, W/8]).
+        """
+        level = self.embedding(log_snr)
+        outer = self.stem(functional.pixel_unshuffle(x, 2))
+        for block in self.before:
+            outer = block(outer, level)
+        inner = self.down(outer)
+        for block in self.middle:
+            inner = block(inner, level)
+        outer = functional.pixel_shuffle(self.up(inner), 2) + outer
+        for block in self.after:
+            outer = block(outer, level)
+        outer = functional.hardswish(outer)
+        mean, pixel = functional.pixel_shuffle(self.pixel_head(outer), 2).chunk(2, dim=1)
+        hidden = functional.hardswish(self.variance_first(outer))
+        coefficient = self.variance_second(hidden) + self.variance_level(level)[:, :, None, None]
+        return mean, pixel, coefficient
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    """Return the bias of a layer that surely has one."""
+    bias = layer.bias
+    if not isinstance(bias, Tensor):
+        raise TypeError(f"{type(layer).__name__} has no bias")
+    return bias
+
+
+def macs_per_pixel(config: CodecNetConfig) -> float:
+    """Return the multiply-adds of one evaluation per pixel of the picture, convolutions only.
+
+    The level's embedding costs the same for any picture and is a table in a frozen model; it is not counted.
+    """
+    width, mid, var = config.width, config.mid_width, config.variance_width
+    half = 12 * width * 9 + 4 * config.outer_blocks * width * width * 9 + width * 4 * PIXEL_OUTPUTS * 9
+    quarter = width * mid * 4 + 2 * config.mid_blocks * mid * mid * 9 + mid * 4 * width
+    eighth = width * var * 16 + var * config.coefficients
+    return half / 4 + quarter / 16 + eighth / 64

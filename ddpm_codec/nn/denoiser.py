@@ -1,0 +1,51 @@
+"""From network outputs to a prediction of x_0: preconditioning of the codec network.
+
+With z = x_t / sqrt(alpha_bar) = x_0 + sigma eps, sigma^2 = 1 / snr, and a nominal data variance s^2 = 1/4,
+
+    x0_mean = c_skip z + c_out f,   c_skip = s^2 / (s^2 + sigma^2),   c_out = sigma s / sqrt(s^2 + sigma^2),
+
+and the network reads z / sqrt(s^2 + sigma^2), so that its input and its heads are of order one at every level; the
+log-variances are relative to c_out^2. Source: Karras et al. 2022 (EDM), table 1.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_codec.diffusion.gaussian import alpha_bar
+from ddpm_codec.diffusion.prediction import Prediction
+from ddpm_codec.nn.codec_net import CodecNet
+
+DATA_VARIANCE = 0.25
+PIXEL_LOG_VAR_RANGE = (-12.0, 6.0)
+COEF_LOG_VAR_RANGE = (-14.0, 6.0)
+
+
+def _image_axes(level: Tensor) -> Tensor:
+    return level[:, None, None, None]
+
+
+class CodecDenoiser(nn.Module):
+    """A :class:`~ddpm_codec.diffusion.prediction.Denoiser` around a :class:`CodecNet`."""
+
+    def __init__(self, net: CodecNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
+        """Predict x_0 from x_t [B, 3, H, W] (variance preserving) at levels log_snr [B]."""
+        return self.predict_scaled(x_t / _image_axes(alpha_bar(log_snr).sqrt()), log_snr)
+
+    def predict_scaled(self, z: Tensor, log_snr: Tensor) -> Prediction:
+        """Predict x_0 from z = x_0 + sigma eps, [B, 3, H, W]: numerically the safer form for clean levels."""
+        noise_variance = torch.exp(-log_snr)
+        total = DATA_VARIANCE + noise_variance
+        c_skip = _image_axes(DATA_VARIANCE / total)
+        c_out2 = DATA_VARIANCE * noise_variance / total
+        inputs = (z * _image_axes(total.rsqrt())).contiguous(memory_format=torch.channels_last)
+        mean, pixel, coefficient = self.net(inputs, log_snr)
+        log_scale = _image_axes(c_out2.log())
+        return Prediction(
+            x0_mean=c_skip * z + _image_axes(c_out2.sqrt()) * mean.float(),
+            coef_log_var=log_scale + coefficient.float().clamp(*COEF_LOG_VAR_RANGE),
+            pixel_log_var=log_scale + pixel.float().clamp(*PIXEL_LOG_VAR_RANGE),
+        )

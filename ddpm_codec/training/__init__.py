@@ -1,0 +1,1 @@
+"""Training of denoisers: data, objective, loop, checkpoints, export."""

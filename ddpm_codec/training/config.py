@@ -1,0 +1,148 @@
+"""The configuration of a training run: a flat TOML file, every key also an option of ``ddpm-codec train``."""
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpm_codec.diffusion.transform import TRANSFORMS
+from ddpm_codec.errors import InputError
+from ddpm_codec.nn.codec_net import SIZES
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run; saved beside its weights.
+
+    Attributes:
+        data: training images (folder, zip, .npz/.npy, CIFAR-10 folder or ``sheet:FILE:32x32``).
+        output: folder for checkpoints and logs.
+        validation: images for the validation bound; empty: ``holdout`` images are cut from ``data``.
+        holdout: how many images to set aside from ``data`` where ``validation`` is empty.
+        size: network size, a key of :data:`ddpm_codec.nn.codec_net.SIZES`.
+        transform: W, a key of :data:`ddpm_codec.diffusion.transform.TRANSFORMS`.
+        crop: side of the random crops in pixels, a multiple of 8.
+        batch: images a step, over all processes.
+        steps: length of the run in optimiser steps.
+        optimizer: ``muon`` (matrices; AdamW for the rest) or ``adamw``.
+        lr: peak learning rate.
+        warmup: steps of linear warm-up.
+        decay: the last share of the run, over which the rate falls linearly to zero.
+        ema: decay of the exponential moving average of the weights.
+        clip: bound on the gradient norm.
+        levels: K, steps of the chain that the objective prices.
+        log_snr_min: noisiest level.
+        log_snr_max: cleanest level, where L_0 takes over.
+        clean_share: share of a batch spent on L_0.
+        clean_weight: weight of L_0 beside the sum of the step KLs.
+        flip: mirror half of the crops.
+        seed: of every random number.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``bf16`` (autocast) or ``float32``.
+        checkpoint_every: steps between checkpoints.
+        validate_every: steps between validation bounds.
+        validation_images: crops in the validation bound.
+        log_every: steps between log lines.
+        init_from: a checkpoint whose EMA weights start the run; empty: random.
+        compile: use torch.compile.
+    """
+
+    data: str = ""
+    output: str = ""
+    validation: str = ""
+    holdout: int = 0
+    size: str = "base"
+    transform: str = "colour-8x8"
+    crop: int = 32
+    batch: int = 64
+    steps: int = 20000
+    optimizer: str = "muon"
+    lr: float = 2e-3
+    warmup: int = 200
+    decay: float = 0.3
+    ema: float = 0.999
+    clip: float = 1.0
+    levels: int = 12
+    log_snr_min: float = -4.5
+    log_snr_max: float = 10.8
+    clean_share: float = 0.125
+    clean_weight: float = 0.5
+    flip: bool = True
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "bf16"
+    checkpoint_every: int = 1000
+    validate_every: int = 2000
+    validation_images: int = 128
+    log_every: int = 50
+    init_from: str = ""
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            InputError: naming the first bad key.
+        """
+        choices = {
+            "size": set(SIZES),
+            "transform": set(TRANSFORMS),
+            "optimizer": {"muon", "adamw"},
+            "device": {"auto", "cpu", "cuda"},
+            "dtype": {"bf16", "float32"},
+        }
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise InputError(f"{key} = {getattr(self, key)!r}: use one of {', '.join(sorted(allowed))}")
+        for key in ("crop", "batch", "steps", "lr", "clip", "levels", "checkpoint_every", "log_every"):
+            if getattr(self, key) <= 0:
+                raise InputError(f"{key} = {getattr(self, key)}: must be above zero")
+        for key in ("ema", "decay", "clean_share"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                raise InputError(f"{key} = {getattr(self, key)}: must lie in [0, 1)")
+        if self.crop % 8:
+            raise InputError(f"crop = {self.crop}: must be a multiple of 8")
+        if self.log_snr_min >= self.log_snr_max:
+            raise InputError("log_snr_min must be below log_snr_max")
+
+    @classmethod
+    def from_sources(cls, file: Path | None, overrides: dict[str, Any]) -> "TrainConfig":
+        """Read a TOML file (or none) and lay the options that were given (not None) over it.
+
+        Raises:
+            InputError: file unreadable, key unknown, or a value of the wrong kind.
+        """
+        values: dict[str, Any] = {}
+        if file is not None:
+            try:
+                values = tomllib.loads(file.read_text())
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise InputError(f"{file}: cannot read the configuration ({error})") from error
+        values |= {key: value for key, value in overrides.items() if value is not None}
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Build from plain values, checking names and kinds.
+
+        Raises:
+            InputError: key unknown, or a value of the wrong kind.
+        """
+        kinds: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        checked: dict[str, Any] = {}
+        for key, value in values.items():
+            kind = kinds.get(key)
+            if kind is None:
+                raise InputError(f"unknown training key {key!r}; known: {', '.join(kinds)}")
+            if kind is float and type(value) is int:
+                value = float(value)
+            if type(value) is not kind:
+                raise InputError(f"{key} = {value!r}: expected {kind.__name__}")
+            checked[key] = value
+        return cls(**checked)
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML (JSON scalars are TOML scalars)."""
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(self).items())

@@ -1,0 +1,39 @@
+"""A quick validation bound on fixed crops and fixed noise, over an evenly spaced chain."""
+
+import torch
+from torch import Tensor
+
+from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
+from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.units import nats_to_bits
+
+
+@torch.no_grad()
+def validation_bound_bpd(
+    denoiser: CodecDenoiser, transform: BlockTransform, x_0: Tensor, config: TrainConfig
+) -> float:
+    """Return sum_t L_t + L_0 in bits/dim, without L_T, for model values x_0 [B, 3, H, W].
+
+    The noise depends on the seed alone, so that values of one run compare.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.levels + 1)
+    autocast = torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=config.dtype == "bf16")
+    total = 0.0
+    for index, level in enumerate(levels):
+        noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+        log_snr = level.expand(len(x_0)).to(x_0.device)
+        with autocast:
+            prediction = denoiser(q_sample(x_0, log_snr, noise), log_snr)
+        if index == 0:
+            log_p = gaussian_log_likelihood(x_0, prediction.x0_mean, prediction.pixel_log_var)
+            total -= log_p.double().mean().item()
+        else:
+            difference = torch.exp(levels[index - 1]) - torch.exp(level)
+            error = transform.forward(x_0 - prediction.x0_mean)
+            kl = step_kl_nats(error, prediction.coef_log_var, difference.to(x_0.device))
+            total += kl.double().mean().item()
+    return nats_to_bits(total)
