@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm_codec.errors import InputError
+
 
 class Posterior(NamedTuple):
     """Coefficients of q(x_s | x_t, x_0) = N(a x_t + c x_0, v)."""
@@ -58,7 +60,9 @@ def posterior(log_snr_s: Tensor, log_snr_t: Tensor) -> Posterior:
 
     With r = snr_t / snr_s in (0, 1):
 
-        a = r sqrt(alpha_bar_s / alpha_bar_t),   c = (1 - r) sqrt(alpha_bar_s),   v = (1 - r) (1 - alpha_bar_s),
+        a = r sqrt(alpha_bar_s / alpha_bar_t),
+        c = (1 - r) sqrt(alpha_bar_s),
+        v = (1 - r) (1 - alpha_bar_s),
 
     so that c^2 / v = snr_s - snr_t.
 
@@ -67,18 +71,16 @@ def posterior(log_snr_s: Tensor, log_snr_t: Tensor) -> Posterior:
         log_snr_t: level t, the same shape, nowhere above ``log_snr_s``.
 
     Raises:
-        ValueError: where t is cleaner than s.
+        InputError: where t is cleaner than s.
 
     Source: Ho et al. 2020, eq. 7, for strides: Kingma et al. 2021 (VDM), appendix A.
     """
     if bool((log_snr_t > log_snr_s).any()):
-        raise ValueError("posterior needs s < t: log_snr_t must not be above log_snr_s")
+        raise InputError("posterior needs s < t: log_snr_t must not be above log_snr_s")
     kept = -torch.expm1(log_snr_t - log_snr_s)
     ratio = torch.exp(log_snr_t - log_snr_s)
     root_s = alpha_bar(log_snr_s).sqrt()
-    return Posterior(
-        a=ratio * root_s / alpha_bar(log_snr_t).sqrt(), c=kept * root_s, v=kept * sigma2(log_snr_s)
-    )
+    return Posterior(a=ratio * root_s / alpha_bar(log_snr_t).sqrt(), c=kept * root_s, v=kept * sigma2(log_snr_s))
 
 
 def gaussian_kl_nats(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> Tensor:

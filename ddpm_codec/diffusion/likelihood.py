@@ -4,20 +4,48 @@ A grey level k has the model value x = k / 127.5 - 1 and owns the bin [x - 1/255
 open to infinity, so that the masses of the 256 bins sum to one (Ho et al. 2020, eq. 13).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from ddpm_codec.units import BIN_WIDTH
 
 _EDGE = 1.0 - 0.5 * BIN_WIDTH
 
 
+class _LogNormalCdf(torch.autograd.Function):
+    """ln Phi with a derivative that holds in the tail.
+
+    torch differentiates ``log_ndtr`` as exp(-z^2/2 - ln Phi(z)), which cancels: at z = -5e4 it is infinite in float32 and
+    at z = -1e9 it is 0.4 in float64, where the derivative is -z. Here it is sqrt(2/pi) / erfcx(-z / sqrt(2)).
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return torch.special.log_ndtr(z)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grads[0] * (math.sqrt(2.0 / math.pi) / torch.special.erfcx(-math.sqrt(0.5) * z))
+
+
+def _log_normal_cdf(z: Tensor) -> Tensor:
+    value: Tensor = _LogNormalCdf.apply(z)
+    return value
+
+
 def _log_difference(log_high: Tensor, log_low: Tensor) -> Tensor:
     """Return ln(e^high - e^low) for high > low, without cancellation: high + ln(1 - e^(low - high))."""
     gap = (log_low - log_high).clamp(max=-1e-30)
-    log_rest = torch.where(gap > -0.693, torch.log(-torch.expm1(gap)), torch.log1p(-torch.exp(gap)))
+    near = gap > -0.693
+    # The branch not taken must not see a gap of zero: its gradient would be infinite, and 0 times infinity is NaN.
+    far_gap = torch.where(near, -1.0, gap)
+    log_rest = torch.where(near, torch.log(-torch.expm1(gap)), torch.log1p(-torch.exp(far_gap)))
     return log_high + log_rest
 
 
@@ -35,7 +63,7 @@ def _bin_edges(x_0: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor
 
 
 def _log_mass(log_cdf: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Return ln(F(high) - F(low)); infinite edges are replaced before use so that no gradient turns into NaN."""
+    """Return ln(F(high) - F(low)); infinite edges are replaced before use: no gradient turns into NaN."""
     open_low, open_high = torch.isinf(low), torch.isinf(high)
     log_high = torch.where(open_high, 0.0, log_cdf(torch.where(open_high, 0.0, high)))
     log_low = log_cdf(torch.where(open_low, -1.0, low))
@@ -59,7 +87,7 @@ def gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> 
     Source: Ho et al. 2020, eq. 13.
     """
     low, high = _bin_edges(x_0, mean, torch.exp(0.5 * log_variance))
-    return _log_mass(torch.special.log_ndtr, low, high)
+    return _log_mass(_log_normal_cdf, low, high)
 
 
 def logistic_log_likelihood(x_0: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

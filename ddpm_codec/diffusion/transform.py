@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ddpm_codec.errors import InputError
+
 COLOUR = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=np.int64)
 FREQUENCY = np.array(
     [
@@ -41,12 +43,15 @@ class BlockTransform:
         block: side of a block in pixels (1 for the identity).
         matrix: M, [D, D] int64, D = 3 block^2; columns in the order (channel, row, column) of a block.
         norms2: the diagonal of N, [D] int64.
+
+    Raises:
+        InputError: where the rows of the matrix are not orthogonal.
     """
 
     def __init__(self, name: str, matrix: NDArray[np.int64], block: int) -> None:
         gram = matrix @ matrix.T
         if not np.array_equal(gram, np.diag(np.diag(gram))):
-            raise ValueError(f"transform {name}: the rows of its matrix are not orthogonal")
+            raise InputError(f"transform {name}: the rows of its matrix are not orthogonal")
         self.name = name
         self.block = block
         self.matrix = matrix
@@ -72,7 +77,7 @@ class BlockTransform:
         """Return the integers M x of an integer picture [B, 3, H, W], exactly.
 
         Raises:
-            ValueError: where a result could leave the integers that float64 holds exactly.
+            InputError: where a result could leave 64-bit integers.
         """
         return self._product(self.matrix, self._to_blocks(x))
 
@@ -109,14 +114,21 @@ class BlockTransform:
         return np.ascontiguousarray(split.reshape(images, 3, rows * b, columns * b))
 
     def _product(self, matrix: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Multiply in float64, exact while every partial sum stays under 2^53, whatever the order of summation."""
-        largest = int(np.abs(blocks).max(initial=0)) * int(np.abs(matrix).sum(axis=1).max())
-        if largest >= 2**53:
-            raise ValueError("transform input too large for exact arithmetic")
+        """Multiply exactly, whatever the order of summation.
+
+        In float64 (a fast matrix product) while every partial sum stays under 2^53, in int64 up to 2^63.
+        """
+        # Python integers: a product that overflows must not look small.
+        peak = max(int(blocks.max(initial=0)), -int(blocks.min(initial=0)))
+        largest = peak * int(np.abs(matrix).sum(axis=1).max())
+        if largest >= 2**63:
+            raise InputError(f"transform {self.name}: input too large for exact arithmetic in 64 bits")
+        # torch's product and not numpy's, whose threads wait actively for each other on a busy machine.
+        working = torch.float64 if largest < 2**53 else torch.int64
         images, _, rows, columns = blocks.shape
-        flat = blocks.reshape(images, self.dims, rows * columns).astype(np.float64)
-        product = np.matmul(matrix.astype(np.float64), flat)
-        return product.astype(np.int64).reshape(images, self.dims, rows, columns)
+        flat = torch.from_numpy(blocks.reshape(images, self.dims, rows * columns)).to(working)
+        product = torch.matmul(torch.from_numpy(matrix).to(working), flat).to(torch.int64).numpy()
+        return product.reshape(images, self.dims, rows, columns)
 
 
 def colour_frequency_8x8() -> BlockTransform:
@@ -136,8 +148,8 @@ def by_name(name: str) -> BlockTransform:
     """Return the transform of that name.
 
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     if name not in TRANSFORMS:
-        raise ValueError(f"unknown transform {name!r}; known: {', '.join(sorted(TRANSFORMS))}")
+        raise InputError(f"unknown transform {name!r}; known: {', '.join(sorted(TRANSFORMS))}")
     return TRANSFORMS[name]()

@@ -49,3 +49,23 @@ class CodecDenoiser(nn.Module):
             coef_log_var=log_scale + coefficient.float().clamp(*COEF_LOG_VAR_RANGE),
             pixel_log_var=log_scale + pixel.float().clamp(*PIXEL_LOG_VAR_RANGE),
         )
+
+
+class MixedPrecision:
+    """A denoiser evaluated without gradients under autocast, on its own device.
+
+    Args:
+        denoiser: in eval mode.
+        dtype: ``bf16``, or ``float32`` for no autocast.
+    """
+
+    def __init__(self, denoiser: CodecDenoiser, dtype: str) -> None:
+        self._denoiser, self._dtype = denoiser, dtype
+        self._device = next(denoiser.parameters()).device
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
+        """Predict x_0 from x_t [B, 3, H, W] at levels log_snr [B]; float64 comes back as float32."""
+        inputs, levels = x_t.float().to(self._device), log_snr.float().to(self._device)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
+            return self._denoiser(inputs, levels)  # type: ignore[no-any-return]

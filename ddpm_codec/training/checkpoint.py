@@ -77,7 +77,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ModelError(f"{path}: checkpoint format {content['format']}, expected {FORMAT}")
         config = TrainConfig.from_dict(content["config"])
         return Checkpoint(
-            config, content["step"], content["weights"], content["ema"], content["optimizer"], content["seconds"]
+            config,
+            content["step"],
+            content["weights"],
+            content["ema"],
+            content["optimizer"],
+            content["seconds"],
         )
     except ModelError:
         raise
@@ -103,7 +108,9 @@ def load_weights(denoiser: CodecDenoiser, weights: dict[str, Tensor], source: st
         if key not in weights:
             raise ModelError(f"{source}: weight {key!r} is missing")
         if weights[key].shape != value.shape:
-            raise ModelError(f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, expected {tuple(value.shape)}")
+            raise ModelError(
+                f"{source}: weight {key!r} has shape {tuple(weights[key].shape)}, expected {tuple(value.shape)}"
+            )
     extra = sorted(set(weights) - set(own))
     if extra:
         raise ModelError(f"{source}: unexpected weight {extra[0]!r}")

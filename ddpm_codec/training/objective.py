@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
-from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.prediction import Prediction
+from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.units import nats_to_bits
 
@@ -50,7 +50,12 @@ class Loss:
 
 
 def bound_loss(
-    denoiser: Callable[[Tensor, Tensor], Prediction], transform: BlockTransform, x_0: Tensor, noise: Tensor, draw: Draw, config: TrainConfig
+    denoiser: Callable[[Tensor, Tensor], Prediction],
+    transform: BlockTransform,
+    x_0: Tensor,
+    noise: Tensor,
+    draw: Draw,
+    config: TrainConfig,
 ) -> Loss:
     """Return an unbiased estimate of sum_t L_t + clean_weight L_0, in nats per dimension.
 

@@ -4,17 +4,12 @@ Every random number is a function of (seed, step), and a batch is split over the
 killed and resumed, or that ran on several processes, sees the same data and the same noise.
 """
 
-import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -31,6 +26,8 @@ from ddpm_codec.training.checkpoint import (
 )
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
+from ddpm_codec.training.distributed import pick_device, process_group
+from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.objective import Draw, Loss, bound_loss, draw_levels
 from ddpm_codec.training.optimizer import build_optimizer
 from ddpm_codec.training.validation import validation_bound_bpd
@@ -42,34 +39,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
     tail = (config.steps - step) / max(config.decay * config.steps, 1.0)
     return config.lr * min(warm, tail, 1.0)
-
-
-@contextmanager
-def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Join the processes that ``torchrun`` started, if it did; yield (rank, world size)."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        yield 0, 1
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        dist.destroy_process_group()
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda`` (of this process's LOCAL_RANK).
-
-    Raises:
-        InputError: cuda was asked for and there is none.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError("device cuda: torch sees no CUDA device here")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(device)
-    return device
 
 
 def split_holdout(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
@@ -98,7 +67,9 @@ class Trainer:
         self.part = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
         train, validation = split_holdout(config)
         self.sampler = CropSampler(train, config.crop, flip=config.flip, seed=config.seed)
-        self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
+        self.checks = (
+            CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
+        )
         forward: nn.Module = DistributedDataParallel(self.denoiser) if world > 1 else self.denoiser
         self.forward = torch.compile(forward) if config.compile else forward
 
@@ -181,36 +152,6 @@ class Trainer:
         torch._foreach_lerp_(averages, values, 1.0 - keep)
 
 
-class RunLog:
-    """JSONL always, TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            self._file: TextIO = (folder / "log.jsonl").open("a")
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot write the log ({error})") from error
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
-
-    def write(self, step: int, **values: float) -> None:
-        """Append one line of figures at ``step``."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for key, value in values.items():
-                self._board.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
-
-
 def train(config: TrainConfig, *, progress: bool = True) -> Path:
     """Train until ``config.steps``; resume from ``config.output`` where a run has stopped there.
 
@@ -239,7 +180,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             trainer.start_from(load_checkpoint(Path(config.init_from)))
         if rank == 0:
             _prepare(folder, config)
-            _lead(trainer, folder, world, progress)
+            _lead(trainer, folder, progress)
         else:
             while trainer.step < config.steps:
                 trainer.advance()
@@ -254,7 +195,7 @@ def _prepare(folder: Path, config: TrainConfig) -> None:
         raise OutputError(f"{folder}: cannot write there ({error})") from error
 
 
-def _lead(trainer: Trainer, folder: Path, world: int, progress: bool) -> None:
+def _lead(trainer: Trainer, folder: Path, progress: bool) -> None:
     """Run the steps of the process that logs, validates and saves."""
     config = trainer.config
     log = RunLog(folder)

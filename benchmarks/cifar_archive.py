@@ -1,0 +1,73 @@
+"""Question: what does the CIFAR-10 test set cost as one archive, every byte counted, beside its bound and JPEG XL?
+
+Run: python -m benchmarks.cifar_archive [--model cifar10] [--limit N] [--json FILE]
+The archive is decoded and every pixel compared. The bound is that of the same images and the same chain. JPEG XL codes
+30x30 sheets of the same images at effort 9.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.cifar import test_images
+from benchmarks.common import has_jxl, peer_bytes, table, write_json
+from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.evaluation import evaluate_bpd
+
+
+def sheet_bpd(images: np.ndarray, codec: str, side: int = 30) -> float:
+    """Return bits/dim of the images as sheets of side x side cells (the last sheet may be smaller)."""
+    total = 0
+    for start in range(0, len(images), side * side):
+        cells = images[start : start + side * side]
+        columns = min(side, len(cells))
+        rows = -(-len(cells) // columns)
+        sheet = np.zeros((rows * columns, 32, 32, 3), np.uint8)
+        sheet[: len(cells)] = cells
+        grid = sheet.reshape(rows, columns, 32, 32, 3).swapaxes(1, 2).reshape(rows * 32, columns * 32, 3)
+        total += peer_bytes(np.ascontiguousarray(grid), codec)
+    return 8 * total / images.size
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="cifar10")
+    parser.add_argument("--limit", type=int, default=10000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    images = test_images()[: options.limit]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "test"
+        source.mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(source / f"{index:05d}.png")
+        np.save(folder / "test.npy", images)
+        coded = folder / "test.ddpm"
+        encoded = encode_files([source], coded, model=options.model)
+        started = time.perf_counter()
+        decode_file(coded, folder / "back")
+        decode_seconds = time.perf_counter() - started
+        for index, image in enumerate(images):
+            if not np.array_equal(np.asarray(Image.open(folder / "back" / f"{index:05d}.png")), image):
+                raise SystemExit(f"image {index}: the pixels did not come back")
+        bound = evaluate_bpd(str(folder / "test.npy"), model=options.model).to_json()
+    values = encoded.to_json() | {"bound": bound, "decode_seconds": decode_seconds}
+    if has_jxl():
+        values["jxl9_sheet_bpd"] = sheet_bpd(images, "jxl9")
+    rows = [[key, values[key]] for key in ("file_bpd", "net_bpd", "jxl9_sheet_bpd") if key in values]
+    rows += [["bound_bpd", bound["total_bpd"]], ["bound stderr", bound["stderr_bpd"]]]
+    rows += [["file - bound", values["file_bpd"] - bound["total_bpd"]]]
+    rows += [["net - bound", values["net_bpd"] - bound["total_bpd"]]]
+    print(table([f"{len(images)} images", "bits/dim"], rows))
+    print(f"encode {encoded.seconds:.0f} s, decode {decode_seconds:.0f} s")
+    write_json(values, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""``ddpm-codec decode``: a file back into pictures."""
+
+from pathlib import Path
+
+import click
+
+from ddpm_codec_cli import options
+from ddpm_codec_cli.output import print_facts, print_json, printable, progress_bar
+
+LABELS = {
+    "images": "images",
+    "pixels": "pixels",
+    "seconds": "seconds",
+    "network_seconds": "  of them, network",
+    "coder_seconds": "  of them, entropy coder",
+    "model": "model",
+    "device": "device",
+}
+
+
+@click.command()
+@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A picture, or a folder where the file holds several.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["png", "webp", "tiff", "ppm", "bmp"]),
+    default=None,
+    help="Picture format within a folder.  [default: the first of png, tiff that holds the picture]",
+)
+@click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Model file, where the picture was coded with one that does not ship.",
+)
+@options.device_option
+@options.threads_option
+@click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=1 << 30,
+    show_default=True,
+    help="Refuse a file that declares more pixels than this.",
+)
+@options.overwrite_option
+@options.json_option
+@click.pass_context
+def decode(
+    ctx: click.Context,
+    file: Path,
+    output: Path,
+    output_format: str | None,
+    model: Path | None,
+    device: str,
+    threads: int | None,
+    keep_going: bool,
+    max_pixels: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp)."""
+    from ddpm_codec.codecs.api import decode_file
+
+    options.limit_threads(threads)
+    with progress_bar("px") as progress:
+        report = decode_file(
+            file,
+            output,
+            model=model,
+            device=device,
+            overwrite=overwrite,
+            keep_going=keep_going,
+            max_pixels=max_pixels,
+            output_format=output_format,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_facts(report.to_json(), LABELS)
+    for line in report.damaged:
+        click.echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
+    ctx.exit(1 if report.damaged else 0)

@@ -1,0 +1,73 @@
+"""``ddpm-codec export``: a checkpoint frozen into one model file."""
+
+from pathlib import Path
+
+import click
+
+from ddpm_codec_cli import options
+from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model file to write.")
+@click.option("--name", default=None, help="Name of the model.  [default: the stem of the output]")
+@click.option("--description", default="", help="One line on what the model was trained for.")
+@click.option("--data", default=None, help="Calibration images.  [default: the training run's]")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Steps K of the chain.  [default: the training run's]",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to calibrate on."
+)
+@click.option("--crop", type=click.IntRange(min=8), default=None, help="Their side.  [default: the training run's]")
+@click.option(
+    "--tile", type=click.IntRange(min=8), default=256, show_default=True, help="Side of tiles that encode will use."
+)
+@options.device_option
+@options.threads_option
+@options.overwrite_option
+@options.json_option
+def export(
+    checkpoint: Path,
+    output: Path,
+    name: str | None,
+    description: str,
+    data: str | None,
+    levels: int | None,
+    limit: int,
+    crop: int | None,
+    tile: int,
+    device: str,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file."""
+    from ddpm_codec.training.export import export_model
+    from ddpm_codec.zoo.registry import describe
+
+    options.limit_threads(threads)
+    with progress_bar("image") as progress:
+        export_model(
+            checkpoint,
+            output,
+            name=name or output.stem,
+            description=description,
+            data=data,
+            levels=levels,
+            limit=limit,
+            crop=crop,
+            tile=tile,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    row = describe(output).to_json()
+    if as_json:
+        print_json(row)
+    else:
+        print_facts(row, {key: key.replace("_", " ") for key in row})

@@ -1,0 +1,42 @@
+"""``ddpm-codec info``: what a file holds, without decoding it and without loading torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ddpm_codec_cli import options
+from ddpm_codec_cli.output import print_facts, print_json, print_table
+
+ROWS_SHOWN = 20
+
+
+@click.command()
+@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
+@options.json_option
+def info(file: Path, as_json: bool) -> None:
+    """Say what a .ddpm file holds: codec, model, sizes and the table of images."""
+    from ddpm_codec.codecs.api import describe_file
+
+    description = describe_file(file)
+    if as_json:
+        print_json(description)
+        return
+    tables = {key: value for key, value in description.items() if _is_table(value)}
+    print_facts(description, {key: key.replace("_", " ") for key in description if key not in tables})
+    for title, rows in tables.items():
+        click.echo(f"\n{title.replace('_', ' ')}")
+        _print_rows(rows)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _print_rows(rows: list[Mapping[str, Any]]) -> None:
+    """Print the first rows of a table; the rest is one line that says where to find it."""
+    headers = list(rows[0])
+    print_table(headers, [[row.get(header) for header in headers] for row in rows[:ROWS_SHOWN]])
+    if len(rows) > ROWS_SHOWN:
+        click.echo(f"... and {len(rows) - ROWS_SHOWN:,} more (all of them with --json)")

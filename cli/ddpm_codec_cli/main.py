@@ -1,0 +1,63 @@
+"""The command group, and the one place where errors become lines and exit codes.
+
+Exit codes: 0 done; 1 the input, the file, the model or the output is at fault (one line on standard error);
+2 the command line itself is wrong; 130 interrupted. Any other exception is a defect and keeps its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ddpm_codec import __version__
+from ddpm_codec.errors import DdpmCodecError
+from ddpm_codec_cli.lazy_group import LazyCommand, LazyGroup
+from ddpm_codec_cli.output import printable
+
+PROGRAM = "ddpm-codec"
+
+COMMANDS = {
+    "encode": LazyCommand("ddpm_codec_cli.encode:encode", "Encode pictures into one .ddpm file, without loss."),
+    "decode": LazyCommand("ddpm_codec_cli.decode:decode", "Decode a .ddpm file into pictures."),
+    "info": LazyCommand("ddpm_codec_cli.info:info", "Say what a .ddpm file holds, without decoding it."),
+    "bpd": LazyCommand("ddpm_codec_cli.bpd:bpd", "Bound the bits/dim of a model on a data set, term by term."),
+    "train": LazyCommand("ddpm_codec_cli.train:train", "Train a denoiser on a data set."),
+    "export": LazyCommand("ddpm_codec_cli.export:export", "Freeze a checkpoint into one model file."),
+    "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that are there."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Diffusion models as image codecs: train one, bound it, and turn pictures into files."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: words after the program's name; None: those of the process.
+    """
+    try:
+        result = cli.main(args=None if arguments is None else list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        # Flushed here and not at exit, where the interpreter would report a closed pipe by itself.
+        sys.stdout.flush()
+    except DdpmCodecError as error:
+        return _fail(str(error), 1)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    """Write one line to standard error, whatever a file's name may hold, and pass the exit code on."""
+    click.echo(f"{PROGRAM}: error: {printable(message)}", err=True)
+    return code

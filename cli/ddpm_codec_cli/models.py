@@ -1,0 +1,35 @@
+"""``ddpm-codec models``: the models that are there, without loading torch."""
+
+import click
+
+from ddpm_codec_cli import options
+from ddpm_codec_cli.output import print_json, print_table
+
+HEADERS = ["name", "levels", "parameters", "MAC/pixel/level", "MAC/pixel", "bytes", "id", "description"]
+
+
+@click.command()
+@options.json_option
+def models(as_json: bool) -> None:
+    """List the models with their parameters and multiply-adds (MAC) per pixel, a level and in all."""
+    from ddpm_codec.zoo import list_models
+
+    found = list_models()
+    if as_json:
+        print_json({"models": [model.to_json() for model in found]})
+        return
+    rows = [
+        [
+            model.name,
+            model.levels,
+            model.parameters,
+            round(model.macs_per_pixel_per_level),
+            round(model.macs_per_pixel_total),
+            model.bytes,
+            model.id[:12],
+            model.description,
+        ]
+        for model in found
+    ]
+    # Twelve hexadecimal digits of the id tell models apart; --json has all of them.
+    print_table(HEADERS, rows)

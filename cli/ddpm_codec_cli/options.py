@@ -1,0 +1,73 @@
+"""Options that several commands share, each defined once."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ddpm_codec.zoo.registry import DEFAULT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_option(command: Command) -> Command:
+    """Add ``--model``: a name that ``ddpm-codec models`` lists, or a file."""
+    return click.option(
+        "--model",
+        metavar="NAME|FILE",
+        default=DEFAULT,
+        show_default=True,
+        help="Name of a model (see `ddpm-codec models`) or a model file.",
+    )(command)
+
+
+def tile_option(command: Command) -> Command:
+    """Add ``--tile``; None is the model's own choice."""
+    return click.option(
+        "--tile",
+        type=click.IntRange(min=8),
+        default=None,
+        help="Side of the tiles that large pictures are cut into, a multiple of 8.  [default: the model's own]",
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """Add ``--device``."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the network runs.",
+    )(command)
+
+
+def threads_option(command: Command) -> Command:
+    """Add ``--threads``; the command hands it to :func:`limit_threads`."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=None,
+        help="CPU threads of the network.  [default: all]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json`` as ``as_json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else."
+    )(command)
+
+
+def overwrite_option(command: Command) -> Command:
+    """Add ``--overwrite``."""
+    return click.option("--overwrite", is_flag=True, help="Replace an output that is there already.")(command)
+
+
+def limit_threads(threads: int | None) -> None:
+    """Bound the CPU threads of torch; None leaves torch's own choice."""
+    if threads is None:
+        return
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,92 @@
+"""Files that appear complete or not at all."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddpm_codec.errors import DdpmCodecError, OutputError, OutputExistsError
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Check, before any work is done, that ``path`` may be written.
+
+    Raises:
+        OutputExistsError: it is there, and ``overwrite`` is False.
+        OutputError: it is a folder or a device, or its folder is missing.
+    """
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder")
+        if os.path.lexists(path) and not overwrite:
+            raise OutputExistsError(f"{path}: exists already (--overwrite replaces it)")
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise OutputError(f"{path}: is not a regular file")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: the folder {path.parent} does not exist")
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: {reason(error)}") from error
+
+
+@contextmanager
+def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path in the folder of ``path``; on success what is there becomes ``path``, else it is removed.
+
+    Without ``overwrite`` a file that appears at ``path`` in the meantime is never replaced.
+
+    Raises:
+        OutputExistsError: see :func:`check_target`.
+        OutputError: any OSError, in one line that names ``path``.
+    """
+    check_target(path, overwrite=overwrite)
+    # A link is followed, so that its target is replaced and not the link.
+    target = Path(os.path.realpath(path)) if overwrite else path
+    temporary = target.parent / f".ddpm-{secrets.token_hex(8)}.tmp"
+    try:
+        # Not tempfile.mkstemp, whose mode 0600 would stay: this honours the umask.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        yield temporary
+        _sync(temporary)
+        _publish(temporary, target, path, overwrite=overwrite)
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def reason(error: OSError) -> str:
+    """Return the cause of an OSError without the path, which the caller names."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    try:
+        # A hard link, unlike a rename, fails where the name is taken.
+        os.link(temporary, target)
+    except FileExistsError:
+        raise OutputExistsError(f"{path}: exists already (--overwrite replaces it)") from None
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        check_target(path, overwrite=False)
+        os.replace(temporary, target)

@@ -1,0 +1,177 @@
+"""One block: tiles on one bits-back stack, started by the bytes of its first tiles.
+
+Bits-back needs bits to begin with. They are the fallback-coded first tiles of the block ("seeds"), whitened: once
+everything else has been popped, they are what is left on the stack, so none is wasted. The batches after them double as
+the stack fills.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from ddpm_codec.codecs.fallback import decode_array, encode_array
+from ddpm_codec.coding.ans import Stack, StackExhausted
+from ddpm_codec.coding.bits_back import decode_batch, encode_batch
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs
+from ddpm_codec.errors import FormatError
+from ddpm_codec.varint import Reader, write_varint
+
+Pixels = NDArray[np.uint8]
+
+BATCH_PIXELS = 1 << 18
+"""At most this many pixels are coded in one batch."""
+
+INITIAL_BITS = 2.0
+"""First guess of the bits per dimension that a batch takes off the stack before it puts any on."""
+
+WHITENING = b"ddpm-codec seed"
+
+
+@dataclass(frozen=True)
+class BlockStats:
+    """What a block cost.
+
+    Attributes:
+        dims: sub-pixels coded by the model.
+        net_bits: bits that they added to the stack.
+        seed_dims: sub-pixels coded by the fallback.
+        seed_bits: bits of those.
+    """
+
+    dims: int
+    net_bits: int
+    seed_dims: int
+    seed_bits: int
+
+
+class _NeedMoreSeeds(Exception):  # noqa: N818
+    """The stack cannot start with so few seeds."""
+
+
+def whiten(data: bytes) -> bytes:
+    """Return ``data`` xor SHAKE-256(WHITENING): looks random, and is its own inverse."""
+    stream = hashlib.shake_256(WHITENING).digest(len(data))
+    mixed = np.frombuffer(data, np.uint8) ^ np.frombuffer(stream, np.uint8)
+    return mixed.tobytes()
+
+
+def encode_block(model: DiffusionLattice, parts: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
+    """Code the parts of a block.
+
+    Args:
+        model: the chain.
+        parts: RGB pictures, [H, W, 3] uint8 each.
+        tile: side of a tile.
+
+    Returns:
+        The payload and what it cost; None where the block is too small to start a chain.
+    """
+    tiles = plan_tiles([Rect(0, 0, *part.shape[:2]) for part in parts], tile)
+    seeds = 1
+    while seeds < len(tiles):
+        try:
+            return _encode_tiles(model, parts, tiles, seeds)
+        except _NeedMoreSeeds:
+            seeds += max(1, seeds // 2)
+    return None
+
+
+def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], tile: int) -> list[Pixels]:
+    """Return the parts of a block, of the given sizes.
+
+    Raises:
+        FormatError: the payload is not of this block.
+    """
+    tiles = plan_tiles(sizes, tile)
+    reader = Reader(payload)
+    seeds = reader.varint(len(tiles))
+    batches = [reader.varint(len(tiles)) for _ in range(reader.varint(len(tiles)))]
+    if seeds + sum(batches) != len(tiles) or not seeds or not all(batches):
+        raise FormatError("its plan does not fit the image table")
+    parts: list[Pixels] = [np.zeros((size.height, size.width, 3), np.uint8) for size in sizes]
+    stack = Stack.from_bytes(reader.rest())
+    end = len(tiles)
+    for count in reversed(batches):
+        batch = tiles[end - count : end]
+        if len({piece.shape for piece in batch}) != 1:
+            raise FormatError("its plan does not fit the image table")
+        pixels = decode_batch(stack, model, (count, 3, *batch[0].shape))
+        for piece, pixel in zip(batch, pixels, strict=True):
+            _view(parts, piece)[:] = pixel.transpose(1, 2, 0)
+        end -= count
+    _decode_seeds(whiten(stack.remainder()), tiles[:seeds], parts)
+    return parts
+
+
+def _encode_tiles(
+    model: DiffusionLattice, parts: list[Pixels], tiles: list[Tile], seeds: int
+) -> tuple[bytes, BlockStats]:
+    start = whiten(_encode_seeds(parts, tiles[:seeds]))
+    stack = Stack.seeded(start)
+    before = stack.bits
+    batches: list[int] = []
+    need = INITIAL_BITS
+    for run in shape_runs(tiles[seeds:]):
+        most = max(1, BATCH_PIXELS // run[0].rect.pixels)
+        while run:
+            dims = 3 * run[0].rect.pixels
+            count = min(len(run), most, int(stack.bits / (need * dims)))
+            pushed = _try_batch(stack, model, parts, run[:count])
+            if pushed is None:
+                need *= 1.1
+                continue
+            stack = pushed
+            batches.append(count)
+            run = run[count:]
+    header = bytearray()
+    for value in (seeds, len(batches), *batches):
+        write_varint(header, value)
+    model_dims = sum(3 * tile.rect.pixels for tile in tiles[seeds:])
+    seed_dims = sum(3 * tile.rect.pixels for tile in tiles[:seeds])
+    return bytes(header) + stack.to_bytes(), BlockStats(model_dims, stack.bits - before, seed_dims, before)
+
+
+def _try_batch(stack: Stack, model: DiffusionLattice, parts: list[Pixels], batch: list[Tile]) -> Stack | None:
+    """Return the stack with ``batch`` on it, or None where it ran dry.
+
+    Raises:
+        _NeedMoreSeeds: there is not enough for a single tile.
+    """
+    if not batch:
+        raise _NeedMoreSeeds
+    pixels = np.stack([_view(parts, tile).transpose(2, 0, 1) for tile in batch])
+    attempt = stack.copy()
+    try:
+        encode_batch(attempt, model, pixels)
+    except StackExhausted:
+        return None
+    return attempt
+
+
+def _view(parts: list[Pixels], tile: Tile) -> Pixels:
+    rect = tile.rect
+    return parts[tile.part][rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
+
+
+def _encode_seeds(parts: list[Pixels], seeds: list[Tile]) -> bytes:
+    """Return the fallback's bytes of the seeds: tiles of equal shape stacked into one picture."""
+    out = bytearray()
+    for run in shape_runs(seeds):
+        sheet = encode_array(np.concatenate([_view(parts, tile) for tile in run]))
+        write_varint(out, len(sheet))
+        out += sheet
+    return bytes(out)
+
+
+def _decode_seeds(data: bytes, seeds: list[Tile], parts: list[Pixels]) -> None:
+    reader = Reader(data)
+    for run in shape_runs(seeds):
+        height, width = run[0].shape
+        sheet = decode_array(reader.take(reader.varint(len(data))), (height * len(run), width, 3))
+        for index, tile in enumerate(run):
+            _view(parts, tile)[:] = sheet[index * height : (index + 1) * height]
+    if reader.rest():
+        raise FormatError("bytes are left over after its last tile")

@@ -1,0 +1,90 @@
+"""The environment in which floating-point coding is repeatable, and the check that it is the same.
+
+Floating point promises the same bits only to the same program on the same kind of machine. A file that was coded with a
+floating-point network says where, and decoding refuses elsewhere, with what differs, rather than return noise.
+"""
+
+import json
+import platform
+from pathlib import Path
+
+import torch
+from ddpm_codec.coding.tables import tables_hash
+
+from ddpm_codec.errors import EnvironmentMismatchError, FormatError
+
+Fingerprint = dict[str, str | int]
+
+
+def preferred_dtype(device: torch.device) -> str:
+    """Return ``bf16`` where the processor computes in bfloat16, else ``float32``."""
+    if device.type == "cuda":
+        return "bf16"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if has_bf16() else "float32"
+
+
+def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
+    """Return everything that may change the last bit of a convolution, and the hash of the coding tables."""
+    if device.type == "cuda":
+        hardware, detail = torch.cuda.get_device_name(device), str(torch.version.cuda)
+    else:
+        hardware, detail = _processor(), str(torch.backends.cpu.get_cpu_capability())
+    return {
+        "torch": torch.__version__,
+        "device": device.type,
+        "hardware": hardware,
+        "detail": detail,
+        "onednn": int(torch.backends.mkldnn.enabled),  # type: ignore[attr-defined]
+        "threads": torch.get_num_threads(),
+        "dtype": dtype,
+        "tables": tables_hash()[:12],
+    }
+
+
+def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> None:
+    """Compare where a file was coded with where it is to be decoded.
+
+    Raises:
+        EnvironmentMismatchError: one line that says what differs.
+    """
+    differences = [
+        f"{key} {recorded.get(key, 'unknown')} there, {here.get(key, 'unknown')} here"
+        for key in sorted(set(recorded) | set(here))
+        if recorded.get(key) != here.get(key)
+    ]
+    if differences:
+        raise EnvironmentMismatchError(
+            f"{path}: coded in floating point in another environment ({'; '.join(differences)})"
+        )
+
+
+def pack(fingerprint: Fingerprint) -> bytes:
+    """Return the fingerprint as compact JSON."""
+    return json.dumps(fingerprint, separators=(",", ":"), sort_keys=True).encode()
+
+
+def unpack(data: bytes, path: str) -> Fingerprint:
+    """Read :func:`pack` back.
+
+    Raises:
+        FormatError: not a fingerprint.
+    """
+    try:
+        fingerprint = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{path}: the environment fingerprint is damaged") from error
+    if not isinstance(fingerprint, dict) or not all(isinstance(v, str | int) for v in fingerprint.values()):
+        raise FormatError(f"{path}: the environment fingerprint is damaged")
+    return fingerprint
+
+
+def _processor() -> str:
+    """Return the processor's name: kernels are chosen by it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,86 @@
+"""How pictures are cut: into parts that share a block, and into tiles that are coded together.
+
+Everything here is a function of sizes alone, so that a decoder repeats it from the image table.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+SEED_TILE = 64
+"""The first tile of a block is cut into tiles of this side, so that few bytes of fallback start the chain."""
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Area."""
+        return self.height * self.width
+
+    def cut(self, side_y: int, side_x: int) -> list["Rect"]:
+        """Return this rectangle cut on a grid, row by row; the last row and column may be smaller."""
+        return [
+            Rect(self.top + y, self.left + x, min(side_y, self.height - y), min(side_x, self.width - x))
+            for y in range(0, self.height, side_y)
+            for x in range(0, self.width, side_x)
+        ]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of part ``part`` of a block, relative to that part."""
+
+    part: int
+    rect: Rect
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.rect.height, self.rect.width
+
+
+def split_parts(width: int, height: int, block_pixels: int, tile: int) -> list[Rect]:
+    """Cut a picture into parts of at most about ``block_pixels``.
+
+    A picture that fits is one part; others are cut into bands of whole tiles, and where one band of the full width would
+    be too large, into columns of whole tiles first.
+    """
+    if width * height <= block_pixels:
+        return [Rect(0, 0, height, width)]
+    column = width if width * tile <= block_pixels else max(tile, block_pixels // tile // tile * tile)
+    band = max(tile, block_pixels // min(column, width) // tile * tile)
+    return Rect(0, 0, height, width).cut(band, column)
+
+
+def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:
+    """Return the tiles of a block in coding order: small shapes first, equal shapes together.
+
+    Args:
+        parts: the parts of the block (only their sizes matter).
+        tile: side of a tile.
+    """
+    tiles = [
+        Tile(index, piece)
+        for index, part in enumerate(parts)
+        for piece in Rect(0, 0, part.height, part.width).cut(tile, tile)
+    ]
+    tiles.sort(key=_order)
+    first = tiles[0]
+    seeds = [Tile(first.part, piece) for piece in first.rect.cut(SEED_TILE, SEED_TILE)]
+    return sorted(seeds, key=_order) + tiles[1:]
+
+
+def shape_runs(tiles: list[Tile]) -> list[list[Tile]]:
+    """Return ``tiles`` as runs of equal shape, in order."""
+    return [list(run) for _, run in groupby(tiles, key=lambda tile: tile.shape)]
+
+
+def _order(tile: Tile) -> tuple[int, int, int]:
+    return tile.rect.pixels, tile.rect.height, tile.rect.width

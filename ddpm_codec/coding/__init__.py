@@ -1,0 +1,1 @@
+"""Entropy coding with integer tables: numpy and constriction, never torch."""

@@ -1,0 +1,97 @@
+"""Bits-back coding in Bit-Swap order on the forward Markov chain.
+
+Encoding a batch of pictures x_0:  pop z_0 ~ q(z_0 | x_0), push x_0 ~ p(x_0 | z_0); then for each level t = 1..K pop
+z_t ~ q(z_t | z_{t-1}), push z_{t-1} ~ p(z_{t-1} | z_t); at last push z_K ~ p(z_K). The stack grows by the bound of
+the chain, sum of ln q - ln p, on average over the popped latents. Decoding is the exact reverse. Sources: Townsend et al.
+2019 (BB-ANS); Kingma et al. 2019 (Bit-Swap), algorithm 1.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.coding.ans import Stack
+
+Ints = NDArray[np.int64]
+Points = NDArray[np.int32]
+Pixels = NDArray[np.uint8]
+
+PADDING = 8
+"""Pictures are padded to multiples of this."""
+
+
+class LatticeModel(Protocol):
+    """A chain of K steps over lattice latents n_0..n_K, cleanest first; means have MEAN_BITS fractional bits."""
+
+    steps: int
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the latents of padded pictures of ``shape`` [B, 3, H, W]."""
+        ...
+
+    def encode_mean(self, x0: Pixels) -> Ints:
+        """Return the mean of n_0 given padded pictures [B, 3, H, W]."""
+        ...
+
+    def forward_scale(self, level: int) -> float:
+        """Return the scale of q(n_level | n_{level-1}); at level 0, of q(n_0 | x_0)."""
+        ...
+
+    def forward_mean(self, n_prev: Points, level: int) -> Ints:
+        """Return the mean of n_level given n_{level-1}."""
+        ...
+
+    def likelihood(self, n_0: Points) -> tuple[Ints, Points]:
+        """Return means and scale indices of p(x_0 | n_0), [B, 3, H, W]."""
+        ...
+
+    def reverse(self, n_t: Points, level: int) -> tuple[Ints, Points]:
+        """Return means and scale indices of p(n_{level-1} | n_level)."""
+        ...
+
+    def prior(self, shape: tuple[int, ...]) -> tuple[Ints, Points]:
+        """Return means and scale indices of p(n_K)."""
+        ...
+
+
+def pad(x0: Pixels) -> Pixels:
+    """Repeat the last row and column of [B, 3, h, w] up to multiples of PADDING."""
+    down, right = -x0.shape[2] % PADDING, -x0.shape[3] % PADDING
+    return np.pad(x0, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x0
+
+
+def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels) -> None:
+    """Push the pictures x0 [B, 3, h, w], of any size, onto ``stack``.
+
+    Raises:
+        StackExhausted: the stack has too few bits to begin with; it is of no use afterwards.
+    """
+    height, width = x0.shape[2:]
+    n = stack.sample_lattice(model.encode_mean(pad(x0)), model.forward_scale(0))
+    mean, scale = model.likelihood(n)
+    stack.push_pixels(x0, mean[:, :, :height, :width], scale[:, :, :height, :width])
+    for t in range(1, model.steps + 1):
+        noisier = stack.sample_lattice(model.forward_mean(n, t), model.forward_scale(t))
+        stack.push_lattice(n, *model.reverse(noisier, t))
+        n = noisier
+    stack.push_lattice(n, *model.prior(n.shape))
+
+
+def decode_batch(stack: Stack, model: LatticeModel, shape: tuple[int, int, int, int]) -> Pixels:
+    """Pop pictures of ``shape`` [B, 3, h, w] off ``stack``: the inverse of :func:`encode_batch`.
+
+    Raises:
+        FormatError: what is on the stack was not pushed by :func:`encode_batch`.
+    """
+    images, channels, height, width = shape
+    padded = (images, channels, height + -height % PADDING, width + -width % PADDING)
+    n = stack.pop_lattice(*model.prior(model.latent_shape(padded)))
+    for t in range(model.steps, 0, -1):
+        cleaner = stack.pop_lattice(*model.reverse(n, t))
+        stack.unsample_lattice(n, model.forward_mean(cleaner, t), model.forward_scale(t))
+        n = cleaner
+    mean, scale = model.likelihood(n)
+    x0 = stack.pop_pixels(mean[:, :, :height, :width], scale[:, :, :height, :width])
+    stack.unsample_lattice(n, model.encode_mean(pad(x0)), model.forward_scale(0))
+    return x0

@@ -1,0 +1,238 @@
+"""The variational bound of a chain, term by term, in bits per dimension.
+
+    -ln P(x_0) <= L_T + sum_k L_k + L_0,
+    L_T = KL( q(x_T | x_0) || p(x_T) ),
+    L_k = KL( q(x_s | x_t, x_0) || p(x_s | x_t) ),
+    L_0 = -ln P(x_0 | x_first).
+
+The sum is what a bits-back coder spends on a picture, and each term is one of its messages (Ho et al. 2020, sec. 4.3).
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_codec.diffusion.chain import Chain
+from ddpm_codec.diffusion.gaussian import step_kl_nats
+from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood, logistic_log_likelihood
+from ddpm_codec.diffusion.measurement import (
+    Calibration,
+    LevelMeasurement,
+    VarianceKind,
+    check_pictures,
+    denoise_at,
+    image_generators,
+    measure_levels,
+    step_log_variance,
+)
+from ddpm_codec.diffusion.prediction import Denoiser, Prediction
+from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import InputError
+from ddpm_codec.units import nats_to_bits
+
+__all__ = [
+    "BoundTerms",
+    "Calibration",
+    "LevelMeasurement",
+    "Likelihood",
+    "PriorModel",
+    "VarianceKind",
+    "evaluate_bound",
+    "measure_levels",
+    "prior_kl_nats",
+]
+
+Likelihood = Literal["gaussian", "logistic"]
+"""The family of the discretised decoder L_0; either has the mean and variance that the network predicts."""
+
+_LOG_SCALE_OF_UNIT_VARIANCE = 0.5 * math.log(3.0) - math.log(math.pi)
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundTerms:
+    """Every term of the bound for each of N pictures, in bits per dimension of that picture.
+
+    Attributes:
+        chain: the K + 1 levels.
+        prior_bpd: L_T, [N].
+        diffusion_bpd: L_k, cleanest step first, [N, K].
+        reconstruction_bpd: L_0, [N].
+        dims: sub-pixels of each picture, [N].
+    """
+
+    chain: Chain
+    prior_bpd: _Array
+    diffusion_bpd: _Array
+    reconstruction_bpd: _Array
+    dims: NDArray[np.int64]
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return len(self.dims)
+
+    @property
+    def total_bpd(self) -> _Array:
+        """L_T + sum_k L_k + L_0 of each picture, [N]."""
+        total: _Array = self.prior_bpd + self.diffusion_bpd.sum(axis=1) + self.reconstruction_bpd
+        return total
+
+    @property
+    def mean_bpd(self) -> float:
+        """Mean of the totals over pictures, each counting the same."""
+        return float(self.total_bpd.mean())
+
+    @property
+    def stderr_bpd(self) -> float:
+        """Standard error of :attr:`mean_bpd` over pictures; NaN for a single one."""
+        if self.images < 2:
+            return math.nan
+        return float(self.total_bpd.std(ddof=1)) / math.sqrt(self.images)
+
+    @property
+    def pooled_bpd(self) -> float:
+        """Bits of all pictures over sub-pixels of all pictures: what one archive of them is compared with."""
+        return float(np.average(self.total_bpd, weights=self.dims))
+
+    @property
+    def pooled_stderr_bpd(self) -> float:
+        """Standard error of :attr:`pooled_bpd`, a ratio of sums over pictures; NaN for a single one."""
+        if self.images < 2:
+            return math.nan
+        residual_bits = self.dims * (self.total_bpd - self.pooled_bpd)
+        spread = math.sqrt(float(np.square(residual_bits).sum()) * self.images / (self.images - 1))
+        return spread / float(self.dims.sum())
+
+    def to_dict(self) -> dict[str, object]:
+        """Return means over pictures, ready for JSON; a standard error of one picture is None."""
+        return {
+            "images": self.images,
+            "dims": int(self.dims.sum()),
+            "total_bpd": self.mean_bpd,
+            "stderr_bpd": _finite(self.stderr_bpd),
+            "pooled_bpd": self.pooled_bpd,
+            "pooled_stderr_bpd": _finite(self.pooled_stderr_bpd),
+            "prior_bpd": float(self.prior_bpd.mean()),
+            "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
+            "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
+            "levels": self.chain.steps,
+            "log_snr": list(self.chain.log_snr),
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluator:
+    """What stays the same from picture to picture."""
+
+    denoiser: Denoiser
+    transform: BlockTransform
+    chain: Chain
+    prior: PriorModel
+    variance: VarianceKind
+    calibration: Calibration | None
+    likelihood: Likelihood
+
+    def terms(self, x_0: Tensor, generators: list[torch.Generator], progress: Callable[[int], object] | None) -> _Array:
+        """Return [prior, steps cleanest first, reconstruction] of each picture, [B, K + 2], in nats."""
+        levels = self.chain.log_snr
+        columns = [prior_kl_nats(self.transform.forward(x_0.double()), levels[-1], self.prior)]
+        for index, level in enumerate(levels):
+            prediction = denoise_at(self.denoiser, x_0, level, generators)
+            if index == 0:
+                reconstruction = self._reconstruction(x_0, prediction)
+            else:
+                columns.append(self._step(x_0, prediction, index))
+            if progress is not None:
+                progress(len(x_0))
+        return torch.stack([*columns, reconstruction], dim=1).cpu().numpy()
+
+    def _step(self, x_0: Tensor, prediction: Prediction, index: int) -> Tensor:
+        error = self.transform.forward(x_0.double() - prediction.x0_mean.double())
+        if self.variance == "predicted":
+            log_variance = step_log_variance(prediction, self.transform).double()
+        else:
+            log_variance = self._calibrated(self.chain.log_snr[index]).to(error.device)
+        difference = error.new_tensor(self.chain.snr_differences[index - 1])
+        return step_kl_nats(error, log_variance, difference).sum(dim=(1, 2, 3))
+
+    def _calibrated(self, log_snr: float) -> Tensor:
+        if self.calibration is None:
+            raise InputError(f"variance {self.variance!r} needs a calibration measured on training pictures")
+        values = self.calibration.log_variance(log_snr, self.variance)
+        if len(values) != self.transform.dims:
+            raise InputError(f"the calibration has {len(values)} classes, {self.transform.name} has others")
+        return torch.from_numpy(values)[None, :, None, None]
+
+    def _reconstruction(self, x_0: Tensor, prediction: Prediction) -> Tensor:
+        mean, log_variance = prediction.x0_mean.double(), prediction.pixel_log_var.double()
+        if self.likelihood == "gaussian":
+            log_p = gaussian_log_likelihood(x_0.double(), mean, log_variance)
+        else:
+            log_p = logistic_log_likelihood(x_0.double(), mean, 0.5 * log_variance + _LOG_SCALE_OF_UNIT_VARIANCE)
+        return -log_p.sum(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def evaluate_bound(
+    denoiser: Denoiser,
+    batches: Iterable[Tensor],
+    transform: BlockTransform,
+    chain: Chain,
+    prior: PriorModel,
+    *,
+    variance: VarianceKind = "predicted",
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    likelihood: Likelihood = "gaussian",
+    progress: Callable[[int], object] | None = None,
+) -> BoundTerms:
+    """Return every term of the bound for every picture, with one noise draw a picture and level.
+
+    The KLs and L_0 are computed in float64 from what the denoiser says in the dtype of the batches.
+
+    Args:
+        denoiser: the network, on the device of the batches.
+        batches: model values x_0, each [B, 3, H, W] with sides that are multiples of the block of W; sizes may differ
+            between batches.
+        transform: W, in which the reverse steps are diagonal.
+        chain: the levels.
+        prior: p(x_T).
+        variance: of the reverse steps: ``predicted`` by the network, or calibrated per ``class`` or ``level``.
+        calibration: measured on training pictures; needed unless ``predicted``. L_0 always has the network's variance.
+        seed: of the noise; image n draws from its own generator, so the batch size does not matter.
+        likelihood: family of L_0.
+        progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
+
+    Raises:
+        InputError: for no pictures, pictures of a wrong shape, an unknown variance or likelihood, or a calibration
+            that is missing or does not cover the chain.
+
+    Source: Ho et al. 2020, eq. 5; Kingma et al. 2021 (VDM), eq. 11 and 13.
+    """
+    if variance not in ("predicted", "class", "level") or likelihood not in ("gaussian", "logistic"):
+        raise InputError(f"unknown variance {variance!r} or likelihood {likelihood!r}")
+    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, calibration, likelihood)
+    terms: list[_Array] = []
+    dims: list[int] = []
+    for x_0 in batches:
+        check_pictures(x_0, transform)
+        nats = evaluator.terms(x_0, image_generators(seed, len(dims), len(x_0)), progress)
+        per_image = x_0[0].numel()
+        terms.append(nats_to_bits(1.0) / per_image * nats)
+        dims.extend([per_image] * len(x_0))
+    if not dims:
+        raise InputError("the bound cannot be evaluated on no pictures")
+    table = np.concatenate(terms)
+    return BoundTerms(chain, table[:, 0], table[:, 1:-1], table[:, -1], np.array(dims, dtype=np.int64))

@@ -1,0 +1,196 @@
+"""A picture as exact bytes: what must come back from a file, and nothing else.
+
+Every Pillow mode has a number that is never reused and a layout of its pixels: rows from the top, samples interleaved,
+without padding; multi-byte samples little-endian except ``I;16B``; mode ``1`` packs eight pixels a byte, leftmost in the
+highest bit, each row starting a byte.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.errors import InputError
+
+MetadataKey = Literal["icc", "exif", "xmp"]
+Transparency = int | bytes | tuple[int, ...]
+
+METADATA_KEYS: Final[tuple[MetadataKey, ...]] = ("icc", "exif", "xmp")
+
+MAX_NAME_BYTES: Final = 4096
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A pixel mode.
+
+    Attributes:
+        name: Pillow's name of it.
+        number: its number in a file, never reused.
+        channels: samples a pixel.
+        sample_bits: bits a sample.
+        has_palette: samples (the first, for PA) index a palette.
+    """
+
+    name: str
+    number: int
+    channels: int
+    sample_bits: int = 8
+    has_palette: bool = False
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes a pixel; 0 for mode 1, whose pixels are smaller than a byte."""
+        return self.channels * self.sample_bits // 8
+
+    def byte_count(self, size: tuple[int, int]) -> int:
+        """Return the bytes of a picture of ``size`` (width, height)."""
+        width, height = size
+        return height * ((width * self.channels * self.sample_bits + 7) // 8)
+
+
+_ALL: Final = (
+    Mode("1", 1, 1, 1),
+    Mode("L", 2, 1),
+    Mode("LA", 3, 2),
+    Mode("La", 4, 2),
+    Mode("P", 5, 1, has_palette=True),
+    Mode("PA", 6, 2, has_palette=True),
+    Mode("RGB", 7, 3),
+    Mode("RGBA", 8, 4),
+    Mode("RGBa", 9, 4),
+    Mode("RGBX", 10, 4),
+    Mode("CMYK", 11, 4),
+    Mode("YCbCr", 12, 3),
+    Mode("LAB", 13, 3),
+    Mode("HSV", 14, 3),
+    Mode("I", 15, 1, 32),
+    Mode("I;16", 16, 1, 16),
+    Mode("I;16B", 17, 1, 16),
+    Mode("I;16L", 18, 1, 16),
+    Mode("F", 19, 1, 32),
+)
+MODES: Final = {mode.name: mode for mode in _ALL}
+MODES_BY_NUMBER: Final = {mode.number: mode for mode in _ALL}
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours that the samples of mode P and PA stand for.
+
+    Attributes:
+        channels: 3 (RGB) or 4 (RGBA).
+        colours: ``channels`` bytes an entry, at most 256 entries.
+    """
+
+    channels: int
+    colours: bytes
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """A picture without its pixels.
+
+    Attributes:
+        name: relative path with forward slashes (see :func:`check_name`).
+        mode: a key of ``MODES``.
+        size: (width, height) in pixels.
+        palette: for modes P and PA.
+        transparency: Pillow's ``info["transparency"]``: a grey value or palette index, the alpha of the palette's first
+            entries, or a colour; None where there is none.
+        metadata: those of ``icc``, ``exif`` (without the prefix ``Exif\\0\\0``) and ``xmp`` that are present.
+    """
+
+    name: str
+    mode: str
+    size: tuple[int, int]
+    palette: Palette | None = None
+    transparency: Transparency | None = None
+    metadata: dict[MetadataKey, bytes] = field(default_factory=dict)
+
+    @property
+    def pixel_count(self) -> int:
+        """Width times height."""
+        return self.size[0] * self.size[1]
+
+    @property
+    def layout(self) -> Mode:
+        """The :class:`Mode` of ``mode``."""
+        return MODES[self.mode]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: its description and its pixels, laid out as this module's docstring says."""
+
+    info: PictureInfo
+    pixels: bytes
+
+    @property
+    def name(self) -> str:
+        """See :class:`PictureInfo`."""
+        return self.info.name
+
+    @property
+    def mode(self) -> str:
+        """See :class:`PictureInfo`."""
+        return self.info.mode
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.info.size
+
+    @property
+    def palette(self) -> Palette | None:
+        """See :class:`PictureInfo`."""
+        return self.info.palette
+
+    @property
+    def transparency(self) -> Transparency | None:
+        """See :class:`PictureInfo`."""
+        return self.info.transparency
+
+    @property
+    def metadata(self) -> dict[MetadataKey, bytes]:
+        """See :class:`PictureInfo`."""
+        return self.info.metadata
+
+    def array(self) -> NDArray[np.uint8]:
+        """Return the pixels as [height, width, channels] uint8, read-only and not copied (modes of 8 bits a sample).
+
+        Raises:
+            ValueError: the mode has not 8 bits a sample.
+        """
+        if self.info.layout.sample_bits != 8:
+            raise ValueError(f"mode {self.mode} has not 8 bits a sample")
+        width, height = self.size
+        return np.frombuffer(self.pixels, np.uint8).reshape(height, width, self.info.layout.channels)
+
+
+def check_name(name: str) -> None:
+    """Check that ``name`` is a relative path that stays inside the folder it is joined to.
+
+    Raises:
+        InputError: it is empty, absolute, too long, leads upwards, or has a backslash, a NUL, or bytes that are not text.
+    """
+    try:
+        length = len(encode_name(name))
+    except UnicodeEncodeError:
+        raise InputError(f"the name {name!r} is not text") from None
+    path = PurePosixPath(name)
+    plain = str(path) == name and name != "." and not path.is_absolute() and ".." not in path.parts
+    if not plain or "\\" in name or "\0" in name or length > MAX_NAME_BYTES:
+        raise InputError(f"the name {name[:100]!r} is not a plain relative path")
+
+
+def encode_name(name: str) -> bytes:
+    """Return a name as UTF-8; bytes that the file system gave and that are not UTF-8 stay as they were."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode_name(data: bytes) -> str:
+    """Undo :func:`encode_name`."""
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,172 @@
+"""Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_codec.diffusion.chain import select_chain
+from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
+from ddpm_codec.diffusion.prior import PriorModel
+from ddpm_codec.diffusion.transform import by_name
+from ddpm_codec.errors import InputError, OutputError, OutputExistsError
+from ddpm_codec.nn.codec_net import SIZES
+from ddpm_codec.nn.denoiser import MixedPrecision
+from ddpm_codec.nn.frozen import FrozenModel, model_bytes
+from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.data import CropSampler, ImageSet, open_images
+from ddpm_codec.training.distributed import pick_device
+from ddpm_codec.training.run import split_holdout
+from ddpm_codec.units import GREY_PER_UNIT
+
+MAX_STEPS = 32
+GRID = 80
+"""Candidate levels; their spacing is about 0.19 in log-SNR."""
+
+PRIOR_CROPS = 2048
+
+
+def export_model(
+    checkpoint: Path,
+    output: Path,
+    *,
+    name: str,
+    description: str = "",
+    data: str | None = None,
+    levels: int | None = None,
+    limit: int = 256,
+    crop: int | None = None,
+    tile: int = 256,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrozenModel:
+    """Freeze the averaged weights of ``checkpoint`` into the model file ``output``.
+
+    Chains are chosen on the run's validation images (or ``data``), the prior is fitted to its training images.
+
+    Args:
+        checkpoint: file, or the output folder of a run.
+        output: model file to write.
+        name: of the model.
+        description: one line for ``ddpm-codec models``.
+        data: calibration images; None: the run's validation images, else its training images.
+        levels: K of the default chain, at most 32; None: that of the training objective.
+        limit: random crops to calibrate on.
+        crop: their side; None: that of training.
+        tile: default side of tiles.
+        device: to calibrate on.
+        overwrite: replace ``output``.
+        progress: called with (network evaluations done, all of them).
+
+    Raises:
+        InputError: data or options unusable.
+        ModelError: the checkpoint cannot be read.
+        OutputError: ``output`` cannot be written.
+        OutputExistsError: it exists and ``overwrite`` is not set.
+    """
+    if output.exists() and not overwrite:
+        raise OutputExistsError(f"{output}: exists already (--overwrite replaces it)")
+    saved = load_checkpoint(checkpoint)
+    config = saved.config
+    steps = levels or config.levels
+    if steps > MAX_STEPS:
+        raise InputError(f"levels = {steps}: must lie in 1..{MAX_STEPS}")
+    transform = by_name(config.transform)
+    train, validation = split_holdout(config)
+    calibration = open_images(data) if data else (validation if len(validation) else train)
+    prior = PriorModel.fit(_prior_batches(train, config), transform)
+    measured = _measure(saved, calibration, limit, crop or config.crop, prior, pick_device(device), progress)
+    table = measured.table("predicted")
+    sigmas = {k: _sigmas(select_chain(table, k).log_snr) for k in range(1, MAX_STEPS + 1)}
+    model = FrozenModel(
+        name=name,
+        description=description or f"{config.size} network, {saved.step} steps",
+        config=SIZES[config.size],
+        transform=config.transform,
+        weights=dict(saved.ema),
+        sigmas=sigmas,
+        default_steps=steps,
+        tile=tile,
+        prior_mean=prior.mean,
+        prior_variance=prior.variance,
+        grid_log_snr=measured.log_snr,
+        class_mse=measured.mse,
+        training={
+            "steps": saved.step,
+            "seconds": round(saved.seconds),
+            "batch": config.batch,
+            "crop": config.crop,
+        },
+    )
+    _write(model_bytes(model), output)
+    return model
+
+
+def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
+    """Yield random training crops, enough for means and variances of coefficients."""
+    sampler = CropSampler(images, config.crop, flip=False, seed=config.seed)
+    for start in range(0, PRIOR_CROPS, 256):
+        yield _to_model(sampler.batch(start, 256, slice(None)))
+
+
+def _measure(
+    saved: Checkpoint,
+    images: ImageSet,
+    count: int,
+    crop: int,
+    prior: PriorModel,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None,
+) -> LevelMeasurement:
+    config = saved.config
+    denoiser = build_denoiser(config)
+    load_weights(denoiser, saved.ema, "checkpoint")
+    denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    grid = np.linspace(config.log_snr_max, config.log_snr_min, GRID)
+    sampler = CropSampler(images, crop, flip=False, seed=config.seed)
+    done = 0
+
+    def advance(evaluations: int) -> None:
+        nonlocal done
+        done += evaluations
+        if progress is not None:
+            progress(done, count * GRID)
+
+    return measure_levels(
+        MixedPrecision(denoiser, config.dtype),
+        _batches(sampler, count, max(1, 65536 // crop**2)),
+        by_name(config.transform),
+        grid,
+        prior,
+        seed=config.seed,
+        max_gap=config.log_snr_max - config.log_snr_min,
+        progress=advance,
+    )
+
+
+def _batches(sampler: CropSampler, count: int, size: int) -> Iterator[Tensor]:
+    for start in range(0, count, size):
+        yield _to_model(sampler.batch(start, min(size, count - start), slice(None)))
+
+
+def _to_model(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(pixels).float() / GREY_PER_UNIT - 1.0
+
+
+def _sigmas(log_snr: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.exp(-0.5 * np.array(log_snr)))
+
+
+def _write(content: bytes, output: Path) -> None:
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{output}: cannot write the model ({error.strerror})") from error

@@ -1,0 +1,115 @@
+"""Which models there are: names, identities, sizes. Reads headers only and never imports torch."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpm_codec.errors import ModelError
+from ddpm_codec.model_header import read_metadata
+
+FOLDER = Path(__file__).parent
+SUFFIX = ".safetensors"
+DEFAULT = "photo"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says of itself.
+
+    Attributes:
+        name: as in ``--model``.
+        id: SHA-256 of the file, hexadecimal; the identity that coded files carry.
+        path: the file.
+        bytes: its size.
+        parameters: weights of the network.
+        macs_per_pixel_per_level: multiply-adds of one evaluation per pixel.
+        levels: K, steps of the default chain (K + 1 evaluations).
+        macs_per_pixel_total: multiply-adds per pixel over the whole default chain.
+        description: one line.
+    """
+
+    name: str
+    id: str
+    path: str
+    bytes: int
+    parameters: int
+    macs_per_pixel_per_level: float
+    levels: int
+    macs_per_pixel_total: float
+    description: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a dictionary."""
+        return asdict(self)
+
+
+def model_id(path: Path) -> str:
+    """Return the SHA-256 of a model file, hexadecimal.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
+
+
+def describe(path: Path) -> ModelInfo:
+    """Return what the model file at ``path`` says of itself.
+
+    Raises:
+        ModelError: missing, damaged or foreign file.
+    """
+    metadata = read_metadata(path)
+    try:
+        macs, levels = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
+        return ModelInfo(
+            name=str(metadata["name"]),
+            id=model_id(path),
+            path=str(path),
+            bytes=path.stat().st_size,
+            parameters=int(metadata["parameters"]),
+            macs_per_pixel_per_level=macs,
+            levels=levels,
+            macs_per_pixel_total=macs * (levels + 1),
+            description=str(metadata["description"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: the model's metadata is incomplete ({error})") from error
+
+
+def list_models() -> list[ModelInfo]:
+    """Return the models that ship with the package, by name."""
+    return [describe(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))]
+
+
+def find_model(name_or_file: str) -> Path:
+    """Return the model file of a shipped name, or of a path.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    shipped = FOLDER / f"{name_or_file}{SUFFIX}"
+    if "/" not in name_or_file and shipped.is_file():
+        return shipped
+    path = Path(name_or_file)
+    if path.is_file():
+        return path
+    known = ", ".join(p.stem for p in sorted(FOLDER.glob(f"*{SUFFIX}"))) or "none"
+    raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
+
+
+def find_by_id(wanted: str, extra: Path | None = None) -> Path:
+    """Return the model file whose SHA-256 is ``wanted``, among the shipped ones and ``extra``.
+
+    Raises:
+        ModelError: none has that identity.
+    """
+    candidates = sorted(FOLDER.glob(f"*{SUFFIX}")) + ([extra] if extra is not None else [])
+    for path in candidates:
+        if model_id(path) == wanted:
+            return path
+    hint = f"{extra} is another model" if extra is not None else "name its file with --model"
+    raise ModelError(f"the file was coded with model {wanted[:16]}..., which is not here; {hint}")

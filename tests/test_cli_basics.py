@@ -1,0 +1,189 @@
+"""The frame of the command line: help, version, exit codes, one line for an error, and a light start."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pytest
+
+from ddpm_codec import __version__
+from ddpm_codec.errors import DdpmCodecError, FormatError, OutputExistsError
+from ddpm_codec_cli import main as main_module
+from ddpm_codec_cli.lazy_group import LazyCommand
+from ddpm_codec_cli.main import COMMANDS, cli, main
+from ddpm_codec_cli.output import (
+    format_value,
+    print_facts,
+    print_json,
+    print_table,
+    printable,
+    refuse_existing,
+)
+
+HEAVY = ("torch", "numpy", "scipy", "PIL", "constriction", "tqdm")
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    """Run ``ddpm-codec info x`` with a command that raises what it is given."""
+
+    def run(error: BaseException) -> int:
+        @click.command()
+        @click.argument("file")
+        def broken(file: str) -> None:
+            raise error
+
+        monkeypatch.setattr(main_module, "_broken", broken, raising=False)
+        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))  # type: ignore[attr-defined]
+        return main(["info", "x"])
+
+    return run
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown and entry.summary[:20] in shown for name, entry in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"Usage: ddpm-codec {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_speaks_json(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert "--json" in {word for parameter in command.params for word in parameter.opts}
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["enocde"], ["encode"], ["encode", "a.png"], ["info", "--nonsense", "a"]])
+def test_a_wrong_command_line_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: ddpm-codec" in captured.err
+
+
+@pytest.mark.parametrize("leaf", [DdpmCodecError, FormatError, OutputExistsError])
+def test_an_error_is_one_line_and_exit_1(
+    leaf: type[DdpmCodecError], failing: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failing(leaf("evil\nname\x1b[31m.ddpm: damaged")) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "ddpm-codec: error: evil\\nname\\x1b[31m.ddpm: damaged\n"
+
+
+def test_an_interruption_is_one_line_and_exit_130(
+    failing: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.strip() == "ddpm-codec: error: interrupted"
+
+
+def test_a_defect_keeps_its_traceback(failing: Callable[[BaseException], int]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_a_closed_pipe_is_quiet() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "ddpm_codec_cli", "--help"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[name, "--help"] for name in COMMANDS]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    done = python(
+        "-c",
+        "import sys; from ddpm_codec_cli.main import main; code = main(sys.argv[1:]); "
+        f"sys.exit(code or ' '.join(set({HEAVY!r}) & set(sys.modules)))",
+        *arguments,
+    )
+    assert (done.returncode, done.stderr) in {(0, ""), (1, "\n")}
+
+
+def test_runs_as_a_module() -> None:
+    assert python("-m", "ddpm_codec_cli", "--version").stdout.strip().endswith(__version__)
+
+
+def test_train_has_an_option_for_every_key_of_its_configuration() -> None:
+    import dataclasses
+
+    from ddpm_codec.training.config import TrainConfig
+    from ddpm_codec_cli.train import CONFIG_OPTIONS
+
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(TrainConfig)}
+    offered = {key: kind for key, (kind, _) in CONFIG_OPTIONS.items()}
+    assert offered | {"data": str, "output": str} == kinds
+
+
+def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"file": "a\nb", "net_bpd": 3.5})
+    assert capsys.readouterr().out == '{"file": "a\\nb", "net_bpd": 3.5}\n'
+
+
+def test_facts_are_aligned_and_leave_out_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts({"a": 12345, "b": None, "c": 0.5}, {"a": "first", "b": "second", "c": "the third", "d": "fourth"})
+    assert capsys.readouterr().out == "first      12,345\nthe third  0.5000\n"
+
+
+def test_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "bytes"], [["a", 5], ["long", 12345]])
+    assert capsys.readouterr().out == "name   bytes\na          5\nlong  12,345\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (1000, "1,000"),
+        (0.25, "0.2500"),
+        ([1, 2], "1 2"),
+        ("\udcff", "\\udcff"),
+        ("é", "é"),
+    ],
+)
+def test_values_as_people_read_them(value: object, shown: str) -> None:
+    assert format_value(value) == shown
+
+
+def test_names_cannot_reach_the_terminal() -> None:
+    assert printable("a\x07\u202eb\n") == "a\\x07\\u202eb\\n"
+
+
+def test_outputs_that_exist_are_refused(tmp_path: "os.PathLike[str]") -> None:
+    from pathlib import Path
+
+    path = Path(tmp_path) / "out.png"
+    refuse_existing(path, overwrite=False)
+    path.touch()
+    refuse_existing(path, overwrite=True)
+    with pytest.raises(OutputExistsError, match=r"out\.png: exists already"):
+        refuse_existing(path, overwrite=False)
