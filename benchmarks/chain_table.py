@@ -34,7 +34,9 @@ def batches(images: np.ndarray, size: int = 64) -> list[torch.Tensor]:
     return list(values.split(size))
 
 
-def calibrate(denoiser: MixedPrecision, transform: BlockTransform, grid: np.ndarray) -> tuple[LevelMeasurement, PriorModel]:
+def calibrate(
+    denoiser: MixedPrecision, transform: BlockTransform, grid: np.ndarray
+) -> tuple[LevelMeasurement, PriorModel]:
     """Measure levels and prior on 256 training images."""
     train = cifar_train()[:2000]
     prior = PriorModel.fit(batches(train), transform)
@@ -75,7 +77,9 @@ def main() -> None:
     bound("identity, even", identity(), plain_prior, even, **calibrated)
     names = list(dict.fromkeys(row["chain"] for row in rows))
     values = {(row["chain"], row["steps"]): row["bpd"] for row in rows}
-    print(table(["bound, bits/dim", *(f"K = {k}" for k in STEPS)], [[n, *(values[n, k] for k in STEPS)] for n in names]))
+    print(
+        table(["bound, bits/dim", *(f"K = {k}" for k in STEPS)], [[n, *(values[n, k] for k in STEPS)] for n in names])
+    )
     write_json({"rows": rows, "model": options.model, "images": options.limit}, options.json)
 
 

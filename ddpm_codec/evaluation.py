@@ -56,7 +56,8 @@ class BoundReport:
     @property
     def totals_bpd(self) -> NDArray[np.float64]:
         """The bound of each image, [N]."""
-        return self.prior_bpd + self.diffusion_bpd.sum(axis=1) + self.reconstruction_bpd
+        steps: NDArray[np.float64] = self.diffusion_bpd.sum(axis=1)
+        return self.prior_bpd + steps + self.reconstruction_bpd
 
     def to_json(self) -> dict[str, Any]:
         """Return means over images, each image counting the same, with the standard error of the total."""

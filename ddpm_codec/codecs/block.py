@@ -9,13 +9,13 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from ddpm_codec.codecs.fallback import decode_array, encode_array
-from ddpm_codec.coding.ans import Stack, StackExhausted
-from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from numpy.typing import NDArray
 
+from ddpm_codec.codecs.fallback import decode_array, encode_array
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs
+from ddpm_codec.coding.ans import Stack, StackExhausted
+from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
 

@@ -67,7 +67,5 @@ def open_engine(model: FrozenModel, steps: int | None, device: torch.device, dty
     sigmas = model.chain_sigmas(steps)
     log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
     clock = TimedDenoiser(FloatIntegerDenoiser(model.denoiser(device), log_snr, dtype))
-    lattice = DiffusionLattice(
-        clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance
-    )
+    lattice = DiffusionLattice(clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
     return Engine(lattice, clock, len(sigmas) - 1)

@@ -9,8 +9,8 @@ import platform
 from pathlib import Path
 
 import torch
-from ddpm_codec.coding.tables import tables_hash
 
+from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.errors import EnvironmentMismatchError, FormatError
 
 Fingerprint = dict[str, str | int]
@@ -35,7 +35,7 @@ def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
         "device": device.type,
         "hardware": hardware,
         "detail": detail,
-        "onednn": int(torch.backends.mkldnn.enabled),  # type: ignore[attr-defined]
+        "onednn": int(bool(torch.backends.mkldnn.enabled)),
         "threads": torch.get_num_threads(),
         "dtype": dtype,
         "tables": tables_hash()[:12],

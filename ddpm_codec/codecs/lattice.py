@@ -11,10 +11,10 @@ which is the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_
 """
 
 import numpy as np
-from ddpm_codec.coding.exact_math import exact_exp
-from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from numpy.typing import NDArray
 
+from ddpm_codec.coding.exact_math import exact_exp
+from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser
@@ -76,9 +76,7 @@ class DiffusionLattice:
     def forward_scale(self, level: int) -> float:
         """Return the standard deviation of q(z_level | z_{level - 1}), or of q(z_0 | y_0), in units of delta_level."""
         cleaner = self._sigma[level - 1] if level else 0.0
-        return float(
-            np.sqrt(self._sigma[level] * self._sigma[level] - cleaner * cleaner) / self._delta[level]
-        )
+        return float(np.sqrt(self._sigma[level] * self._sigma[level] - cleaner * cleaner) / self._delta[level])
 
     def forward_mean(self, n_prev: NDArray[np.int32], level: int) -> Ints:
         """Return the mean of n_level given n_{level - 1}."""

@@ -6,6 +6,7 @@ to last, so that each method and its partner are exact inverses.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import constriction
 import numpy as np
@@ -190,7 +191,7 @@ class Stack:
 
     def _pop_escaped(self) -> int:
         limbs = self._coder.decode(_UNIFORM, _ESCAPE_LIMBS).tolist()
-        code = sum(limb << (_ESCAPE_BITS * i) for i, limb in enumerate(limbs))
+        code: int = sum(limb << (_ESCAPE_BITS * i) for i, limb in enumerate(limbs))
         value = -(code + 1 >> 1) if code & 1 else code >> 1
         if abs(value) >= 1 << 31:
             raise FormatError("its entropy-coded data is damaged")
@@ -210,7 +211,7 @@ def _groups(sorted_keys: NDArray[np.uint16]) -> Iterator[tuple[int, int, int]]:
         return
     breaks = np.flatnonzero(np.diff(sorted_keys)) + 1
     edges = [0, *breaks.tolist(), len(sorted_keys)]
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         yield int(sorted_keys[start]), start, end
 
 

@@ -19,23 +19,25 @@ _EDGE = 1.0 - 0.5 * BIN_WIDTH
 class _LogNormalCdf(torch.autograd.Function):
     """ln Phi with a derivative that holds in the tail.
 
-    torch differentiates ``log_ndtr`` as exp(-z^2/2 - ln Phi(z)), which cancels: at z = -5e4 it is infinite in float32 and
-    at z = -1e9 it is 0.4 in float64, where the derivative is -z. Here it is sqrt(2/pi) / erfcx(-z / sqrt(2)).
+    torch differentiates ``log_ndtr`` as exp(-z^2/2 - ln Phi(z)), which cancels: at z = -5e4 it is infinite in float32
+    and at z = -1e9 it is 0.4 in float64, where the derivative is -z. Here it is sqrt(2/pi) / erfcx(-z / sqrt(2)).
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, z: Tensor) -> Tensor:
         ctx.save_for_backward(z)
-        return torch.special.log_ndtr(z)
+        value: Tensor = torch.special.log_ndtr(z)
+        return value
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grads[0] * (math.sqrt(2.0 / math.pi) / torch.special.erfcx(-math.sqrt(0.5) * z))
+        slope: Tensor = math.sqrt(2.0 / math.pi) / torch.special.erfcx(-math.sqrt(0.5) * z)
+        return grads[0] * slope
 
 
 def _log_normal_cdf(z: Tensor) -> Tensor:
-    value: Tensor = _LogNormalCdf.apply(z)
+    value: Tensor = _LogNormalCdf.apply(z)  # type: ignore[no-untyped-call]
     return value
 
 

@@ -94,9 +94,7 @@ class CodecNet(nn.Module):
         self.config = config
         self.embedding = LevelEmbedding(config.embedding)
         self.stem = nn.Conv2d(12, width, 3, padding=1)
-        self.before = nn.ModuleList(
-            ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks)
-        )
+        self.before = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
         self.down = nn.Conv2d(width, mid, 2, stride=2)
         self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
         self.up = nn.Conv2d(mid, 4 * width, 1)

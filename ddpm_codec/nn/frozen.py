@@ -62,9 +62,7 @@ class FrozenModel:
         wanted = self.default_steps if steps is None else steps
         if wanted not in self.sigmas:
             known = sorted(self.sigmas)
-            raise ModelError(
-                f"model {self.name} has no chain of {wanted} steps; it has {known[0]} to {known[-1]}"
-            )
+            raise ModelError(f"model {self.name} has no chain of {wanted} steps; it has {known[0]} to {known[-1]}")
         return self.sigmas[wanted]
 
     def denoiser(self, device: torch.device) -> CodecDenoiser:
@@ -76,7 +74,8 @@ class FrozenModel:
             raise ModelError(
                 f"model {self.name}: weights do not fit ({str(error).splitlines()[-1].strip()})"
             ) from error
-        return denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        denoiser.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return denoiser.eval().requires_grad_(False)
 
 
 def _stored(weight: Tensor) -> Tensor:

@@ -25,9 +25,7 @@ CACHE_BYTES = 4 << 30
 class ImageSet(Sequence[Pixels]):
     """Named RGB images behind one loader, with a bounded cache."""
 
-    def __init__(
-        self, names: list[str], load: Callable[[int], Pixels], cache_bytes: int = CACHE_BYTES
-    ) -> None:
+    def __init__(self, names: list[str], load: Callable[[int], Pixels], cache_bytes: int = CACHE_BYTES) -> None:
         self.names = names
         self._load = load
         self._cache: dict[int, Pixels] = {}

@@ -78,9 +78,7 @@ def bound_loss(
         error = transform.forward((x_0 - prediction.x0_mean)[clean:])
         kl = step_kl_nats(error, prediction.coef_log_var[clean:], torch.exp(level + step) - torch.exp(level))
         steps = config.levels * kl.mean()
-        log_p = gaussian_log_likelihood(
-            x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean]
-        )
+        log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])
         reconstruction = -log_p.mean() if clean else steps.new_zeros(())
     return Loss(
         steps + config.clean_weight * reconstruction,

@@ -67,9 +67,7 @@ class Trainer:
         self.part = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
         train, validation = split_holdout(config)
         self.sampler = CropSampler(train, config.crop, flip=config.flip, seed=config.seed)
-        self.checks = (
-            CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
-        )
+        self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
         forward: nn.Module = DistributedDataParallel(self.denoiser) if world > 1 else self.denoiser
         self.forward = torch.compile(forward) if config.compile else forward
 

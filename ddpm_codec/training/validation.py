@@ -12,9 +12,7 @@ from ddpm_codec.units import nats_to_bits
 
 
 @torch.no_grad()
-def validation_bound_bpd(
-    denoiser: CodecDenoiser, transform: BlockTransform, x_0: Tensor, config: TrainConfig
-) -> float:
+def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0: Tensor, config: TrainConfig) -> float:
     """Return sum_t L_t + L_0 in bits/dim, without L_T, for model values x_0 [B, 3, H, W].
 
     The noise depends on the seed alone, so that values of one run compare.

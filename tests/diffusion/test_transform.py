@@ -104,7 +104,7 @@ def test_inputs_that_would_overflow_are_refused(transform: BlockTransform) -> No
 
 
 def test_bad_transforms_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown transform 'fourier'.*colour-8x8"):
+    with pytest.raises(InputError, match=r"unknown transform 'fourier'.*colour-8x8"):
         by_name("fourier")
     with pytest.raises(InputError, match="not orthogonal"):
         BlockTransform("bent", np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]), 1)

@@ -1,0 +1,61 @@
+"""What a block says of itself: which pictures, which part of them, and how they are coded."""
+
+from dataclasses import dataclass
+
+from ddpm_codec.errors import FormatError
+from ddpm_codec.varint import Reader, write_varint
+
+FALLBACK = 0
+MODEL = 1
+
+
+@dataclass(frozen=True)
+class BlockHeader:
+    """The first bytes of a block.
+
+    Attributes:
+        kind: FALLBACK (whole pictures) or MODEL.
+        part: index of the part, where the block is one part of one large picture; else 0.
+        pictures: indices into the image table, increasing.
+    """
+
+    kind: int
+    part: int
+    pictures: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """Return the header as varints: kind, part, number of runs, then (gap, length) of each run of indices."""
+        runs: list[list[int]] = []
+        for index in self.pictures:
+            if runs and runs[-1][0] + runs[-1][1] == index:
+                runs[-1][1] += 1
+            else:
+                runs.append([index, 1])
+        out = bytearray()
+        for value in (self.kind, self.part, len(runs)):
+            write_varint(out, value)
+        end = 0
+        for start, length in runs:
+            write_varint(out, start - end)
+            write_varint(out, length)
+            end = start + length
+        return bytes(out)
+
+
+def read_header(reader: Reader, pictures: int) -> BlockHeader:
+    """Read a block's header, for a table of ``pictures`` pictures.
+
+    Raises:
+        FormatError: unknown kind, or indices outside the table.
+    """
+    kind, part, runs = reader.varint(MODEL), reader.varint(1 << 32), reader.varint(pictures)
+    indices: list[int] = []
+    for _ in range(runs):
+        start = reader.varint(pictures) + (indices[-1] + 1 if indices else 0)
+        length = reader.varint(pictures)
+        if start + length > pictures or not length:
+            raise FormatError("a block names pictures that the image table lacks")
+        indices.extend(range(start, start + length))
+    if not indices or (part and len(indices) != 1):
+        raise FormatError("a block names no pictures, or a part of several")
+    return BlockHeader(kind, part, tuple(indices))

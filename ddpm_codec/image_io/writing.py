@@ -1,0 +1,197 @@
+""":class:`Picture` to image files that hold it exactly."""
+
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from ddpm_codec.atomic import new_file
+from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.exact import palette_of, pixels_of, same_colours, to_image, transparency_of
+from ddpm_codec.image_io.pillow import pixel_limit
+from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture
+
+__all__ = ["default_extension", "to_image", "write_picture"]
+
+MAX_WEBP_SIDE: Final = 16383
+MAX_PNG_ICC_BYTES: Final = 1 << 20
+"""Pillow refuses PNG files whose profile unpacks to more."""
+
+_FORMATS: Final = {
+    ".png": "png",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".ppm": "ppm",
+    ".pgm": "ppm",
+    ".pbm": "ppm",
+    ".pnm": "ppm",
+    ".bmp": "bmp",
+    ".npy": "npy",
+}
+_HOLDS: Final = {
+    "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
+    "webp": frozenset({"RGB", "RGBA"}),
+    "tiff": frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"}),
+    "ppm": frozenset({"1", "L", "RGB"}),
+    "bmp": frozenset({"1", "L", "P", "RGB"}),
+    "npy": frozenset(MODES),
+}
+_EXTENSIONS: Final = {"png": ".png", "tiff": ".tiff", "npy": ".npy"}
+_UNCOMPRESSED_TIFF: Final = frozenset({"YCbCr", "I;16B"})
+"""Modes that Pillow's own TIFF writer holds and libtiff's compressing one does not."""
+
+
+def default_extension(picture: Picture) -> str:
+    """Return ``.png`` where PNG holds the picture, else ``.tiff``, else ``.npy`` (an array; modes that no format has)."""
+    for kind, extension in _EXTENSIONS.items():
+        if _obstacle(picture, kind) is None:
+            return extension
+    return ".npy"
+
+
+def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> list[str]:
+    """Write a picture to a lossless format, chosen by the extension, and read it back before it counts as written.
+
+    ``.npy`` holds the pixels alone, as an array [height, width] or [height, width, channels].
+
+    Args:
+        picture: what to write.
+        path: ends in .png, .webp, .tif(f), .ppm, .pgm, .pbm, .pnm, .bmp or .npy.
+        overwrite: replace a file that is there.
+
+    Returns:
+        One line for each piece of metadata that the format does not hold; the pixels are exact always.
+
+    Raises:
+        InputError: the format is lossy or unknown, or does not hold this picture exactly.
+        OutputExistsError: ``path`` is there.
+        OutputError: it cannot be written.
+    """
+    extension = path.suffix.lower()
+    kind = _FORMATS.get(extension)
+    if kind is None:
+        lossy = extension in {".jpg", ".jpeg", ".jpe", ".jp2", ".avif", ".heic", ".gif"}
+        why = "would lose pixel values" if lossy else "is not a format that is written here"
+        raise InputError(f"{path}: {extension or 'no extension'} {why}; use png, webp, tiff, ppm or bmp")
+    obstacle = _obstacle(picture, kind)
+    if obstacle:
+        raise InputError(f"{path}: {kind} cannot hold {obstacle} exactly; use {_better(picture)}")
+    metadata, warnings = _metadata_for(picture, kind)
+    with new_file(path, overwrite=overwrite) as temporary:
+        if kind == "npy":
+            _write_npy(picture, temporary)
+        elif not _write_proved(picture, temporary, kind, metadata):
+            raise InputError(f"{path}: {kind} cannot hold this picture exactly; use {_better(picture, kind)}")
+    return [f"{path}: {warning}" for warning in warnings]
+
+
+def _obstacle(picture: Picture, kind: str) -> str | None:
+    """Return what of a picture a format cannot hold, or None."""
+    if picture.mode not in _HOLDS[kind]:
+        return f"mode {picture.mode}"
+    if kind in ("png", "npy"):
+        return None
+    if picture.transparency is not None or (picture.palette is not None and picture.palette.channels == 4):
+        return "a transparent colour"
+    if kind == "webp" and max(picture.size) > MAX_WEBP_SIDE:
+        return f"{picture.size[0]}x{picture.size[1]} pixels (at most {MAX_WEBP_SIDE} a side)"
+    return None
+
+
+def _better(picture: Picture, failed: str = "") -> str:
+    kinds = [kind for kind in ("png", "tiff", "npy") if kind != failed and _obstacle(picture, kind) is None]
+    return " or ".join(kinds[: 1 if kinds[0] == "npy" else -1] or ["npy"])
+
+
+def _metadata_for(picture: Picture, kind: str) -> tuple[dict[MetadataKey, bytes], list[str]]:
+    """Return the metadata that a format holds, and a line for each piece that it does not."""
+    kept: dict[MetadataKey, bytes] = {}
+    warnings = []
+    for key in METADATA_KEYS:
+        if key not in picture.metadata:
+            continue
+        data = picture.metadata[key]
+        if kind in ("ppm", "bmp", "npy"):
+            warnings.append(f"{kind} does not hold {key.upper()} metadata; it is left out")
+        elif kind == "png" and key == "icc" and len(data) > MAX_PNG_ICC_BYTES:
+            warnings.append(f"the ICC profile of {len(data)} bytes is too large for png; it is left out")
+        else:
+            kept[key] = data
+    return kept, warnings
+
+
+def _write_proved(picture: Picture, path: Path, kind: str, metadata: dict[MetadataKey, bytes]) -> bool:
+    """Write, read back, and return whether it is the same picture."""
+    image = to_image(picture)
+    for key in ("icc_profile", "exif", "xmp"):
+        image.info.pop(key, None)
+    for options in _save_options(picture, kind, metadata):
+        # Encoded in memory first: a format that refuses shows as such, and not as a failure of the disk.
+        out = io.BytesIO()
+        try:
+            image.save(out, kind.upper(), **options)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if _same(out, picture, kind):
+            path.write_bytes(out.getbuffer())
+            return True
+    return False
+
+
+def _save_options(picture: Picture, kind: str, metadata: dict[MetadataKey, bytes]) -> list[dict[str, Any]]:
+    """Return the settings to try, best first."""
+    options: dict[str, Any] = {}
+    if "icc" in metadata:
+        options["icc_profile"] = metadata["icc"]
+    if "exif" in metadata:
+        options["exif"] = b"Exif\0\0" + metadata["exif"]
+    if kind == "png":
+        if "xmp" in metadata:
+            chunks = PngImagePlugin.PngInfo()
+            chunks.add_itxt("XML:com.adobe.xmp", metadata["xmp"])  # type: ignore[arg-type]
+            options["pnginfo"] = chunks
+        # A pixel beyond the end of its palette needs all eight bits.
+        return [options, {**options, "bits": 8}] if picture.mode == "P" else [options]
+    if kind == "tiff":
+        if "xmp" in metadata:
+            tags = TiffImagePlugin.ImageFileDirectory_v2()
+            tags[700] = metadata["xmp"]
+            options["tiffinfo"] = tags
+        if picture.mode in _UNCOMPRESSED_TIFF:
+            return [options]
+        return [{**options, "compression": "tiff_adobe_deflate"}, options]
+    if kind == "webp":
+        if "xmp" in metadata:
+            options["xmp"] = metadata["xmp"]
+        return [{**options, "lossless": True, "exact": True, "method": 4}]
+    return [options]
+
+
+def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:
+    file.seek(0)
+    with pixel_limit(picture.info.pixel_count), Image.open(file, formats=[kind.upper()]) as image:
+        image.load()
+        return (
+            image.mode == picture.mode
+            and image.size == picture.size
+            and pixels_of(image) == picture.pixels
+            and same_colours(palette_of(image), picture.palette)
+            and transparency_of(image) == picture.transparency
+        )
+
+
+def _write_npy(picture: Picture, path: Path) -> None:
+    layout = picture.info.layout
+    width, height = picture.size
+    if layout.sample_bits == 1:
+        rows = np.frombuffer(picture.pixels, np.uint8).reshape(height, -1)
+        samples: np.ndarray[Any, Any] = np.unpackbits(rows, axis=1, count=width).astype(np.bool_)
+    else:
+        kind = {"F": "<f4", "I": "<i4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}.get(picture.mode, "u1")
+        shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
+        samples = np.frombuffer(picture.pixels, kind).reshape(shape)
+    with path.open("wb") as file:
+        np.save(file, samples, allow_pickle=False)
