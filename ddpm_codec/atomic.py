@@ -90,3 +90,19 @@ def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> N
             raise
         check_target(path, overwrite=False)
         os.replace(temporary, target)
+
+
+def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Let a finished file appear at ``path``; without ``overwrite``, never in the place of another.
+
+    Raises:
+        OutputExistsError: ``path`` is there.
+        OutputError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path)) if overwrite else path
+    try:
+        _publish(temporary, target, path, overwrite=overwrite)
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error

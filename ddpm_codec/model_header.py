@@ -29,7 +29,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         found = metadata["format"]
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not a model file") from error
     if found != FORMAT:
         raise ModelError(f"{path}: model format {found}, expected {FORMAT}")

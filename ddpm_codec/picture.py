@@ -91,7 +91,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """A picture without its pixels.
+    r"""A picture without its pixels.
 
     Attributes:
         name: relative path with forward slashes (see :func:`check_name`).
@@ -100,7 +100,7 @@ class PictureInfo:
         palette: for modes P and PA.
         transparency: Pillow's ``info["transparency"]``: a grey value or palette index, the alpha of the palette's first
             entries, or a colour; None where there is none.
-        metadata: those of ``icc``, ``exif`` (without the prefix ``Exif\\0\\0``) and ``xmp`` that are present.
+        metadata: those of ``icc``, ``exif`` (without the prefix ``Exif\0\0``) and ``xmp`` that are present.
     """
 
     name: str

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_codec.errors import FormatError
+from ddpm_codec.image_io.pillow import pixel_limit
 from ddpm_codec.picture import MODES, Picture
 
 WEBP: Final = 1
@@ -90,7 +91,8 @@ def decode_fallback(data: bytes, mode: str, size: tuple[int, int]) -> bytes:
         raise FormatError(f"fallback codec {data[0]} is unknown: made by a newer version")
     job = _Job(mode, size)
     try:
-        pixels = decoder(job, data[1:])
+        with pixel_limit(size[0] * size[1]):
+            pixels = decoder(job, data[1:])
     except FormatError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data.
@@ -132,10 +134,10 @@ def _choices(job: _Job) -> list[int]:
     choices = []
     if job.byte_mode and fits_webp:
         choices.append(WEBP if MODES[job.mode].channels >= 3 else WEBP_GREY)
-    if job.byte_mode or job.mode.startswith("I;16") or job.mode == "1":
-        # On large colour pictures PNG has never been seen to win, and takes as long.
-        if small or WEBP not in choices:
-            choices.append(PNG)
+    fits_png = job.byte_mode is not None or job.mode.startswith("I;16") or job.mode == "1"
+    # On large colour pictures PNG has not been seen to win, and takes as long.
+    if fits_png and (small or WEBP not in choices):
+        choices.append(PNG)
     if small or not choices:
         choices += [LZMA, LZMA_DELTA]
     if small:
@@ -230,6 +232,11 @@ def _encode_png(job: _Job, pixels: bytes) -> bytes:
 
 def _decode_png(job: _Job, data: bytes) -> bytes:
     header, mode = _png_header(job)
+    # Pillow leaves rows black for which there is no data, so that there is exactly enough is checked here.
+    rows_bytes = job.byte_count + job.size[1]
+    inflate = zlib.decompressobj()
+    if len(inflate.decompress(data, rows_bytes + 1)) != rows_bytes or not inflate.eof or inflate.unused_data:
+        raise FormatError("the fallback data are not of the declared size")
     out = bytearray(b"\x89PNG\r\n\x1a\n")
     for tag, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
         out += struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))

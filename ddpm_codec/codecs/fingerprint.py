@@ -4,16 +4,15 @@ Floating point promises the same bits only to the same program on the same kind 
 floating-point network says where, and decoding refuses elsewhere, with what differs, rather than return noise.
 """
 
-import json
 import platform
 from pathlib import Path
 
 import torch
 
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.errors import EnvironmentMismatchError, FormatError
+from ddpm_codec.errors import EnvironmentMismatchError
 
-Fingerprint = dict[str, str | int]
+Fingerprint = dict[str, int | str]
 
 
 def preferred_dtype(device: torch.device) -> str:
@@ -57,26 +56,6 @@ def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> No
         raise EnvironmentMismatchError(
             f"{path}: coded in floating point in another environment ({'; '.join(differences)})"
         )
-
-
-def pack(fingerprint: Fingerprint) -> bytes:
-    """Return the fingerprint as compact JSON."""
-    return json.dumps(fingerprint, separators=(",", ":"), sort_keys=True).encode()
-
-
-def unpack(data: bytes, path: str) -> Fingerprint:
-    """Read :func:`pack` back.
-
-    Raises:
-        FormatError: not a fingerprint.
-    """
-    try:
-        fingerprint = json.loads(data)
-    except ValueError as error:
-        raise FormatError(f"{path}: the environment fingerprint is damaged") from error
-    if not isinstance(fingerprint, dict) or not all(isinstance(v, str | int) for v in fingerprint.values()):
-        raise FormatError(f"{path}: the environment fingerprint is damaged")
-    return fingerprint
 
 
 def _processor() -> str:

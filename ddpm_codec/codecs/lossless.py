@@ -15,6 +15,7 @@ from ddpm_codec.codecs.block import decode_block, encode_block
 from ddpm_codec.codecs.fallback import decode_array, decode_fallback, encode_array, encode_fallback
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader, read_header
+from ddpm_codec.codecs.options import CodingOptions
 from ddpm_codec.codecs.tiling import Rect, split_parts
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
@@ -26,19 +27,6 @@ COLOUR_MODES = ("RGB", "RGBA")
 
 GRAPHIC_BPD = 0.75
 """A picture that the fallback codes below this rate is a graphic, not a photo: it stays with the fallback."""
-
-
-@dataclass(frozen=True)
-class CodingOptions:
-    """How pictures are cut; both sides need the same.
-
-    Attributes:
-        block_pixels: a block is closed when it has this many pixels; larger pictures are cut.
-        tile: side of the tiles, a multiple of 8.
-    """
-
-    block_pixels: int
-    tile: int
 
 
 @dataclass
@@ -68,14 +56,14 @@ class LosslessEncoder:
     Args:
         model: opens the lattice model at the first picture that needs it; None: everything goes through the fallback.
         options: how pictures are cut.
-        emit: called with the bytes of each block, in order.
+        emit: called with the header and the bytes (header included) of each block, in order.
     """
 
     def __init__(
         self,
         model: Callable[[], DiffusionLattice] | None,
         options: CodingOptions,
-        emit: Callable[[bytes], None],
+        emit: Callable[[BlockHeader, bytes], None],
     ) -> None:
         self._model, self._options, self._emit = model, options, emit
         self._colour, self._other = _Group(), _Group()
@@ -125,13 +113,13 @@ class LosslessEncoder:
             return
         self._count_net(body[1])
         header = BlockHeader(MODEL, 0, tuple(index for index, _, _ in group.pictures))
-        self._emit(header.pack() + body[0])
+        self._emit(header, header.pack() + body[0])
 
     def _add_large(self, index: int, picture: Picture, fallback: bytes) -> None:
         """Code a picture of several parts, one block each, unless the fallback of the whole is smaller."""
         width, height = picture.size
         array = _array(picture)
-        blocks: list[bytes] = []
+        blocks: list[tuple[BlockHeader, bytes]] = []
         costs: list[tuple[int, int]] = []
         for number, rect in enumerate(split_parts(width, height, self._options.block_pixels, self._options.tile)):
             part = array[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
@@ -139,15 +127,16 @@ class LosslessEncoder:
             if body is None:
                 blocks.clear()
                 break
-            blocks.append(BlockHeader(MODEL, number, (index,)).pack() + body[0])
+            header = BlockHeader(MODEL, number, (index,))
+            blocks.append((header, header.pack() + body[0]))
             costs.append(body[1])
-        if not blocks or sum(map(len, blocks)) >= len(fallback):
+        if not blocks or sum(len(block) for _, block in blocks) >= len(fallback):
             group = _Group()
             group.add(index, picture, fallback)
             self._emit_fallback(group)
             return
-        for block, cost in zip(blocks, costs, strict=True):
-            self._emit(block)
+        for (header, block), cost in zip(blocks, costs, strict=True):
+            self._emit(header, block)
             self._count_net(cost)
 
     def _model_body(self, arrays: list[Pixels]) -> tuple[bytes, tuple[int, int]] | None:
@@ -167,13 +156,14 @@ class LosslessEncoder:
         return bytes(out) + coded[0], (coded[1].net_bits, coded[1].dims)
 
     def _emit_fallback(self, group: _Group) -> None:
-        out = bytearray(BlockHeader(FALLBACK, 0, tuple(index for index, _, _ in group.pictures)).pack())
+        header = BlockHeader(FALLBACK, 0, tuple(index for index, _, _ in group.pictures))
+        out = bytearray(header.pack())
         for _, _, data in group.pictures[:-1]:
             write_varint(out, len(data))
         for _, _, data in group.pictures:
             out += data
         self.totals.fallback_images += len(group.pictures)
-        self._emit(bytes(out))
+        self._emit(header, bytes(out))
 
     def _count_net(self, cost: tuple[int, int]) -> None:
         self.totals.net_bits += cost[0]
@@ -184,12 +174,14 @@ class LosslessDecoder:
     """Turns blocks back into pictures.
 
     Args:
-        model: the lattice model; needed where :func:`needs_model`.
+        model: opens the lattice model at the first block that needs it; None: the file names no model.
         options: as encoded.
         table: the image table.
     """
 
-    def __init__(self, model: DiffusionLattice | None, options: CodingOptions, table: list[PictureInfo]) -> None:
+    def __init__(
+        self, model: Callable[[], DiffusionLattice] | None, options: CodingOptions, table: list[PictureInfo]
+    ) -> None:
         self._model, self._options, self._table = model, options, table
         self._partial: dict[int, tuple[Pixels, set[int]]] = {}
         self._done: set[int] = set()
@@ -231,7 +223,7 @@ class LosslessDecoder:
         rects = [self._part(info, header) for info in infos]
         checksum = int.from_bytes(reader.take(4), "little")
         alphas = [self._alpha(info, rect, reader) for info, rect in zip(infos, rects, strict=True)]
-        colours = decode_block(self._model, reader.rest(), rects, self._options.tile)
+        colours = decode_block(self._model(), reader.rest(), rects, self._options.tile)
         if _checksum(colours) != checksum:
             raise FormatError("its pixels do not match their checksum")
         for index, rect, colour, alpha in zip(header.pictures, rects, colours, alphas, strict=True):
@@ -270,15 +262,6 @@ class LosslessDecoder:
         self._done.add(index)
         del self._partial[index]
         return Picture(info, canvas.tobytes())
-
-
-def needs_model(block: bytes, pictures: int) -> bool:
-    """Say whether a block is coded by the model.
-
-    Raises:
-        FormatError: its header is damaged.
-    """
-    return read_header(Reader(block), pictures).kind == MODEL
 
 
 def _array(picture: Picture) -> Pixels:

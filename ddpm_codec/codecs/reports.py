@@ -18,7 +18,8 @@ class EncodeReport:
         net_bits: bits that the model-coded sub-pixels added to their stacks, initial bits excluded.
         net_dims: those sub-pixels.
         fallback_images: pictures that went through the fallback.
-        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding.
+        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding, both
+            together ``coding_seconds``.
         model: name of the model, None where none was used.
         device: where the network ran.
     """
@@ -33,6 +34,7 @@ class EncodeReport:
     seconds: float = 0.0
     network_seconds: float = 0.0
     coder_seconds: float = 0.0
+    coding_seconds: float = 0.0
     model: str | None = None
     device: str = "cpu"
 
@@ -73,6 +75,7 @@ class DecodeReport:
     seconds: float = 0.0
     network_seconds: float = 0.0
     coder_seconds: float = 0.0
+    coding_seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     model: str | None = None

@@ -55,9 +55,9 @@ class LatticeModel(Protocol):
         ...
 
 
-def pad(x0: Pixels) -> Pixels:
-    """Repeat the last row and column of [B, 3, h, w] up to multiples of PADDING."""
-    down, right = -x0.shape[2] % PADDING, -x0.shape[3] % PADDING
+def pad_to_multiple(x0: Pixels, multiple: int = PADDING) -> Pixels:
+    """Repeat the last row and column of [B, 3, h, w] up to multiples of ``multiple``."""
+    down, right = -x0.shape[2] % multiple, -x0.shape[3] % multiple
     return np.pad(x0, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x0
 
 
@@ -68,7 +68,7 @@ def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels) -> None:
         StackExhausted: the stack has too few bits to begin with; it is of no use afterwards.
     """
     height, width = x0.shape[2:]
-    n = stack.sample_lattice(model.encode_mean(pad(x0)), model.forward_scale(0))
+    n = stack.sample_lattice(model.encode_mean(pad_to_multiple(x0)), model.forward_scale(0))
     mean, scale = model.likelihood(n)
     stack.push_pixels(x0, mean[:, :, :height, :width], scale[:, :, :height, :width])
     for t in range(1, model.steps + 1):
@@ -93,5 +93,5 @@ def decode_batch(stack: Stack, model: LatticeModel, shape: tuple[int, int, int, 
         n = cleaner
     mean, scale = model.likelihood(n)
     x0 = stack.pop_pixels(mean[:, :, :height, :width], scale[:, :, :height, :width])
-    stack.unsample_lattice(n, model.encode_mean(pad(x0)), model.forward_scale(0))
+    stack.unsample_lattice(n, model.encode_mean(pad_to_multiple(x0)), model.forward_scale(0))
     return x0

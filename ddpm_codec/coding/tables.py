@@ -15,8 +15,8 @@ Frequencies are integers of PRECISION bits, each at least 1, with the exact sum 
 
 import hashlib
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import cache
+from decimal import Context, Decimal
+from functools import cache, lru_cache
 from typing import Any
 
 import constriction
@@ -25,21 +25,28 @@ from numpy.typing import NDArray
 
 from ddpm_codec.coding.exact_math import Floats, exact_exp, exact_normal_cdf
 
+Ints = NDArray[np.int64]
+
 PRECISION = 24
 MEAN_BITS = 16
 """Fractional bits of a mean, in lattice units or grey levels."""
 
 FRACTION_BITS = 6
-"""Fraction bins of pixel tables and of sampled posteriors, and of lattice tables of small scale."""
+"""2**FRACTION_BITS bins of the fractional mean serve sampled posteriors and all tables of a scale below 1."""
 
 STEPS_PER_OCTAVE = 24
-"""Neighbouring scales differ by 2.9 %: choosing the nearest costs at most 1e-4 bits."""
+"""Neighbouring scales differ by 2.9 %: choosing the nearest costs 1e-4 bits on average, 3e-4 at most."""
+
+GREY_LEVELS = 256
+OUTSIDE = 3
+"""Means of grey levels are taken to lie at most this far outside 0..255."""
 
 _WEIGHT_BITS = 36
 _REACH = 8.0
 """Tables reach 8 standard deviations, and two more."""
 
-GREY_LEVELS = 256
+_EXACT = Context(prec=40)
+_CACHED_PIXEL_TABLES = 1 << 15
 
 
 class ScaleGrid:
@@ -48,6 +55,11 @@ class ScaleGrid:
     Args:
         smallest: scale of index 0.
         octaves: extent of the grid.
+
+    Attributes:
+        scales: [1 + octaves * STEPS_PER_OCTAVE].
+        fraction_bits: log2 of the bins of the fractional mean, [len(scales)].
+        windows: tables reach from -window to window + 1 about the floor of the mean, [len(scales)].
     """
 
     def __init__(self, smallest: float, octaves: int) -> None:
@@ -55,30 +67,37 @@ class ScaleGrid:
         self.scales = _powers(smallest, [Decimal(i) / STEPS_PER_OCTAVE for i in range(count)])
         between = [(Decimal(i) + Decimal("0.5")) / STEPS_PER_OCTAVE for i in range(count - 1)]
         self._thresholds = _powers(smallest, between)
+        self.fraction_bits: Ints = np.array([_fraction_bits(scale) for scale in self.scales], dtype=np.int64)
+        self.windows: Ints = np.array([_window(scale) for scale in self.scales], dtype=np.int64)
 
-    def index(self, scale: Floats) -> NDArray[np.int64]:
+    def index(self, scale: Floats) -> Ints:
         """Return the index of the scale nearest in logarithm; beyond the ends, of the last."""
         return np.searchsorted(self._thresholds, scale)
 
 
 def _powers(smallest: float, exponents: list[Decimal]) -> Floats:
     """Return smallest * 2**exponent through decimal arithmetic, which does not depend on the platform."""
-    return np.array([float(Decimal(smallest) * Decimal(2) ** exponent) for exponent in exponents])
-
-
-LATTICE_GRID = ScaleGrid(0.25, 9)
-PIXEL_GRID = ScaleGrid(0.05, 11)
+    powers = [_EXACT.power(Decimal(2), exponent) for exponent in exponents]
+    return np.array([float(_EXACT.multiply(Decimal(smallest), power)) for power in powers])
 
 
 def _fraction_bits(scale: float) -> int:
-    """Return the bits of the fractional mean: fewer for wider tables, where they matter less (see module tests)."""
+    """Return the bits of the fractional mean: fewer for wider tables, where they matter less.
+
+    A mean rounded to one of F bins costs 1/(24 F^2 s^2 ln 2) bits on average: under 1e-4 from s = 0.4 on.
+    """
     bits = FRACTION_BITS
     while bits > 1 and scale >= 2.0 ** (FRACTION_BITS - bits):
         bits -= 1
     return bits
 
 
-LATTICE_FRACTION_BITS = np.array([_fraction_bits(scale) for scale in LATTICE_GRID.scales], dtype=np.int64)
+def _window(scale: float) -> int:
+    return int(np.ceil(_REACH * scale)) + 2
+
+
+LATTICE_GRID = ScaleGrid(0.25, 9)
+PIXEL_GRID = ScaleGrid(0.05, 11)
 
 
 @dataclass(frozen=True)
@@ -86,14 +105,14 @@ class Table:
     """Frequencies of consecutive integers.
 
     Attributes:
-        first: the integer of symbol 0.
+        first: the integer of symbol 0, relative to the floor of the mean.
         frequencies: int64, each >= 1, sum 2**PRECISION; with ``escape`` the last symbol stands for all other integers.
         escape: whether there is an escape symbol.
         model: the same table for the entropy coder.
     """
 
     first: int
-    frequencies: NDArray[np.int64]
+    frequencies: Ints
     escape: bool
     model: Any
 
@@ -103,119 +122,155 @@ class Table:
         return len(self.frequencies) - self.escape
 
 
-def integer_frequencies(weights: Floats, escape: bool) -> NDArray[np.int64]:
+def integer_frequencies(weights: Floats, escape: bool) -> Ints:
     """Turn non-negative weights into integers >= 1 with the sum 2**PRECISION, in exact integer arithmetic.
 
     Every symbol gets 1; what is left is dealt out in proportion, rounded down; the rest goes to the likeliest symbol. An
     escape symbol, of frequency 1, is appended.
+
+    Args:
+        weights: one table or many, [..., symbols], with something positive in each.
+        escape: whether to append the escape symbol.
     """
-    largest = weights.max()
-    scaled = np.rint(weights / largest * 2.0**_WEIGHT_BITS).astype(np.int64)
-    count = len(weights) + escape
-    spare = (1 << PRECISION) - count
-    total = int(scaled.sum())
-    # weight < 2**36 and spare < 2**24: the products fit 63 bits.
-    frequencies = 1 + scaled * spare // total
-    frequencies[int(scaled.argmax())] += (1 << PRECISION) - escape - int(frequencies.sum())
-    return np.append(frequencies, 1) if escape else frequencies
+    scaled = np.rint(weights / weights.max(axis=-1, keepdims=True) * 2.0**_WEIGHT_BITS).astype(np.int64)
+    spare = (1 << PRECISION) - weights.shape[-1] - escape
+    # weight <= 2**36 and spare < 2**24: the products fit 63 bits.
+    frequencies: Ints = 1 + scaled * spare // scaled.sum(axis=-1, keepdims=True)
+    rest = (1 << PRECISION) - escape - frequencies.sum(axis=-1, keepdims=True)
+    mode = scaled.argmax(axis=-1)[..., None]
+    np.put_along_axis(frequencies, mode, np.take_along_axis(frequencies, mode, -1) + rest, -1)
+    if not escape:
+        return frequencies
+    return np.concatenate([frequencies, np.ones((*frequencies.shape[:-1], 1), np.int64)], axis=-1)
 
 
-def _table(first: int, weights: Floats, escape: bool) -> Table:
-    frequencies = integer_frequencies(weights, escape)
+def _table(first: int, frequencies: Ints, escape: bool) -> Table:
     # The coder's own quantiser gives each symbol 1 and deals 2**24 - n out in proportion: with these "probabilities",
     # whose sum is exactly 2**24 - n, its proportion is one and its table is ours.
     model = constriction.stream.model.Categorical((frequencies - 1).astype(np.float64), perfect=False)
     return Table(first, frequencies, escape, model)
 
 
-def _window(scale: float) -> int:
-    return int(np.ceil(_REACH * scale)) + 2
-
-
 @cache
 def lattice_table(scale_index: int, fraction: int) -> Table:
-    """Return the table of n - floor(m) for a scale of LATTICE_GRID and a bin of the fractional mean, with escape."""
-    scale = float(LATTICE_GRID.scales[scale_index])
-    weights = _discrete_gaussians(scale, int(LATTICE_FRACTION_BITS[scale_index]))[fraction]
-    return _table(-_window(scale), weights, escape=True)
+    """Return the table of n - floor(m), with escape.
+
+    Args:
+        scale_index: of LATTICE_GRID.
+        fraction: bin of the fractional mean, one of 2**LATTICE_GRID.fraction_bits[scale_index].
+    """
+    frequencies = _lattice_frequencies(scale_index)[fraction]
+    return _table(-int(LATTICE_GRID.windows[scale_index]), frequencies, escape=True)
 
 
 @cache
 def sampling_table(scale: float, fraction: int) -> Table:
     """Return the table of n - floor(m) for an exact scale and one of 2**FRACTION_BITS bins, without escape."""
-    return _table(-_window(scale), _discrete_gaussians(scale, FRACTION_BITS)[fraction], escape=False)
+    return _table(-_window(scale), _sampling_frequencies(scale)[fraction], escape=False)
+
+
+def sampling_window(scale: float) -> int:
+    """Return the reach of :func:`sampling_table`: from -window to window + 1.
+
+    Raises:
+        ValueError: the scale is not a positive number of the size of those in LATTICE_GRID.
+    """
+    if not 0.0 < scale <= float(LATTICE_GRID.scales[-1]):
+        raise ValueError(f"the scale of a sampled posterior must lie in (0, {LATTICE_GRID.scales[-1]:g}], got {scale}")
+    return _window(scale)
 
 
 @cache
+def _lattice_frequencies(scale_index: int) -> Ints:
+    scale, bits = float(LATTICE_GRID.scales[scale_index]), int(LATTICE_GRID.fraction_bits[scale_index])
+    return integer_frequencies(_discrete_gaussians(scale, bits), escape=True)
+
+
+@cache
+def _sampling_frequencies(scale: float) -> Ints:
+    return integer_frequencies(_discrete_gaussians(scale, FRACTION_BITS), escape=False)
+
+
 def _discrete_gaussians(scale: float, fraction_bits: int) -> Floats:
-    """Return the weights of all fraction bins, [2**fraction_bits, offsets]."""
-    window = _window(scale)
-    offsets = np.arange(-window, window + 2, dtype=np.float64)
-    distance = (offsets - _bin_centres(fraction_bits)) / scale
+    """Return the weights for all bins of the fractional mean, [2**fraction_bits, offsets]."""
+    distance = _offsets(_window(scale), fraction_bits) / scale
     return exact_exp(-0.5 * distance * distance)
 
 
-def _bin_centres(fraction_bits: int) -> Floats:
+def _offsets(window: int, fraction_bits: int) -> Floats:
+    """Return the distances of -window..window + 1 from the centre of each bin, [2**fraction_bits, 2 window + 2]."""
     bins = 1 << fraction_bits
-    return ((np.arange(bins, dtype=np.float64) + 0.5) / bins)[:, None]
+    centres = (np.arange(bins, dtype=np.float64) + 0.5) / bins
+    return np.arange(-window, window + 2, dtype=np.float64)[None, :] - centres[:, None]
 
 
-def pixel_clip(floor: NDArray[np.int64], scale_index: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Return (low, high): the first and last offset from ``floor`` of a pixel table.
+def pixel_range(floor: Ints, scale_index: NDArray[np.integer[Any]]) -> tuple[Ints, Ints]:
+    """Return (low, high), the first and last offset from ``floor`` of pixel tables: their window within 0..255.
 
-    Where the window stays inside the grey range they are those of the window; elsewhere of the range's edge.
+    Args:
+        floor: of the means, in -OUTSIDE..255 + OUTSIDE.
+        scale_index: of PIXEL_GRID, the same shape.
     """
-    window = PIXEL_WINDOWS[scale_index]
-    low, high = np.maximum(-floor, -window), np.minimum(GREY_LEVELS - 1 - floor, window + 1)
-    return np.minimum(low, GREY_LEVELS - 1 - floor), np.maximum(high, -floor)
+    window = PIXEL_GRID.windows[scale_index]
+    return np.maximum(-floor, -window), np.minimum(GREY_LEVELS - 1 - floor, window + 1)
 
 
-PIXEL_WINDOWS = np.array([_window(scale) for scale in PIXEL_GRID.scales], dtype=np.int64)
-
-
-@cache
+@lru_cache(maxsize=_CACHED_PIXEL_TABLES)
 def pixel_table(scale_index: int, fraction: int, low: int, high: int) -> Table:
     """Return the table of x - floor(m), the mass of bin k being Phi((k + 1/2 - m)/s) - Phi((k - 1/2 - m)/s).
 
+    There is an escape symbol unless the table holds the whole grey range.
+
     Args:
         scale_index: of PIXEL_GRID.
-        fraction: one of 2**FRACTION_BITS bins of the fractional mean.
+        fraction: bin of the fractional mean, one of 2**PIXEL_GRID.fraction_bits[scale_index].
         low: first offset; where it is above that of the window, it is grey level 0, whose bin is open.
         high: last offset; where it is below that of the window, it is grey level 255, whose bin is open.
     """
-    window = int(PIXEL_WINDOWS[scale_index])
-    black, white = low > -window, high < window + 1
-    if low == high:
-        return _table(low, np.ones(1), escape=not (black and white))
-    inside, below, above = _pixel_masses(scale_index)
+    escape = not _covers_grey(scale_index, low, high)
+    return _table(low, _pixel_frequencies(scale_index, low, high, fraction), escape)
+
+
+def _covers_grey(scale_index: int, low: int, high: int) -> bool:
+    window = int(PIXEL_GRID.windows[scale_index])
+    return low > -window and high < window + 1
+
+
+def _pixel_frequencies(scale_index: int, low: int, high: int, fraction: int | slice = slice(None)) -> Ints:
+    """Return the frequencies of :func:`pixel_table` for one bin of the fractional mean, or for all."""
+    window = int(PIXEL_GRID.windows[scale_index])
+    inside, below, above = (masses[fraction] for masses in _pixel_masses(scale_index))
     first, last = low + window, high + window
-    weights = inside[fraction, first : last + 1].copy()
-    if black:
-        weights[0] = below[fraction, first]
-    if white:
-        weights[-1] = above[fraction, last]
-    return _table(low, weights, escape=not (black and white))
+    weights = inside[..., first : last + 1].copy()
+    if low > -window:
+        weights[..., 0] = below[..., first]
+    if high < window + 1:
+        weights[..., -1] = above[..., last]
+    return integer_frequencies(weights, not _covers_grey(scale_index, low, high))
 
 
 @cache
 def _pixel_masses(scale_index: int) -> tuple[Floats, Floats, Floats]:
-    """Return the masses of a bin, of it and all below, of it and all above: [2**FRACTION_BITS, offsets] each."""
-    scale, window = float(PIXEL_GRID.scales[scale_index]), int(PIXEL_WINDOWS[scale_index])
-    offsets = np.arange(-window, window + 2, dtype=np.float64) - _bin_centres(FRACTION_BITS)
+    """Return the mass of a bin, of it and all below, of it and all above, [bins of the fractional mean, offsets] each."""
+    offsets = _offsets(int(PIXEL_GRID.windows[scale_index]), int(PIXEL_GRID.fraction_bits[scale_index]))
+    scale = float(PIXEL_GRID.scales[scale_index])
     # Right of the mean the mirror image is as heavy, and there the distribution function is small and exact.
-    near, far = (0.5 - np.abs(offsets)) / scale, (-0.5 - np.abs(offsets)) / scale
-    inside = exact_normal_cdf(near) - exact_normal_cdf(far)
-    return inside, exact_normal_cdf((offsets + 0.5) / scale), exact_normal_cdf((0.5 - offsets) / scale)
+    near = exact_normal_cdf((0.5 - np.abs(offsets)) / scale)
+    far = exact_normal_cdf((-0.5 - np.abs(offsets)) / scale)
+    return near - far, np.where(offsets <= 0, near, 1.0 - far), np.where(offsets > 0, near, 1.0 - far)
 
 
 @cache
 def tables_hash() -> str:
-    """Return a SHA-256 over a sample of tables of every kind: equal hashes, equal arithmetic."""
+    """Return a SHA-256 over every lattice table, and pixel tables of every scale: equal hashes, equal arithmetic.
+
+    In the order of the scale index, the bins of the fractional mean and the symbols: frequencies as little-endian int32;
+    first the lattice tables, then for each pixel scale those inside the grey range and at its two ends.
+    """
     digest = hashlib.sha256()
-    for index in range(0, len(LATTICE_GRID.scales), 12):
-        digest.update(lattice_table(index, 0).frequencies.astype("<i8").tobytes())
-    for index in range(0, len(PIXEL_GRID.scales), 24):
-        window = int(PIXEL_WINDOWS[index])
+    for index in range(len(LATTICE_GRID.scales)):
+        digest.update(_lattice_frequencies(index).astype("<i4").tobytes())
+    for index, window in enumerate(PIXEL_GRID.windows.tolist()):
         for low, high in ((-window, window + 1), (0, window + 1), (-window, 0)):
-            digest.update(pixel_table(index, 21, low, high).frequencies.astype("<i8").tobytes())
+            digest.update(_pixel_frequencies(index, low, high).astype("<i4").tobytes())
     return digest.hexdigest()

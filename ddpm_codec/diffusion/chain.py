@@ -95,6 +95,9 @@ class LevelTable:
 def select_chain(table: LevelTable, steps: int) -> Chain:
     """Return the chain of exactly ``steps`` steps among the candidate levels that has the lowest bound.
 
+    The cost of the chosen chain in a table measured on few pictures is too low, because its noise was chosen too: report
+    :func:`~ddpm_codec.diffusion.bound.evaluate_bound` on other pictures instead.
+
     Args:
         table: costs over G candidate levels.
         steps: K, from 1 to G - 1.

@@ -21,7 +21,7 @@ def palette_of(image: Image.Image) -> Palette | None:
     """Return the palette of a P or PA image, without the alpha that ``info["transparency"]`` repeats."""
     if not MODES[image.mode].has_palette:
         return None
-    kind = image.im.getpalettemode()  # type: ignore[attr-defined]
+    kind = image.im.getpalettemode()
     own_alpha = kind == "RGBA" and "transparency" not in image.info
     mode = "RGBA" if own_alpha else "RGB"
     return Palette(len(mode), bytes(image.getpalette(mode) or ()))
@@ -52,22 +52,26 @@ def to_image(picture: Picture) -> Image.Image:
         image.info["transparency"] = picture.transparency
     for ours, theirs in (("icc", "icc_profile"), ("exif", "exif"), ("xmp", "xmp")):
         if ours in picture.metadata:
-            image.info[theirs] = picture.metadata[ours]  # type: ignore[index]
+            image.info[theirs] = picture.metadata[ours]
     return image
 
 
-def same_colours(left: Palette | None, right: Palette | None) -> bool:
-    """Whether two palettes give every index the same colour; entries that are not there count as black."""
-    return _all_entries(left) == _all_entries(right)
+def colours(palette: Palette | None, transparency: Transparency | None) -> object:
+    """Return what a palette and a transparent colour mean, in a form that compares equal where the meaning is.
 
-
-def _all_entries(palette: Palette | None) -> bytes:
+    With a palette: all 256 entries as RGBA, of which those that are not there count as opaque black. Without: the
+    transparent colour.
+    """
     if palette is None:
-        return b""
+        return transparency
     entries = np.full((MAX_PALETTE, 4), 255, np.uint8)
     entries[:, :3] = 0
     given = np.frombuffer(palette.colours, np.uint8).reshape(-1, palette.channels)
     entries[: len(given), : palette.channels] = given
+    if isinstance(transparency, bytes):
+        entries[: len(transparency), 3] = np.frombuffer(transparency, np.uint8)
+    elif isinstance(transparency, int) and 0 <= transparency < MAX_PALETTE:
+        entries[transparency, 3] = 0
     return entries.tobytes()
 
 

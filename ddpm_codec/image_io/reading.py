@@ -41,10 +41,7 @@ def read_picture(
             values Pillow cannot give exactly (16-bit colour).
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder")
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path}: is not a regular file")
+        _check_regular(path)
         with path.open("rb") as file, pixel_limit(max_pixels):
             return _read(file, path, name or path.name, first_frame=first_frame, max_pixels=max_pixels)
     except DdpmCodecError:
@@ -59,6 +56,13 @@ def read_picture(
         raise InputError(f"{path}: does not fit into memory") from None
     except Exception as error:  # Pillow's readers raise almost anything on damaged files.
         raise InputError(f"{path}: is damaged ({' '.join(str(error).split())[:200]})") from error
+
+
+def _check_regular(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path}: is not a regular file")
 
 
 def _read(file: Any, path: Path, name: str, *, first_frame: bool, max_pixels: int) -> Picture:  # noqa: ANN401
@@ -110,8 +114,9 @@ def _loses_bits(image: Image.Image, rawmode: str, path: Path) -> bool:
     if tags is not None:
         return any(int(bits) > 8 for bits in tags.get(_BITS_PER_SAMPLE_TAG, (1,)))
     if image.format == "PPM":
-        arguments = image.tile[0][3]
-        maximum = arguments[-1] if isinstance(arguments, tuple) else 0
+        tiles = getattr(image, "tile", None)
+        arguments = tiles[0][3] if tiles else ()
+        maximum = arguments[-1] if isinstance(arguments, tuple) and arguments else 0
         return isinstance(maximum, int) and maximum > 255
     if image.format == "JPEG2000":
         return _jpeg2000_bits(path) > 8

@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.exact import palette_of, pixels_of, same_colours, to_image, transparency_of
+from ddpm_codec.image_io.exact import colours, palette_of, pixels_of, to_image, transparency_of
 from ddpm_codec.image_io.pillow import pixel_limit
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture
 
@@ -102,8 +102,8 @@ def _obstacle(picture: Picture, kind: str) -> str | None:
 
 
 def _better(picture: Picture, failed: str = "") -> str:
-    kinds = [kind for kind in ("png", "tiff", "npy") if kind != failed and _obstacle(picture, kind) is None]
-    return " or ".join(kinds[: 1 if kinds[0] == "npy" else -1] or ["npy"])
+    holding = [kind for kind in ("png", "tiff") if kind != failed and _obstacle(picture, kind) is None]
+    return " or ".join(holding) or "npy"
 
 
 def _metadata_for(picture: Picture, kind: str) -> tuple[dict[MetadataKey, bytes], list[str]]:
@@ -151,7 +151,7 @@ def _save_options(picture: Picture, kind: str, metadata: dict[MetadataKey, bytes
     if kind == "png":
         if "xmp" in metadata:
             chunks = PngImagePlugin.PngInfo()
-            chunks.add_itxt("XML:com.adobe.xmp", metadata["xmp"])  # type: ignore[arg-type]
+            chunks.add_itxt("XML:com.adobe.xmp", metadata["xmp"])
             options["pnginfo"] = chunks
         # A pixel beyond the end of its palette needs all eight bits.
         return [options, {**options, "bits": 8}] if picture.mode == "P" else [options]
@@ -178,8 +178,7 @@ def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:
             image.mode == picture.mode
             and image.size == picture.size
             and pixels_of(image) == picture.pixels
-            and same_colours(palette_of(image), picture.palette)
-            and transparency_of(image) == picture.transparency
+            and colours(palette_of(image), transparency_of(image)) == colours(picture.palette, picture.transparency)
         )
 
 

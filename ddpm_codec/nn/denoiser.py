@@ -8,6 +8,8 @@ and the network reads z / sqrt(s^2 + sigma^2), so that its input and its heads a
 log-variances are relative to c_out^2. Source: Karras et al. 2022 (EDM), table 1.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,11 @@ class CodecDenoiser(nn.Module):
     def __init__(self, net: CodecNet) -> None:
         super().__init__()
         self.net = net
+
+    def place(self, device: torch.device) -> Self:
+        """Move to ``device``, kernels in the order that its convolutions read fastest; return self."""
+        self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
 
     def forward(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
         """Predict x_0 from x_t [B, 3, H, W] (variance preserving) at levels log_snr [B]."""

@@ -1,7 +1,9 @@
 """Frozen models: one safetensors file with weights, chains, prior and calibration, named by its SHA-256."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +68,22 @@ class FrozenModel:
         return self.sigmas[wanted]
 
     def denoiser(self, device: torch.device) -> CodecDenoiser:
-        """Return the denoiser in eval mode on ``device``."""
-        denoiser = CodecDenoiser(CodecNet(self.config))
+        """Return the denoiser in eval mode on ``device``.
+
+        Raises:
+            ModelError: the weights do not fit the network.
+        """
         try:
+            denoiser = CodecDenoiser(CodecNet(self.config))
             denoiser.load_state_dict({key: value.float() for key, value in self.weights.items()})
-        except RuntimeError as error:
-            raise ModelError(
-                f"model {self.name}: weights do not fit ({str(error).splitlines()[-1].strip()})"
-            ) from error
-        denoiser.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return denoiser.eval().requires_grad_(False)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(f"model {self.name}: weights do not fit ({_last_line(error)})") from error
+        return denoiser.place(device).eval().requires_grad_(False)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _stored(weight: Tensor) -> Tensor:
@@ -116,7 +124,7 @@ def load_model(path: Path) -> FrozenModel:
     metadata = read_metadata(path)
     try:
         tensors = load(path.read_bytes())
-        return FrozenModel(
+        model = FrozenModel(
             name=metadata["name"],
             description=metadata["description"],
             config=CodecNetConfig(**metadata["config"]),
@@ -128,7 +136,27 @@ def load_model(path: Path) -> FrozenModel:
             training=metadata["training"],
             **{key: tensors[key].numpy().astype(np.float64) for key in _ARRAYS},
         )
+        _check(model)
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a usable model file ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: not a usable model file ({_last_line(error)})") from error
+    return model
+
+
+def _check(model: FrozenModel) -> None:
+    """Check that the parts of a model fit each other.
+
+    Raises:
+        ValueError: naming the first that does not.
+    """
+    dims, grid = model.prior_mean.shape, model.grid_log_snr.shape
+    if len(dims) != 1 or model.prior_variance.shape != dims or model.class_mse.shape != grid + dims:
+        raise ValueError("the shapes of its prior and calibration differ")
+    for steps, chain in model.sigmas.items():
+        # Written so that a NaN is refused as well.
+        ordered = all(0.0 < fine < coarse < math.inf for fine, coarse in pairwise(chain))
+        if steps < 1 or len(chain) != steps + 1 or not ordered:
+            raise ValueError(f"its chain of {steps} steps is not one")
+    if model.default_steps not in model.sigmas:
+        raise ValueError(f"it has no chain of its default length {model.default_steps}")

@@ -66,6 +66,10 @@ def log_variances() -> NDArray[np.float64]:
 class FloatIntegerDenoiser:
     """An :class:`IntegerDenoiser` that rounds a floating-point codec network.
 
+    The same call gives the same integers in the same environment. Floating-point sums depend on the shape of the batch, so
+    both directions of a codec must ask for the same pictures in the same batches: a picture alone may differ from the same
+    picture in a batch by one unit of the mean or one variance index where a value lies near a half.
+
     Args:
         denoiser: the network, in eval mode, on its device.
         log_snr: the chain, cleanest first.

@@ -1,6 +1,5 @@
 """Checkpoints: one file that resumes a run exactly, written whole or not at all."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_codec.errors import ModelError, OutputError
+from ddpm_codec.atomic import new_file
+from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError
 from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.config import TrainConfig
@@ -28,6 +28,7 @@ class Checkpoint:
         ema: averaged weights.
         optimizer: state of the optimiser; None in a reduced checkpoint.
         seconds: training time so far.
+        window: sums since the last line of the log, [4] (see :class:`ddpm_codec.training.run.Trainer`); None: zero.
     """
 
     config: TrainConfig
@@ -36,6 +37,7 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Any] | None
     seconds: float
+    window: Tensor | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -44,7 +46,6 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         OutputError: the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     content = {
         "format": FORMAT,
         "config": asdict(checkpoint.config),
@@ -53,14 +54,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "ema": checkpoint.ema,
         "optimizer": checkpoint.optimizer,
         "seconds": checkpoint.seconds,
+        "window": checkpoint.window,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot write the checkpoint ({error})") from error
+        with new_file(path, overwrite=True) as file:
+            torch.save(content, file)
+    except DdpmCodecError:
+        raise
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise OutputError(f"{path}: cannot write the checkpoint ({one_line(error)})") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -73,28 +76,46 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = path / LAST
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ModelError(f"{path}: checkpoint format {content['format']}, expected {FORMAT}")
-        config = TrainConfig.from_dict(content["config"])
-        return Checkpoint(
-            config,
-            content["step"],
-            content["weights"],
-            content["ema"],
-            content["optimizer"],
-            content["seconds"],
-        )
+        return _parse(content, path)
     except ModelError:
         raise
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such checkpoint") from error
     except Exception as error:  # damaged archives raise many kinds
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: not a readable checkpoint ({cause})") from error
+        raise ModelError(f"{path}: not a readable checkpoint ({one_line(error)})") from error
+
+
+def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
+    if content["format"] != FORMAT:
+        raise ModelError(f"{path}: checkpoint format {content['format']}, expected {FORMAT}")
+    for key in ("weights", "ema"):
+        tensors = content[key]
+        if (tensors is None and key == "weights") or all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            continue
+        raise TypeError(f"{key} holds other things than weights")
+    return Checkpoint(
+        TrainConfig.from_dict(content["config"]),
+        int(content["step"]),
+        content["weights"],
+        content["ema"],
+        content["optimizer"],
+        float(content["seconds"]),
+        content.get("window"),
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def build_denoiser(config: TrainConfig) -> CodecDenoiser:
     """Return a freshly initialised denoiser of the configured size; the seed decides the weights."""
-    torch.manual_seed(config.seed)
-    return CodecDenoiser(CodecNet(SIZES[config.size]))
+    # Layers draw from torch's own generator; the caller's state of it is given back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return CodecDenoiser(CodecNet(SIZES[config.size]))
 
 
 def load_weights(denoiser: CodecDenoiser, weights: dict[str, Tensor], source: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,10 @@ class TrainConfig:
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise InputError(f"{key} = {getattr(self, key)!r}: use one of {', '.join(sorted(allowed))}")
-        for key in ("crop", "batch", "steps", "lr", "clip", "levels", "checkpoint_every", "log_every"):
-            if getattr(self, key) <= 0:
-                raise InputError(f"{key} = {getattr(self, key)}: must be above zero")
-        for key in ("ema", "decay", "clean_share"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise InputError(f"{key} = {getattr(self, key)}: must lie in [0, 1)")
+        for key, value in dataclasses.asdict(self).items():
+            _check_value(key, value)
+        if self.clean_share > 0 and self.batch < 2:
+            raise InputError(f"batch = {self.batch}: needs at least 2 images where clean_share is above zero")
         if self.crop % 8:
             raise InputError(f"crop = {self.crop}: must be a multiple of 8")
         if self.log_snr_min >= self.log_snr_max:
@@ -117,7 +116,7 @@ class TrainConfig:
         values: dict[str, Any] = {}
         if file is not None:
             try:
-                values = tomllib.loads(file.read_text())
+                values = tomllib.loads(file.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 raise InputError(f"{file}: cannot read the configuration ({error})") from error
         values |= {key: value for key, value in overrides.items() if value is not None}
@@ -144,5 +143,34 @@ class TrainConfig:
         return cls(**checked)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML (JSON scalars are TOML scalars)."""
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(self).items())
+        """Return the configuration as TOML (JSON scalars are TOML scalars, but for the escape of DEL)."""
+        values = dataclasses.asdict(self)
+        text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+        return text.replace("\x7f", "\\u007f")
+
+
+_ABOVE_ZERO = {
+    *("crop", "batch", "steps", "lr", "clip", "levels"),
+    *("checkpoint_every", "validate_every", "validation_images", "log_every"),
+}
+_SHARES = {"ema", "decay", "clean_share"}
+_NOT_NEGATIVE = {"holdout", "warmup", "clean_weight", "seed"}
+
+
+def _check_value(key: str, value: str | float | bool) -> None:
+    """Check one value on its own.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise InputError(f"{key} = {value!r}: not text that a file can hold")
+    elif not math.isfinite(value) or (isinstance(value, int) and abs(value) >= 1 << 63):
+        raise InputError(f"{key} = {value}: not a number that makes sense")
+    elif key in _ABOVE_ZERO and value <= 0:
+        raise InputError(f"{key} = {value}: must be above zero")
+    elif key in _NOT_NEGATIVE and value < 0:
+        raise InputError(f"{key} = {value}: must not be negative")
+    elif key in _SHARES and not 0.0 <= value < 1.0:
+        raise InputError(f"{key} = {value}: must lie in [0, 1)")

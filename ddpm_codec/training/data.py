@@ -5,11 +5,12 @@ what fits into a cache.
 """
 
 import io
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +36,22 @@ class ImageSet(Sequence[Pixels]):
         """Return the number of images."""
         return len(self.names)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Pixels: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pixels]: ...
+    def __getitem__(self, index: int | slice) -> Pixels | list[Pixels]:
         """Return image ``index`` as [H, W, 3] uint8 (slices give a list)."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
             raise IndexError(index)
-        if index in self._cache:
-            return self._cache[index]
-        pixels = self._load(index)
+        if position in self._cache:
+            return self._cache[position]
+        pixels = self._load(position)
         if pixels.nbytes <= self._room:
-            self._cache[index] = pixels
+            self._cache[position] = pixels
             self._room -= pixels.nbytes
         return pixels
 
@@ -60,55 +64,92 @@ class ImageSet(Sequence[Pixels]):
 def from_array(images: Pixels, prefix: str = "") -> ImageSet:
     """Wrap uint8 images [N, H, W, 3] that are in memory already."""
     names = [f"{prefix}{i:06d}" for i in range(len(images))]
-    return ImageSet(names, lambda i: images[i], cache_bytes=0)
+
+    def load(index: int) -> Pixels:
+        image: Pixels = images[index]
+        return image
+
+    return ImageSet(names, load, cache_bytes=0)
 
 
 def open_images(data: str) -> ImageSet:
     """Open DATA of any kind.
 
     Args:
-        data: a folder or .zip of images; a .npz or .npy of uint8 [N, H, W, 3]; a CIFAR-10 folder (python version); or
-            ``sheet:FILE:WxH``, one large picture (or a folder or .zip of such) of equal cells.
+        data: an image, or a folder or .zip of images; a .npz or .npy of uint8 [N, H, W, 3]; a CIFAR-10 folder (python
+            version) or one of its batches; or ``sheet:FILE:WxH``, one large picture (or a folder or .zip of such) of
+            equal cells.
 
     Raises:
-        InputError: naming what cannot be read.
+        InputError: naming what cannot be read. Images of folders and zips are decoded, and may be refused, when they
+            are first asked for.
     """
     if data.startswith("sheet:"):
         return _open_sheets(data)
-    path = Path(data)
-    if not data or not path.exists():
-        raise InputError(f"{data or 'DATA'}: no such file or folder")
-    if path.suffix in {".npz", ".npy"}:
+    path = _existing(data)
+    batches = sorted(path.glob("data_batch_*")) if path.is_dir() else []
+    if batches or (path.is_file() and path.name.startswith(("data_batch_", "test_batch"))):
+        return from_array(_read_cifar(batches or [path]))
+    if path.suffix.lower() in {".npz", ".npy"} and path.is_file():
         return from_array(_read_array(path))
-    if path.is_dir() and any(path.glob("data_batch_*")):
-        return from_array(_read_cifar(sorted(path.glob("data_batch_*"))))
-    if path.name.startswith(("data_batch_", "test_batch")) and path.is_file():
-        return from_array(_read_cifar([path]))
-    return _open_folder(path)
+    return _open_pictures(path)
+
+
+def _existing(data: str) -> Path:
+    # Not Path.exists, which raises where the name is too long or may not be looked at.
+    if not data or not os.path.exists(data):
+        raise InputError(f"{data or 'DATA'}: no such file or folder")
+    return Path(data)
 
 
 def _decode(source: Path | io.BytesIO, name: str) -> Pixels:
     try:
         with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: not a readable image ({error})") from error
+            mode, pixels = image.mode, np.asarray(image.convert("RGB"))
+    except Exception as error:  # a damaged picture may raise anything
+        raise InputError(f"{name}: not a readable image ({_cause(error)})") from error
+    if mode.startswith(("I", "F")):
+        raise InputError(f"{name}: {mode} pixels have more than 8 bits, the model sees 8")
+    return pixels
 
 
-def _open_folder(path: Path) -> ImageSet:
+def _cause(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _open_pictures(path: Path) -> ImageSet:
     """Open a folder, a zip or a single image."""
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _open_zip(path)
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    files = [file for file in files if _is_picture(file.name) and file.is_file()]
+    names = [file.name if path.is_file() else file.relative_to(path).as_posix() for file in files]
+    return _pictures(path, names, lambda index: _decode(files[index], str(files[index])))
+
+
+def _open_zip(path: Path) -> ImageSet:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable zip ({_cause(error)})") from error
+    names = sorted(name for name in archive.namelist() if _is_picture(name))
+
+    def load(index: int) -> Pixels:
         try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a readable zip ({error})") from error
-        names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in EXTENSIONS)
-        load = lambda i: _decode(io.BytesIO(archive.read(names[i])), f"{path}:{names[i]}")  # noqa: E731
-    else:
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        files = [f for f in files if f.suffix.lower() in EXTENSIONS and not f.name.startswith(".")]
-        names = [f.name if path.is_file() else f.relative_to(path).as_posix() for f in files]
-        load = lambda i: _decode(files[i], str(files[i]))  # noqa: E731
+            content = archive.read(names[index])
+        except Exception as error:  # damaged, encrypted or packed in a way that this Python lacks
+            raise InputError(f"{path}:{names[index]}: not readable ({_cause(error)})") from error
+        return _decode(io.BytesIO(content), f"{path}:{names[index]}")
+
+    return _pictures(path, names, load)
+
+
+def _is_picture(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1]
+    return not base.startswith(".") and os.path.splitext(base)[1].lower() in EXTENSIONS
+
+
+def _pictures(path: Path, names: list[str], load: Callable[[int], Pixels]) -> ImageSet:
     if not names:
         raise InputError(f"{path}: holds no images ({', '.join(sorted(EXTENSIONS))})")
     return ImageSet(names, load)
@@ -117,19 +158,24 @@ def _open_folder(path: Path) -> ImageSet:
 def _read_array(path: Path) -> Pixels:
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[key] for key in loaded.files]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from error
-    images = [a for a in arrays if a.dtype == np.uint8 and a.ndim == 4 and a.shape[3] == 3]
-    if not images or not all(len(a) for a in images):
-        raise InputError(f"{path}: needs a uint8 array of shape [N, H, W, 3]")
+        if isinstance(loaded, np.ndarray):
+            arrays = [loaded]
+        else:
+            with loaded:
+                arrays = [loaded[key] for key in loaded.files]
+    except Exception as error:  # damaged arrays and archives raise many kinds
+        raise InputError(f"{path}: not a readable array file ({_cause(error)})") from error
+    images = [a for a in arrays if a.dtype == np.uint8 and a.ndim == 4 and a.shape[3] == 3 and a.size]
+    if not images:
+        found = ", ".join(f"{a.dtype} {list(a.shape)}" for a in arrays) or "nothing"
+        raise InputError(f"{path}: needs a uint8 array of shape [N, H, W, 3], holds {found}")
     return images[0]
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickle dictionaries of numpy arrays and nothing else: any other global is refused."""
 
-    _ALLOWED = {  # noqa: RUF012
+    _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy", "ndarray"),
@@ -137,7 +183,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         ("_codecs", "encode"),
     }
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
         """Return an allowed global."""
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed here")
@@ -146,34 +192,32 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _read_cifar(files: list[Path]) -> Pixels:
     """Read CIFAR-10 batches (python version): rows of 3072 bytes, channel by channel."""
-    rows = []
+    rows: list[Pixels] = []
     for path in files:
         try:
             with path.open("rb") as stream:
-                batch = _ArrayUnpickler(stream, encoding="bytes").load()
-            rows.append(np.asarray(batch[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
+                data = _ArrayUnpickler(stream, encoding="bytes").load()[b"data"]
+            found = f"{data.dtype} {list(data.shape)}"
         except Exception as error:  # a damaged pickle may raise anything
-            raise InputError(f"{path}: not a CIFAR-10 batch ({error})") from error
+            raise InputError(f"{path}: not a CIFAR-10 batch ({_cause(error)})") from error
+        if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or not len(data):
+            raise InputError(f"{path}: not a CIFAR-10 batch (needs uint8 [N, 3072], holds {found})")
+        rows.append(data.reshape(-1, 3, 32, 32))
     return np.ascontiguousarray(np.concatenate(rows).transpose(0, 2, 3, 1))
 
 
 def _open_sheets(data: str) -> ImageSet:
+    file, _, cell = data.removeprefix("sheet:").rpartition(":")
     try:
-        _, file, cell = data.rsplit(":", 2) if data.count(":") > 2 else data.split(":")
-        file = data[len("sheet:") : -len(cell) - 1]
         width, height = (int(side) for side in cell.split("x"))
     except ValueError as error:
         raise InputError(f"{data}: write sheet:FILE:WIDTHxHEIGHT, as in sheet:cells.png:32x32") from error
     if width < 1 or height < 1:
         raise InputError(f"{data}: cells need at least one pixel")
-    if not Path(file).exists():
-        raise InputError(f"{file}: no such file or folder")
-    return from_array(np.concatenate([_cut(page, name, width, height) for name, page in _pages(Path(file))]))
-
-
-def _pages(path: Path) -> list[tuple[str, Pixels]]:
-    pages = _open_folder(path)
-    return [(name, pages[i]) for i, name in enumerate(pages.names)]
+    pages = _open_pictures(_existing(file))
+    return from_array(
+        np.concatenate([_cut(pages[index], name, width, height) for index, name in enumerate(pages.names)])
+    )
 
 
 def _cut(sheet: Pixels, name: str, width: int, height: int) -> Pixels:
@@ -191,7 +235,7 @@ class CropSampler:
     def __init__(self, images: ImageSet, crop: int, *, flip: bool, seed: int) -> None:
         self._images, self._crop, self._flip, self._seed = images, crop, flip, seed
 
-    def batch(self, step: int, count: int, part: slice) -> NDArray[np.uint8]:
+    def batch(self, step: int, count: int, part: slice) -> Pixels:
         """Return the images ``part`` of the batch of ``count`` at ``step``, [n, 3, crop, crop] uint8.
 
         Raises:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from ddpm_codec.errors import InputError
 
@@ -27,12 +28,35 @@ def pick_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda`` (of this process's LOCAL_RANK).
 
     Raises:
-        InputError: cuda was asked for and there is none.
+        InputError: cuda was asked for and there is none, or none left for this process.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("device cuda: torch sees no CUDA device here")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= torch.cuda.device_count():
+        raise InputError(
+            f"device cuda: process {index} of this host has no device, there are {torch.cuda.device_count()}"
+        )
+    device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of ``values`` over all processes (each must call this); alone, ``values``."""
+    if not dist.is_initialized():
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def same_everywhere(number: int, device: torch.device) -> bool:
+    """Return whether all processes gave the same number (each must call this)."""
+    if not dist.is_initialized():
+        return True
+    extremes = torch.tensor([number, -number], device=device)
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    return bool((extremes[0] == -extremes[1]).item())

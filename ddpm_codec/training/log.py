@@ -1,37 +1,73 @@
 """The record of a run: JSON lines always, TensorBoard where it is installed."""
 
 import json
+import math
 from pathlib import Path
 from typing import TextIO
 
+from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import OutputError
 
 
 class RunLog:
-    """JSONL always, TensorBoard where it is installed."""
+    """JSONL always, TensorBoard where it is installed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the run; the log goes on where an earlier one is there.
+        step: of the checkpoint that the run goes on from; what was logged after it is dropped, as it will come again.
+
+    Raises:
+        OutputError: the log cannot be written.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        path = folder / "log.jsonl"
         try:
-            self._file: TextIO = (folder / "log.jsonl").open("a")
+            _keep_until(path, step)
+            self._file: TextIO = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{folder}: cannot write the log ({error})") from error
+            raise OutputError(f"{path}: cannot write the log ({error.strerror})") from error
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self._board = None
         else:
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:
-        """Append one line of figures at ``step``."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
+        """Append one line of figures at ``step``.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            self._file.write(json.dumps({"step": step} | values) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"{self._file.name}: cannot write the log ({error.strerror})") from error
         if self._board is not None:
             for key, value in values.items():
-                self._board.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drop the lines after ``step``, and one that a kill cut short."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _step(line) <= step]
+        if kept != lines:
+            with new_file(path, overwrite=True) as file:
+                file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -11,17 +11,35 @@ from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.units import nats_to_bits
 
 CLEAN_JITTER = 0.4
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Levels of a batch: the first ``clean`` images are priced by L_0, the others by the KL of one step."""
+    """Levels of a batch or of one process's part of it.
+
+    Attributes:
+        log_snr: one level an image, [B]; the first ``clean`` images are priced by L_0, the others by the KL of one step.
+        clean: how many are clean.
+        clean_weight: weight of one clean image in the mean of L_0, 1 / clean in a whole batch.
+        step_weight: weight of one other image in the mean of the KLs.
+    """
 
     log_snr: Tensor
     clean: int
+    clean_weight: float
+    step_weight: float
+
+    def part(self, rank: int, world: int) -> "Draw":
+        """Return the images rank, rank + world, rank + 2 world, ... of a whole batch.
+
+        Dealt out like this every process has its share of clean images, to within one, and of the range of levels. The
+        weights make the mean over processes of their losses, and so of their gradients, the whole batch's exactly, also
+        where the shares differ by one.
+        """
+        clean = len(range(rank, self.clean, world))
+        return Draw(self.log_snr[rank::world], clean, world * self.clean_weight, world * self.step_weight)
 
 
 def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> Draw:
@@ -30,23 +48,23 @@ def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> 
     Step levels t are uniform in [log_snr_min, log_snr_max - step], step = range / K, since each of the K steps from such
     a t to t + step costs about the same; clean levels lie within 0.4 of log_snr_max, where chains may end.
     """
-    clean = max(1, round(config.clean_share * count)) if config.clean_share > 0 else 0
+    clean = min(max(1, round(config.clean_share * count)), count - 1) if config.clean_share > 0 else 0
     rest = count - clean
     offset = torch.rand((), generator=generator)
-    uniform = (torch.arange(rest) / max(rest, 1) + offset) % 1.0
+    uniform = (torch.arange(rest) / rest + offset) % 1.0
     span = config.log_snr_max - config.log_snr_min
     steps = config.log_snr_min + span * (1.0 - 1.0 / config.levels) * uniform
     jitter = CLEAN_JITTER * (2.0 * torch.rand(clean, generator=generator) - 1.0)
-    return Draw(torch.cat([config.log_snr_max + jitter, steps]), clean)
+    return Draw(torch.cat([config.log_snr_max + jitter, steps]), clean, 1.0 / max(clean, 1), 1.0 / rest)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss to descend, and its two parts in bits/dim."""
+    """The loss to descend, and its two parts in nats per dimension, float64 scalars cut off from the graph."""
 
     total: Tensor
-    steps_bpd: float
-    reconstruction_bpd: float
+    steps_nats: Tensor
+    reconstruction_nats: Tensor
 
 
 def bound_loss(
@@ -59,6 +77,8 @@ def bound_loss(
 ) -> Loss:
     """Return an unbiased estimate of sum_t L_t + clean_weight L_0, in nats per dimension.
 
+    For one part of a batch (:meth:`Draw.part`) it is the mean over all parts that estimates this.
+
     Args:
         denoiser: the network (possibly wrapped for several processes).
         transform: W.
@@ -66,6 +86,10 @@ def bound_loss(
         noise: standard normal, the same shape; W of it is standard normal as well.
         draw: one level an image.
         config: K, range and weights.
+
+    Returns:
+        The loss and its parts. ``steps_nats`` has the mean K E[ KL( t -> t + range / K ) ], t uniform in
+        [log_snr_min, log_snr_max - range / K]: the sum of a K-step chain's terms, had each its mean cost.
     """
     clean = draw.clean
     log_snr = draw.log_snr.to(x_0.device)
@@ -77,11 +101,8 @@ def bound_loss(
         step = (config.log_snr_max - config.log_snr_min) / config.levels
         error = transform.forward((x_0 - prediction.x0_mean)[clean:])
         kl = step_kl_nats(error, prediction.coef_log_var[clean:], torch.exp(level + step) - torch.exp(level))
-        steps = config.levels * kl.mean()
+        steps = config.levels * draw.step_weight * kl.mean(dim=(1, 2, 3)).sum()
         log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])
-        reconstruction = -log_p.mean() if clean else steps.new_zeros(())
-    return Loss(
-        steps + config.clean_weight * reconstruction,
-        nats_to_bits(steps.item()),
-        nats_to_bits(reconstruction.item()),
-    )
+        reconstruction = -draw.clean_weight * log_p.mean(dim=(1, 2, 3)).sum()
+    total = steps + config.clean_weight * reconstruction
+    return Loss(total, steps.detach().double(), reconstruction.detach().double())

@@ -15,7 +15,9 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return a matrix with the singular vectors of ``matrix`` and singular values near one (0.7 to 1.2).
+    """Return a matrix with the singular vectors of ``matrix`` and singular values near one (0.6 to 1.3).
+
+    Those under about 1/200 of the Frobenius norm stay smaller: five steps multiply them by 3.44^5 = 485 at most.
 
     Args:
         matrix: [rows, columns], any real dtype; computed in bfloat16.
@@ -23,7 +25,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """
     a, b, c = _COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = (wide / (wide.norm() + 1e-12)).to(torch.bfloat16)
+    x: Tensor = (wide / (wide.norm() + 1e-12)).to(torch.bfloat16)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -56,7 +58,8 @@ class MuonAdamW(torch.optim.Optimizer):
         average = state["momentum"].lerp_(gradient, 1.0 - momentum)
         nesterov = gradient.lerp(average, momentum)
         flat = orthogonalise(nesterov.flatten(1))
-        return (0.2 * max(flat.shape) ** 0.5 * flat).view_as(nesterov)
+        update: Tensor = 0.2 * max(flat.shape) ** 0.5 * flat
+        return update.view_as(nesterov)
 
     @staticmethod
     def _adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
@@ -67,8 +70,8 @@ class MuonAdamW(torch.optim.Optimizer):
         state["step"] += 1
         state["first"].lerp_(gradient, 0.1)
         state["second"].lerp_(gradient.square(), 0.01)
-        first = state["first"] / (1.0 - 0.9 ** state["step"])
-        second = state["second"] / (1.0 - 0.99 ** state["step"])
+        first: Tensor = state["first"] / (1.0 - 0.9 ** state["step"])
+        second: Tensor = state["second"] / (1.0 - 0.99 ** state["step"])
         return first / (second.sqrt() + 1e-10)
 
 

@@ -1,19 +1,21 @@
 """The training loop: alone, or unchanged under ``torchrun`` on several processes and hosts.
 
-Every random number is a function of (seed, step), and a batch is split over the processes by position, so a run that was
-killed and resumed, or that ran on several processes, sees the same data and the same noise.
+Every random number is a function of (seed, step, position in the batch), and a batch is split over the processes by
+position, so a run that was killed and resumed, or that ran on several processes, sees the same data, levels and noise: the
+loss curve is the same, bit for bit after a resume, up to rounding for another number of processes.
 """
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from ddpm_codec.atomic import new_file
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import (
@@ -26,12 +28,12 @@ from ddpm_codec.training.checkpoint import (
 )
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
-from ddpm_codec.training.distributed import pick_device, process_group
+from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.objective import Draw, Loss, bound_loss, draw_levels
 from ddpm_codec.training.optimizer import build_optimizer
 from ddpm_codec.training.validation import validation_bound_bpd
-from ddpm_codec.units import GREY_PER_UNIT
+from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -53,39 +55,65 @@ def split_holdout(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
 
 
 class Trainer:
-    """State and one step of a run."""
+    """State and one step of a run.
+
+    Args:
+        config: the run.
+        device: of this process.
+        rank: of this process.
+        world: number of processes.
+
+    Raises:
+        InputError: data unusable, or a batch that does not divide over the processes.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device, rank: int, world: int) -> None:
         if config.batch % world:
             raise InputError(f"batch = {config.batch} does not divide over {world} processes")
-        self.config, self.device, self.rank = config, device, rank
-        self.denoiser = build_denoiser(config).to(device, memory_format=torch.channels_last)
+        self.config, self.device, self.rank, self.world = config, device, rank, world
         self.transform = by_name(config.transform)
-        self.average = build_denoiser(config).to(device, memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
-        self.step, self.seconds = 0, 0.0
-        self.part = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
         train, validation = split_holdout(config)
         self.sampler = CropSampler(train, config.crop, flip=config.flip, seed=config.seed)
         self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
-        forward: nn.Module = DistributedDataParallel(self.denoiser) if world > 1 else self.denoiser
+        self.denoiser = build_denoiser(config).place(device)
+        self.average = build_denoiser(config).place(device)
+        self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
+        self.step, self.seconds = 0, 0.0
+        # Since the last line of the log: sums of the two losses in nats, number of steps, seconds.
+        self.window = torch.zeros(4, dtype=torch.float64, device=device)
+        forward: nn.Module = self.denoiser
+        if world > 1:
+            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
         self.forward = torch.compile(forward) if config.compile else forward
 
-    def load(self, checkpoint: Checkpoint) -> None:
+    def resume(self, checkpoint: Checkpoint, source: Path) -> None:
         """Continue exactly where ``checkpoint`` stopped.
 
         Raises:
-            ModelError: the checkpoint holds averaged weights only.
+            ModelError: the checkpoint is of another network, or holds averaged weights only.
         """
+        for key in ("size", "transform", "optimizer"):
+            was, wanted = getattr(checkpoint.config, key), getattr(self.config, key)
+            if was != wanted:
+                raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
         if checkpoint.weights is None or checkpoint.optimizer is None:
-            raise ModelError("this checkpoint holds averaged weights only: start from it with init_from")
-        load_weights(self.denoiser, checkpoint.weights, "checkpoint")
-        load_weights(self.average, checkpoint.ema, "checkpoint")
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+            raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
+        load_weights(self.denoiser, checkpoint.weights, str(source))
+        load_weights(self.average, checkpoint.ema, str(source))
+        try:
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{source}: the optimiser's state does not fit ({error})") from error
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        if checkpoint.window is not None:
+            self.window.copy_(checkpoint.window)
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Take the averaged weights of another run as the first weights of this one."""
+        """Take the averaged weights of another run as the first weights of this one.
+
+        Raises:
+            ModelError: the weights do not fit.
+        """
         for denoiser in (self.denoiser, self.average):
             load_weights(denoiser, checkpoint.ema, self.config.init_from)
 
@@ -98,23 +126,32 @@ class Trainer:
             self.average.state_dict(),
             self.optimizer.state_dict(),
             self.seconds,
+            self.window,
         )
 
-    def advance(self) -> Loss:
-        """Take one optimiser step; return the loss of this process's part of the batch."""
+    def advance(self) -> None:
+        """Take one optimiser step, counted into ``window``."""
         started = time.perf_counter()
-        config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
-        x_0, noise, draw = self._batch()
-        loss = bound_loss(self.forward, self.transform, x_0, noise, draw, config)
-        self.optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.denoiser.parameters(), config.clip)
+            group["lr"] = learning_rate(self.config, self.step)
+        loss = self.backward()
+        nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.clip)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        self.seconds += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        self.window[0] += loss.steps_nats
+        self.window[1] += loss.reconstruction_nats
+        self.window[2] += 1.0
+        self.window[3] += elapsed
+
+    def backward(self) -> Loss:
+        """Leave the gradient of the whole batch in the parameters; return the loss of this process's part."""
+        x_0, noise, draw = self._batch()
+        loss = bound_loss(self.forward, self.transform, x_0, noise, draw, self.config)
+        self.optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]
         return loss
 
     def validate(self) -> float | None:
@@ -130,23 +167,25 @@ class Trainer:
         return total / done
 
     def _batch(self) -> tuple[Tensor, Tensor, Draw]:
-        """Return this process's images, noise and levels; the clean levels are dealt out evenly."""
-        config = self.config
-        x_0 = self._to_model(self.sampler.batch(self.step, config.batch, self.part))
-        seed = int(np.random.SeedSequence([config.seed, self.step, self.rank]).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
-        draw = draw_levels(config, len(x_0), generator)
-        noise = torch.randn(x_0.shape, generator=generator).to(self.device)
-        return x_0, noise, draw
+        """Return this process's images, noise and levels: positions rank, rank + world, ... of the step's batch."""
+        config, part = self.config, slice(self.rank, None, self.world)
+        x_0 = self._to_model(self.sampler.batch(self.step, config.batch, part))
+        # One seed for the levels and one an image, so that no process draws the noise of another.
+        seeds = np.random.SeedSequence([config.seed, self.step, 1]).generate_state(config.batch + 1).tolist()
+        generator = torch.Generator().manual_seed(seeds.pop())
+        draw = draw_levels(config, config.batch, generator).part(self.rank, self.world)
+        noise = torch.stack([torch.randn(x_0.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds[part]])
+        return x_0, noise.to(self.device), draw
 
-    def _to_model(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    def _to_model(self, pixels: NDArray[np.uint8]) -> Tensor:
         x_0 = torch.from_numpy(pixels).to(self.device).float() / GREY_PER_UNIT - 1.0
         return x_0.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _update_average(self) -> None:
         keep = min(self.config.ema, self.step / (self.step + 9))
-        averages, values = list(self.average.parameters()), list(self.denoiser.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        values: list[Tensor] = list(self.denoiser.parameters())
         torch._foreach_lerp_(averages, values, 1.0 - keep)
 
 
@@ -162,74 +201,79 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
 
     Raises:
         InputError: data or configuration unusable.
-        ModelError: a checkpoint that does not fit.
+        ModelError: a checkpoint that does not fit, or that only some of the processes see.
         OutputError: the output folder cannot be written.
     """
     if not config.output:
         raise InputError("output: name a folder for the checkpoints")
     device = pick_device(config.device)
-    folder = Path(config.output)
+    last = Path(config.output) / LAST
     with process_group(device) as (rank, world):
         trainer = Trainer(config, device, rank, world)
-        last = folder / LAST
         if last.exists():
-            trainer.load(load_checkpoint(last))
+            trainer.resume(load_checkpoint(last), last)
         elif config.init_from:
             trainer.start_from(load_checkpoint(Path(config.init_from)))
+        if not same_everywhere(trainer.step, device):
+            raise ModelError(f"{last}: not every process sees the same checkpoint; all hosts need the output folder")
         if rank == 0:
-            _prepare(folder, config)
-            _lead(trainer, folder, progress)
-        else:
-            while trainer.step < config.steps:
-                trainer.advance()
+            _prepare(last.parent, config)
+        _run(trainer, last, progress)
     return last
 
 
 def _prepare(folder: Path, config: TrainConfig) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(config.to_toml())
     except OSError as error:
-        raise OutputError(f"{folder}: cannot write there ({error})") from error
+        raise OutputError(f"{folder}: cannot write there ({error.strerror})") from error
+    with new_file(folder / "config.toml", overwrite=True) as file:
+        file.write_text(config.to_toml(), encoding="utf-8")
 
 
-def _lead(trainer: Trainer, folder: Path, progress: bool) -> None:
-    """Run the steps of the process that logs, validates and saves."""
-    config = trainer.config
-    log = RunLog(folder)
-    window: list[Loss] = []
-    mark = trainer.seconds
-    bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=not progress)
+def _run(trainer: Trainer, last: Path, progress: bool) -> None:
+    """Take the steps; the first process alone logs, validates and saves."""
+    config, leads = trainer.config, trainer.rank == 0
+    log = RunLog(last.parent, trainer.step) if leads else None
+    bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=not (progress and leads))
     try:
         while trainer.step < config.steps:
-            window.append(trainer.advance())
+            trainer.advance()
             bar.update()
-            if trainer.step % config.log_every == 0:
-                rate = len(window) * config.batch / (trainer.seconds - mark)
-                _report(log, bar, trainer, window, rate)
-                window, mark = [], trainer.seconds
-            if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+            if _due(trainer, config.log_every):
+                figures = _figures(trainer)
+                bar.set_postfix_str(f"{figures['train_bpd']:.3f} bits/dim, {figures['images_per_second']:.0f} images/s")
+                if log is not None:
+                    log.write(trainer.step, **figures)
+            if log is not None and _due(trainer, config.validate_every):
                 bound = trainer.validate()
                 if bound is not None:
                     log.write(trainer.step, validation_bpd=bound)
-            if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
-                save_checkpoint(trainer.state(), folder / LAST)
+            if _due(trainer, config.checkpoint_every):
+                trainer.window = mean_over_processes(trainer.window)
+                if leads:
+                    save_checkpoint(trainer.state(), last)
     finally:
         bar.close()
-        log.close()
+        if log is not None:
+            log.close()
 
 
-def _report(log: RunLog, bar: Any, trainer: Trainer, window: list[Loss], rate: float) -> None:
-    steps = sum(loss.steps_bpd for loss in window) / len(window)
-    reconstruction = sum(loss.reconstruction_bpd for loss in window) / len(window)
-    lr = learning_rate(trainer.config, trainer.step - 1)
-    log.write(
-        trainer.step,
-        steps_bpd=steps,
-        reconstruction_bpd=reconstruction,
-        train_bpd=steps + reconstruction,
-        lr=lr,
-        images_per_second=rate,
-        seconds=trainer.seconds,
-    )
-    bar.set_postfix_str(f"{steps + reconstruction:.3f} bits/dim, {rate:.0f} images/s")
+def _due(trainer: Trainer, every: int) -> bool:
+    return trainer.step % every == 0 or trainer.step == trainer.config.steps
+
+
+def _figures(trainer: Trainer) -> dict[str, float]:
+    """Return the log's figures since its last line, means over all processes, and begin a new window."""
+    steps_nats, reconstruction_nats, count, seconds = mean_over_processes(trainer.window).tolist()
+    trainer.window.zero_()
+    steps_bpd = nats_to_bits(steps_nats / count)
+    reconstruction_bpd = nats_to_bits(reconstruction_nats / count)
+    return {
+        "steps_bpd": steps_bpd,
+        "reconstruction_bpd": reconstruction_bpd,
+        "train_bpd": steps_bpd + reconstruction_bpd,
+        "lr": learning_rate(trainer.config, trainer.step - 1),
+        "images_per_second": count * trainer.config.batch / seconds,
+        "seconds": trainer.seconds,
+    }

@@ -1,6 +1,7 @@
 """Which models there are: names, identities, sizes. Reads headers only and never imports torch."""
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,11 @@ def find_model(name_or_file: str) -> Path:
         ModelError: neither exists.
     """
     shipped = FOLDER / f"{name_or_file}{SUFFIX}"
-    if "/" not in name_or_file and shipped.is_file():
+    if "/" not in name_or_file and os.path.isfile(shipped):
         return shipped
-    path = Path(name_or_file)
-    if path.is_file():
-        return path
+    # Not Path.is_file, which raises where the name is too long or may not be looked at.
+    if os.path.isfile(name_or_file):
+        return Path(name_or_file)
     known = ", ".join(p.stem for p in sorted(FOLDER.glob(f"*{SUFFIX}"))) or "none"
     raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
 

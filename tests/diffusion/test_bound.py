@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_codec.diffusion.bound import BoundTerms, Calibration, PriorModel, evaluate_bound
+from ddpm_codec.diffusion.bound import (
+    BoundTerms,
+    Calibration,
+    PriorModel,
+    VarianceKind,
+    evaluate_bound,
+    measure_levels,
+)
 from ddpm_codec.diffusion.chain import (
     Chain,
     LevelTable,
@@ -206,3 +213,27 @@ def test_bad_requests_are_refused(gaussian_toy: "GaussianToy") -> None:
         evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="beta")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be"):
         evaluate_bound(gaussian_toy, [torch.zeros(3, 16, 16)], transform, chain, prior)
+
+
+@pytest.mark.parametrize("name", ["colour-8x8", "identity"])
+@pytest.mark.parametrize("variance", ["predicted", "class", "level"])
+def test_table_and_bound_agree_on_the_same_noise(
+    gaussian_toy: "GaussianToy", name: str, variance: VarianceKind
+) -> None:
+    """Over all levels of the grid both draw the same noise, so the price of the chain is the bound to the last digit."""
+    transform = by_name(name)
+    prior = PriorModel.standard(transform.dims)
+    x_0 = gaussian_toy.sample(5)
+    chain = even_chain(9.0, -5.0, 6)
+    measured = measure_levels(gaussian_toy, [x_0], transform, chain.log_snr, prior, 4)
+    terms = evaluate_bound(
+        gaussian_toy,
+        x_0.split(2),
+        transform,
+        chain,
+        prior,
+        variance=variance,
+        calibration=measured.calibration,
+        seed=4,
+    )
+    assert nats_to_bits(chain_cost_nats(measured.table(variance), chain)) == pytest.approx(terms.mean_bpd, rel=1e-10)

@@ -1,0 +1,33 @@
+"""The ``.ddpm`` file: signature, head, table of images, blocks, end. Specified byte by byte in docs/FORMAT.md.
+
+Nothing here knows what the bytes of a block mean; nothing here imports torch or Pillow.
+"""
+
+from ddpm_codec.container.layout import (
+    CODEC_BITS_BACK,
+    CODEC_FALLBACK,
+    DEFAULT_MAX_PIXELS,
+    ROUTE_FALLBACK,
+    ROUTE_MODEL,
+    VERSION,
+    Head,
+    ImageEntry,
+)
+from ddpm_codec.container.reader import BlockInfo, Container, read_container
+from ddpm_codec.container.writer import Block, ContainerWriter
+
+__all__ = [
+    "CODEC_BITS_BACK",
+    "CODEC_FALLBACK",
+    "DEFAULT_MAX_PIXELS",
+    "ROUTE_FALLBACK",
+    "ROUTE_MODEL",
+    "VERSION",
+    "Block",
+    "BlockInfo",
+    "Container",
+    "ContainerWriter",
+    "Head",
+    "ImageEntry",
+    "read_container",
+]

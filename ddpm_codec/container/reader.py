@@ -1,0 +1,252 @@
+"""Reading a ``.ddpm`` file: everything but the blocks at once, the blocks when asked for."""
+
+import mmap
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddpm_codec.atomic import reason
+from ddpm_codec.container.layout import (
+    CODEC_FALLBACK,
+    CODECS,
+    CRC_BYTES,
+    DEFAULT_MAX_PIXELS,
+    MAX_BLOCKS,
+    MAX_HEAD_BYTES,
+    MAX_TABLE_BYTES,
+    MAX_VARINT_BYTES,
+    PREAMBLE_BYTES,
+    SIGNATURE,
+    TAG_BLOCK,
+    TAG_BYTES,
+    TAG_END,
+    TAG_HEAD,
+    TAG_TABLE,
+    VERSION,
+    Head,
+    ImageEntry,
+)
+from ddpm_codec.container.table import read_head, read_table
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.varint import Reader
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """Where a block is.
+
+    Attributes:
+        index, first_part, part_count: see :class:`ddpm_codec.container.Block`.
+        offset: where its payload starts, in bytes from the start of the file.
+        length: of the payload, in bytes.
+        start: where its section starts; the checksum covers everything from here to the end of the payload.
+        crc: the CRC-32 that the file gives.
+    """
+
+    index: int
+    first_part: int
+    part_count: int
+    offset: int
+    length: int
+    start: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """An opened file.
+
+    Attributes:
+        path: the file.
+        file_bytes: its length.
+        head: codec and model.
+        images: the table of images.
+        blocks: where each block is; None for a block that ``tolerant`` reading has not found whole.
+        damaged: one line for each thing that ``tolerant`` reading found damaged.
+        crc: state of the checksum with which that of each block starts.
+    """
+
+    path: Path
+    file_bytes: int
+    head: Head
+    images: list[ImageEntry]
+    blocks: list[BlockInfo | None]
+    damaged: tuple[str, ...]
+    crc: int
+
+    @property
+    def pixel_count(self) -> int:
+        """Pixels of all images together."""
+        return sum(image.info.pixel_count for image in self.images)
+
+    def read_block(self, index: int) -> bytes:
+        """Return the payload of a block.
+
+        Raises:
+            FormatError: the block is damaged or missing.
+            InputError: the file cannot be read any more.
+        """
+        block = self.blocks[index]
+        if block is None:
+            raise FormatError(f"{self.path}: block {index} is damaged or missing")
+        with _reading(self.path), self.path.open("rb") as file:
+            file.seek(block.start)
+            data = file.read(block.offset + block.length - block.start)
+        if len(data) != block.offset + block.length - block.start or zlib.crc32(data, self.crc) != block.crc:
+            raise FormatError(f"{self.path}: block {index} is damaged (its checksum is wrong)")
+        return data[block.offset - block.start :]
+
+
+def read_container(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, tolerant: bool = False) -> Container:
+    """Read and check everything of a file but its blocks' payloads.
+
+    Args:
+        path: the file.
+        max_pixels: a table that declares more pixels is refused.
+        tolerant: take what is whole of damaged blocks and list the rest; the checksum of every block is computed. A
+            damaged head or table is an error still.
+
+    Raises:
+        FormatError: the file is damaged, cut short, foreign, or made by a newer version.
+        InputError: it is missing or cannot be read.
+    """
+    with _reading(path):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: is not a regular file")
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < PREAMBLE_BYTES:
+                raise FormatError(f"{path}: is not a .ddpm file, or is cut short")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                try:
+                    return _Parser(path, data, max_pixels).parse(tolerant=tolerant)
+                except FormatError as error:
+                    raise FormatError(f"{path}: {error}") from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FormatError, InputError):
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+
+
+class _Parser:
+    """Walks the sections of a mapped file, from front to back."""
+
+    def __init__(self, path: Path, data: mmap.mmap, max_pixels: int) -> None:
+        self._path = path
+        self._data = data
+        self._end = len(data)
+        self._max_pixels = max_pixels
+        self._at = PREAMBLE_BYTES
+        self._crc = 0
+
+    def parse(self, *, tolerant: bool) -> Container:
+        codec = self._preamble()
+        head = Head() if codec == CODEC_FALLBACK else read_head(self._section(TAG_HEAD, MAX_HEAD_BYTES), codec)
+        table = self._section(TAG_TABLE, MAX_TABLE_BYTES + MAX_VARINT_BYTES + 1)
+        images, block_count = read_table(table, self._max_pixels)
+        # A block has at least so many bytes, so the declared count cannot make a list larger than the file.
+        if block_count * (TAG_BYTES + 4 + CRC_BYTES) > self._end and not tolerant:
+            raise FormatError("is cut short")
+        blocks, damaged = self._salvage(block_count) if tolerant else (self._blocks(block_count), ())
+        return Container(self._path, self._end, head, images, blocks, damaged, self._crc)
+
+    def _preamble(self) -> int:
+        start = self._data[:PREAMBLE_BYTES]
+        if not start.startswith(SIGNATURE):
+            raise FormatError("is not a .ddpm file")
+        version, codec = start[len(SIGNATURE) :]
+        if version != VERSION:
+            raise FormatError(f"has format version {version}, this program reads {VERSION}: made by a newer version")
+        if codec not in CODECS:
+            raise FormatError(f"codec {codec} is unknown: made by a newer version")
+        self._crc = zlib.crc32(start)
+        return codec
+
+    def _section(self, tag: bytes, limit: int) -> bytes:
+        """Return the payload of the next section, which must be ``tag``; its checksum goes on from the one before."""
+        start, length = self._frame(self._at, tag)
+        end = start + length
+        if length > limit:
+            raise FormatError(f"section {tag.decode()} is larger than the format allows")
+        crc = zlib.crc32(self._data[self._at : end], self._crc)
+        if crc != self._stored_crc(end):
+            raise FormatError(f"section {tag.decode()} is damaged (its checksum is wrong)")
+        self._at, self._crc = end + CRC_BYTES, crc
+        return self._data[start:end]
+
+    def _frame(self, at: int, tag: bytes) -> tuple[int, int]:
+        """Return where the payload of the section at ``at`` starts, and its length; payload and checksum are there."""
+        found = self._data[at : at + TAG_BYTES]
+        if len(found) < TAG_BYTES:
+            raise FormatError("is cut short")
+        if found != tag:
+            raise FormatError(f"is damaged: section {tag.decode().strip()} is not where it should be")
+        head = Reader(self._data[at + TAG_BYTES : at + TAG_BYTES + MAX_VARINT_BYTES])
+        available = head.left
+        length = head.varint()
+        start = at + TAG_BYTES + available - head.left
+        if length > self._end - start - CRC_BYTES:
+            raise FormatError(f"is cut short, or section {tag.decode().strip()} is damaged")
+        return start, length
+
+    def _stored_crc(self, at: int) -> int:
+        return int.from_bytes(self._data[at : at + CRC_BYTES], "little")
+
+    def _blocks(self, count: int) -> list[BlockInfo | None]:
+        blocks: list[BlockInfo | None] = []
+        for index in range(count):
+            block = self._block(self._at)
+            if block.index != index:
+                raise FormatError(f"is damaged: block {index} is not where it should be")
+            blocks.append(block)
+            self._at = block.offset + block.length + CRC_BYTES
+        if not self._at_end():
+            raise FormatError("is cut short, or damaged at its end")
+        return blocks
+
+    def _at_end(self) -> bool:
+        return self._end - self._at == TAG_BYTES and self._data[self._at :] == TAG_END
+
+    def _salvage(self, count: int) -> tuple[list[BlockInfo | None], tuple[str, ...]]:
+        """Return every whole block, wherever it is, and what is wrong with the rest."""
+        found: dict[int, BlockInfo] = {}
+        at = self._at
+        while (at := self._data.find(TAG_BLOCK, at)) >= 0:
+            block = self._whole_block(at, count)
+            if block is None:
+                at += 1
+            else:
+                found.setdefault(block.index, block)
+                at = self._at = block.offset + block.length + CRC_BYTES
+        damaged = [f"block {index} is damaged or missing" for index in range(count) if index not in found]
+        if not damaged and not self._at_end():
+            damaged.append("the end is damaged or missing")
+        return [found.get(index) for index in range(count)], tuple(damaged)
+
+    def _whole_block(self, at: int, count: int) -> BlockInfo | None:
+        try:
+            block = self._block(at)
+        except FormatError:
+            return None
+        body = self._data[at : block.offset + block.length]
+        return block if block.index < count and zlib.crc32(body, self._crc) == block.crc else None
+
+    def _block(self, at: int) -> BlockInfo:
+        start, length = self._frame(at, TAG_BLOCK)
+        header = Reader(self._data[start : start + min(length, 3 * MAX_VARINT_BYTES)])
+        available = header.left
+        index, first_part, part_count = header.varint(MAX_BLOCKS), header.varint(), header.varint()
+        used = available - header.left
+        crc = self._stored_crc(start + length)
+        return BlockInfo(index, first_part, part_count, start + used, length - used, at, crc)

@@ -1,0 +1,165 @@
+"""Integer tables: exact sums, the right distributions, and the arithmetic of the lattice."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from ddpm_codec.coding import tables
+from ddpm_codec.coding.tables import LATTICE_GRID, PIXEL_GRID, PRECISION, Table, lattice_table, pixel_table
+
+ONE = 1 << PRECISION
+
+
+def probabilities(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return the integers of a table and their probabilities, without the escape symbol."""
+    integers = table.first + np.arange(table.count)
+    return integers.astype(np.float64), table.frequencies[: table.count] / ONE
+
+
+def discrete_gaussian(scale: float, mean: float) -> tuple[np.ndarray, np.ndarray]:
+    n = np.arange(np.floor(mean) - np.ceil(12 * scale) - 2, np.floor(mean) + np.ceil(12 * scale) + 3)
+    weights = np.exp(-0.5 * ((n - mean) / scale) ** 2)
+    return n, weights / weights.sum()
+
+
+@pytest.mark.parametrize("grid", [LATTICE_GRID, PIXEL_GRID])
+def test_scales_are_log_spaced_and_the_nearest_is_found(grid: tables.ScaleGrid) -> None:
+    steps = np.diff(np.log2(grid.scales))
+    np.testing.assert_allclose(steps, 1 / tables.STEPS_PER_OCTAVE, rtol=1e-12)
+    scale = np.exp(np.random.default_rng(0).uniform(np.log(0.01), np.log(500.0), 2000))
+    distance = np.abs(np.log(scale)[:, None] - np.log(grid.scales)[None, :])
+    np.testing.assert_array_equal(grid.index(scale), distance.argmin(axis=1))
+    np.testing.assert_array_equal(grid.index(grid.scales), np.arange(len(grid.scales)))
+
+
+def test_bins_of_the_mean_cost_little() -> None:
+    bins = 2.0**LATTICE_GRID.fraction_bits
+    cost_bits = 1 / (24 * bins**2 * LATTICE_GRID.scales**2 * np.log(2))
+    assert cost_bits[LATTICE_GRID.scales > 0.4].max() < 1e-4
+    assert cost_bits.max() < 2.5e-4
+    assert [int(2.0**b) for b in LATTICE_GRID.fraction_bits[[0, 48, 72, 96, 120, 144, 216]]] == [64, 32, 16, 8, 4, 2, 2]
+
+
+def test_every_lattice_table_sums_to_one() -> None:
+    for index in range(len(LATTICE_GRID.scales)):
+        rows = tables._lattice_frequencies(index)
+        assert rows.shape == (1 << LATTICE_GRID.fraction_bits[index], 2 * LATTICE_GRID.windows[index] + 3)
+        assert rows.min() >= 1
+        assert (rows.sum(axis=1) == ONE).all()
+        assert (rows[:, -1] == 1).all()
+
+
+@pytest.mark.parametrize("floor", [-3, -1, 0, 1, 17, 128, 240, 254, 255, 258])
+def test_every_pixel_table_sums_to_one(floor: int) -> None:
+    for index, window in enumerate(PIXEL_GRID.windows.tolist()):
+        low, high = max(-floor, -window), min(255 - floor, window + 1)
+        rows = tables._pixel_frequencies(index, low, high)
+        whole = (low, high) == (-floor, 255 - floor) and window >= max(floor + 1, 255 - floor)
+        assert rows.shape[1] == high - low + (1 if whole else 2)
+        assert rows.min() >= 1
+        assert (rows.sum(axis=1) == ONE).all()
+
+
+@given(
+    weights=st.lists(st.floats(0.0, 1e300, allow_subnormal=False), min_size=2, max_size=50).filter(
+        lambda w: max(w) > 0
+    ),
+    escape=st.booleans(),
+)
+def test_any_weights_become_frequencies(weights: list[float], escape: bool) -> None:
+    frequencies = tables.integer_frequencies(np.array(weights), escape)
+    assert int(frequencies.sum()) == ONE
+    assert frequencies.min() >= 1
+    ideal = np.array(weights) / max(weights) / (np.array(weights) / max(weights)).sum()
+    np.testing.assert_allclose(frequencies[: len(weights)] / ONE, ideal, atol=2 * len(weights) / ONE)
+
+
+@pytest.mark.parametrize("scale_index", [0, 30, 60, 110, 216])
+@pytest.mark.parametrize("part", [0.0, 0.4, 0.99])
+def test_a_lattice_table_is_the_discrete_gaussian(scale_index: int, part: float) -> None:
+    bins = 1 << int(LATTICE_GRID.fraction_bits[scale_index])
+    fraction = int(part * bins)
+    n, p = probabilities(lattice_table(scale_index, fraction))
+    scale, mean = LATTICE_GRID.scales[scale_index], (fraction + 0.5) / bins
+    weights = np.exp(-0.5 * ((n - mean) / scale) ** 2)
+    np.testing.assert_allclose(p, weights / weights.sum(), atol=1.1 * (len(n) + 1) / ONE, rtol=0)
+    assert 0.5 * np.abs(p - weights / weights.sum()).sum() < 2 * len(n) / ONE
+
+
+@pytest.mark.parametrize("scale_index", [0, 40, 104, 180, 264])
+@pytest.mark.parametrize("floor", [-3, -1, 0, 3, 100, 252, 255, 258])
+def test_a_pixel_table_is_the_discretised_gaussian_with_open_edges(scale_index: int, floor: int) -> None:
+    bins = 1 << int(PIXEL_GRID.fraction_bits[scale_index])
+    window, scale = int(PIXEL_GRID.windows[scale_index]), PIXEL_GRID.scales[scale_index]
+    mean = floor + (bins // 3 + 0.5) / bins
+    offsets, p = probabilities(pixel_table(scale_index, bins // 3, max(-floor, -window), min(255 - floor, window + 1)))
+    grey = offsets + floor
+    upper = np.where(grey == 255, np.inf, (grey + 0.5 - mean) / scale)
+    lower = np.where(grey == 0, -np.inf, (grey - 0.5 - mean) / scale)
+    mass = np.where(lower > 0, norm.sf(lower) - norm.sf(upper), norm.cdf(upper) - norm.cdf(lower))
+    np.testing.assert_allclose(p, mass, atol=1.1 * (len(p) + 1) / ONE, rtol=0)
+
+
+class TestTheLattice:
+    """What lets the lattice be as coarse as 4/3 of the noise: up to exp(-2 pi^2 s^2) nothing is lost."""
+
+    @pytest.mark.parametrize("scale", [0.75, 1.0, 1.5, 3.0])
+    @pytest.mark.parametrize("mean", [0.0, 0.2, 0.5, 0.9])
+    def test_moments_are_the_gaussian_ones(self, scale: float, mean: float) -> None:
+        n, p = discrete_gaussian(scale, mean)
+        error = np.exp(-2 * np.pi**2 * scale**2)
+        got = float((n * p).sum())
+        assert abs(got - mean) < 4.1 * np.pi * scale**2 * error + 1e-12
+        assert abs((((n - got) ** 2) * p).sum() - scale**2) < 9 * np.pi**2 * scale**4 * error + 1e-11
+
+    def test_noise_adds_up(self) -> None:
+        """A discrete Gaussian about a discrete Gaussian is one of the summed variance: steps of a chain compose."""
+        first, second, mean = 0.75, 1.1, 0.3
+        n, p = discrete_gaussian(first, mean)
+        total = np.zeros(101)
+        for start, chance in zip(n, p, strict=True):
+            ends, q = discrete_gaussian(second, 0.6 * start)
+            np.add.at(total, ends.astype(int) + 50, chance * q)
+        n, p = discrete_gaussian(float(np.hypot(0.6 * first, second)), 0.6 * mean)
+        direct = np.zeros(101)
+        direct[n.astype(int) + 50] = p
+        assert 0.5 * np.abs(total - direct).sum() < 1e-4
+
+    @pytest.mark.parametrize(("scale_q", "scale_p", "shift"), [(0.75, 0.75, 0.4), (0.75, 1.0, 0.0), (0.8, 2.0, 1.3)])
+    def test_relative_entropy_is_the_gaussian_one(self, scale_q: float, scale_p: float, shift: float) -> None:
+        n, q = discrete_gaussian(scale_q, 0.1)
+        log_p = -0.5 * ((n - 0.1 - shift) / scale_p) ** 2
+        m = np.arange(-100, 101)
+        log_p -= np.log(np.exp(-0.5 * ((m - 0.1 - shift) / scale_p) ** 2).sum())
+        inside = q > 0
+        kl = (q[inside] * (np.log(q[inside]) - log_p[inside])).sum()
+        gaussian = np.log(scale_p / scale_q) + (scale_q**2 + shift**2) / (2 * scale_p**2) - 0.5
+        assert kl == pytest.approx(gaussian, abs=5e-4)
+
+
+def test_sampling_tables_have_no_escape_and_the_exact_scale() -> None:
+    table = tables.sampling_table(0.7071, 13)
+    n, p = probabilities(table)
+    assert not table.escape
+    assert table.frequencies.sum() == ONE
+    mean = 13.5 / 64
+    weights = np.exp(-0.5 * ((n - mean) / 0.7071) ** 2)
+    np.testing.assert_allclose(p, weights / weights.sum(), atol=20 / ONE)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e6])
+def test_sampling_refuses_other_scales(scale: float) -> None:
+    with pytest.raises(ValueError, match="must lie in"):
+        tables.sampling_window(scale)
+
+
+def test_the_hash_covers_all_tables_and_never_changes() -> None:
+    """Another hash means other files: a new format version, or arithmetic that is not IEEE 754."""
+    tables.tables_hash.cache_clear()
+    started = time.perf_counter()
+    assert tables.tables_hash() == "73a0494d08811a6704273a3afab174185d0bcf9d20dce762f7586e1b4797ff6c"
+    assert time.perf_counter() - started < 3.0
