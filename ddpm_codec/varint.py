@@ -35,13 +35,15 @@ class Reader:
         """Return the next varint.
 
         Raises:
-            FormatError: cut short, too long, or above ``limit``.
+            FormatError: cut short, above ``limit``, or longer than :func:`write_varint` makes it.
         """
         value = 0
         for shift in range(0, MAX_BITS, 7):
             byte = self.take(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if byte == 0 and shift > 0:
+                    break
                 if value > limit:
                     raise FormatError(f"a number is {value}, at most {limit} makes sense")
                 return value

@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ddpm_codec.errors import InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import default_extension, list_inputs, read_picture, to_image, write_picture
 from ddpm_codec.image_io.exact import colours
 from ddpm_codec.image_io.pillow import pixel_limit
-from ddpm_codec.picture import MODES, Palette, Picture, PictureInfo
+from ddpm_codec.picture import MODES, Palette, Picture, PictureInfo, Transparency
 
 SIZES = [(1, 1), (1, 7), (9, 1), (33, 17)]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -32,13 +33,13 @@ def exif() -> bytes:
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 
-def picture(mode: str, size: tuple[int, int] = (12, 9), **more: Any) -> Picture:
+def picture(mode: str, size: tuple[int, int] = (12, 9), **more: object) -> Picture:
     pixels = np.random.default_rng(5).integers(0, 256, MODES[mode].byte_count(size), np.uint8).tobytes()
     if mode == "1":
         pixels = Image.frombytes("1", size, pixels).tobytes()
     if MODES[mode].has_palette:
         more.setdefault("palette", Palette(3, bytes(range(256)) * 3))
-    return Picture(PictureInfo("x", mode, size, **more), pixels)
+    return Picture(replace(PictureInfo("x", mode, size), **more), pixels)  # type: ignore[arg-type]
 
 
 def assert_same(got: Picture, expected: Picture) -> None:
@@ -75,17 +76,28 @@ def test_default_extensions() -> None:
     assert {mode: default_extension(picture(mode)) for mode in MODES} == expected
 
 
-@pytest.mark.parametrize("extension", ["png", "webp", "tiff", "tif", "ppm", "bmp", "pgm", "pbm", "npy"])
+GREY_AND_RGB = {"1", "L", "RGB"}
+HOLDS = {
+    ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16"},
+    ".webp": {"RGB", "RGBA"},
+    ".tiff": {*GREY_AND_RGB, "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"},
+    ".ppm": GREY_AND_RGB,
+    ".bmp": {*GREY_AND_RGB, "P"},
+    ".npy": set(MODES),
+}
+
+
+@pytest.mark.parametrize("extension", ["png", "webp", "tiff", "ppm", "bmp", "npy"])
 @pytest.mark.parametrize("mode", sorted(MODES))
 def test_a_format_is_exact_or_refuses(tmp_path: Path, mode: str, extension: str) -> None:
     path = tmp_path / f"x.{extension}"
     original = picture(mode)
-    try:
-        write_picture(original, path)
-    except InputError as error:
-        assert f"cannot hold mode {mode} exactly; use " in str(error)
+    if mode not in HOLDS[path.suffix]:
+        with pytest.raises(InputError, match=f"cannot hold mode {mode} exactly; use "):
+            write_picture(original, path)
         assert os.listdir(tmp_path) == []
         return
+    write_picture(original, path)
     if extension != "npy":
         assert_same(read_picture(path), original)
 
@@ -115,12 +127,12 @@ def test_what_formats_refuse(tmp_path: Path) -> None:
         ("P", bytes([0, 128, 255, 7])),
         ("P", bytes(range(256))),
         ("L", 200),
-        ("1", 1),
-        ("RGB", (1, 2, 300 % 256)),
+        ("1", 255),
+        ("RGB", (1, 2, 44)),
         ("I;16", 40000),
     ],
 )
-def test_transparency_comes_back_through_png(tmp_path: Path, mode: str, transparency: Any) -> None:
+def test_transparency_comes_back_through_png(tmp_path: Path, mode: str, transparency: Transparency) -> None:
     original = picture(mode, transparency=transparency)
     write_picture(original, tmp_path / "x.png")
     got = read_picture(tmp_path / "x.png")
@@ -322,7 +334,7 @@ def test_existing_outputs_and_full_disks(tmp_path: Path, monkeypatch: pytest.Mon
         write_picture(picture("RGB"), path)
     assert path.read_text() == "mine"
 
-    def full(*_: Any) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -367,10 +379,7 @@ def test_listing(tmp_path: Path) -> None:
 def test_listing_tells_equal_names_apart(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "x.png", b / "x.png", b / "c/x.png", tmp_path / "other/a/x.png")
-    assert [name for _, name in list_inputs([a / "x.png", b])] == ["a/x.png", "c/x.png", "b/x.png"][:1] + [
-        "c/x.png",
-        "b/x.png",
-    ]
+    assert [name for _, name in list_inputs([a / "x.png", b])] == ["a/x.png", "c/x.png", "b/x.png"]
     with pytest.raises(InputError, match="same name"):
         list_inputs([a / "x.png", tmp_path / "other/a/x.png"])
     with pytest.raises(InputError, match="given twice"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+from ddpm_codec_cli.output import print_facts, print_json, printable, progress_bar
 
 
 @click.command()
@@ -46,11 +46,18 @@ def export(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file."""
-    from ddpm_codec.training.export import export_model
+    """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
+
+    An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`.
+    """
+    from ddpm_codec.training.export import export_checkpoint, export_model
     from ddpm_codec.zoo.registry import describe
 
     options.limit_threads(threads)
+    if output.suffix == ".pt":
+        export_checkpoint(checkpoint, output, overwrite=overwrite)
+        click.echo(f"checkpoint  {printable(str(output))}", err=as_json)
+        return
     with progress_bar("image") as progress:
         export_model(
             checkpoint,

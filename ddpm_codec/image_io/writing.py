@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.exact import colours, palette_of, pixels_of, to_image, transparency_of
+from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_of, to_image, transparency_of
 from ddpm_codec.image_io.pillow import pixel_limit
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture
 
@@ -128,12 +128,20 @@ def _write_proved(picture: Picture, path: Path, kind: str, metadata: dict[Metada
     image = to_image(picture)
     for key in ("icc_profile", "exif", "xmp"):
         image.info.pop(key, None)
-    for options in _save_options(picture, kind, metadata):
+    attempts = [(image, options) for options in _save_options(picture, kind, metadata)]
+    if picture.palette is not None:
+        # Pillow spends on an index no more bits than the palette needs, and a pixel may lie beyond its palette.
+        padded = image.copy()
+        channels = picture.palette.channels
+        full = picture.palette.colours.ljust(MAX_PALETTE * channels, b"\0")
+        padded.putpalette(full, "RGB" if channels == 3 else "RGBA")
+        attempts += [(padded, options) for _, options in attempts]
+    for image, options in attempts:
         # Encoded in memory first: a format that refuses shows as such, and not as a failure of the disk.
         out = io.BytesIO()
         try:
             image.save(out, kind.upper(), **options)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
             continue
         if _same(out, picture, kind):
             path.write_bytes(out.getbuffer())
@@ -153,14 +161,14 @@ def _save_options(picture: Picture, kind: str, metadata: dict[MetadataKey, bytes
             chunks = PngImagePlugin.PngInfo()
             chunks.add_itxt("XML:com.adobe.xmp", metadata["xmp"])
             options["pnginfo"] = chunks
-        # A pixel beyond the end of its palette needs all eight bits.
-        return [options, {**options, "bits": 8}] if picture.mode == "P" else [options]
+        return [options]
     if kind == "tiff":
         if "xmp" in metadata:
             tags = TiffImagePlugin.ImageFileDirectory_v2()
             tags[700] = metadata["xmp"]
             options["tiffinfo"] = tags
-        if picture.mode in _UNCOMPRESSED_TIFF:
+        # Pillow hands compression to libtiff, which takes no sub-directories from it, and EXIF has some.
+        if picture.mode in _UNCOMPRESSED_TIFF or "exif" in metadata:
             return [options]
         return [{**options, "compression": "tiff_adobe_deflate"}, options]
     if kind == "webp":

@@ -157,12 +157,10 @@ def _pictures(path: Path, names: list[str], load: Callable[[int], Pixels]) -> Im
 
 def _read_array(path: Path) -> Pixels:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = [loaded]
-        else:
-            with loaded:
-                arrays = [loaded[key] for key in loaded.files]
+        # Opened here, since np.load leaves a damaged archive open.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[key] for key in loaded.files]
     except Exception as error:  # damaged arrays and archives raise many kinds
         raise InputError(f"{path}: not a readable array file ({_cause(error)})") from error
     images = [a for a in arrays if a.dtype == np.uint8 and a.ndim == 4 and a.shape[3] == 3 and a.size]

@@ -1,25 +1,33 @@
 """Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
 
-import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import InputError, OutputError, OutputExistsError
+from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import MixedPrecision
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
-from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights
+from ddpm_codec.training.checkpoint import (
+    Checkpoint,
+    build_denoiser,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
 from ddpm_codec.training.distributed import pick_device
+from ddpm_codec.training.objective import CLEAN_JITTER
 from ddpm_codec.training.run import split_holdout
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -69,8 +77,7 @@ def export_model(
         OutputError: ``output`` cannot be written.
         OutputExistsError: it exists and ``overwrite`` is not set.
     """
-    if output.exists() and not overwrite:
-        raise OutputExistsError(f"{output}: exists already (--overwrite replaces it)")
+    check_target(output, overwrite=overwrite)
     saved = load_checkpoint(checkpoint)
     config = saved.config
     steps = levels or config.levels
@@ -103,8 +110,26 @@ def export_model(
             "crop": config.crop,
         },
     )
-    _write(model_bytes(model), output)
+    with new_file(output, overwrite=overwrite) as temporary:
+        temporary.write_bytes(model_bytes(model))
     return model
+
+
+def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False) -> None:
+    """Reduce ``checkpoint`` to its averaged weights in float16, from which ``init_from`` starts another run.
+
+    The places of data and output, which mean nothing elsewhere, are left out.
+
+    Raises:
+        ModelError: the checkpoint cannot be read.
+        OutputError: ``output`` cannot be written.
+        OutputExistsError: it exists and ``overwrite`` is not set.
+    """
+    check_target(output, overwrite=overwrite)
+    saved = load_checkpoint(checkpoint)
+    config = replace(saved.config, data="", validation="", output="", init_from="")
+    ema = {key: value.half() if value.ndim > 1 else value for key, value in saved.ema.items()}
+    save_checkpoint(Checkpoint(config, saved.step, None, ema, None, saved.seconds), output)
 
 
 def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
@@ -127,7 +152,8 @@ def _measure(
     denoiser = build_denoiser(config)
     load_weights(denoiser, saved.ema, "checkpoint")
     denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    grid = np.linspace(config.log_snr_max, config.log_snr_min, GRID)
+    # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
+    grid = np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
     sampler = CropSampler(images, crop, flip=False, seed=config.seed)
     done = 0
 
@@ -144,7 +170,7 @@ def _measure(
         grid,
         prior,
         seed=config.seed,
-        max_gap=config.log_snr_max - config.log_snr_min,
+        max_gap=float(grid[0] - grid[-1]),
         progress=advance,
     )
 
@@ -160,13 +186,3 @@ def _to_model(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor
 
 def _sigmas(log_snr: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(value) for value in np.exp(-0.5 * np.array(log_snr)))
-
-
-def _write(content: bytes, output: Path) -> None:
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(output)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{output}: cannot write the model ({error.strerror})") from error

@@ -1,0 +1,293 @@
+"""Every kind of DATA, what is refused, and random crops that depend on seed and step alone."""
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import stats
+
+from ddpm_codec.errors import InputError
+from ddpm_codec.training.data import CropSampler, ImageSet, from_array, open_images
+
+Pictures = NDArray[np.uint8]
+
+
+def save_png(pixels: Pictures, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def same(images: ImageSet, expected: Pictures) -> bool:
+    return len(images) == len(expected) and all(map(np.array_equal, images, expected))
+
+
+def test_folder_nested_and_sorted(tmp_path: Path, pictures: Pictures) -> None:
+    for index, name in enumerate(["b.png", "a/deep/x.PNG", "a/y.png"]):
+        save_png(pictures[index], tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.png").write_text("no picture")
+    (tmp_path / "folder.png").mkdir()
+    images = open_images(str(tmp_path))
+    assert images.names == ["a/deep/x.PNG", "a/y.png", "b.png"]
+    assert same(images, pictures[[1, 2, 0]])
+
+
+def test_single_image(tmp_path: Path, pictures: Pictures) -> None:
+    assert same(open_images(str(save_png(pictures[0], tmp_path / "one.png"))), pictures[:1])
+
+
+def test_modes_become_rgb(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(tmp_path / "a.png")
+    Image.new("L", (8, 8), 9).save(tmp_path / "b.png")
+    images = open_images(str(tmp_path))
+    assert images[0].tolist() == [[[1, 2, 3]] * 8] * 8
+    assert images[1].tolist() == [[[9, 9, 9]] * 8] * 8
+
+
+def test_zip(tmp_path: Path, pictures: Pictures) -> None:
+    with zipfile.ZipFile(tmp_path / "set.ZIP", "w") as archive:
+        for index, name in enumerate(["b/x.png", "a.png"]):
+            content = io.BytesIO()
+            Image.fromarray(pictures[index]).save(content, "PNG")
+            archive.writestr(name, content.getvalue())
+        archive.writestr("__MACOSX/._a.png", b"no picture")
+        archive.writestr("folder.png/", b"")
+    images = open_images(str(tmp_path / "set.ZIP"))
+    assert images.names == ["a.png", "b/x.png"]
+    assert same(images, pictures[[1, 0]])
+
+
+@pytest.mark.parametrize("name", ["set.npy", "set.npz", "packed.npz"])
+def test_arrays(name: str, tmp_path: Path, pictures: Pictures) -> None:
+    path = tmp_path / name
+    if name == "set.npy":
+        np.save(path, pictures)
+    else:
+        save = np.savez_compressed if name == "packed.npz" else np.savez
+        save(path, labels=np.arange(5), images=pictures)
+    assert same(open_images(str(path)), pictures)
+
+
+def cifar_rows(pictures: Pictures) -> Pictures:
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).reshape(len(pictures), -1)
+
+
+def test_cifar10(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    for index in range(2):
+        batch = {b"data": cifar_rows(pictures[3 * index : 3 * index + 3]), b"labels": [0, 1, 2], b"batch_label": b"x"}
+        (tmp_path / f"data_batch_{index + 1}").write_bytes(pickle.dumps(batch, protocol=2))
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": cifar_rows(pictures[:1])}))
+    assert same(open_images(str(tmp_path)), pictures)
+    assert same(open_images(str(tmp_path / "data_batch_2")), pictures[3:])
+    assert same(open_images(str(tmp_path / "test_batch")), pictures[:1])
+
+
+def test_cifar10_as_python_2_wrote_it(tmp_path: Path) -> None:
+    """Strings of Python 2 (opcode U) under the names that numpy had then."""
+    pixels = bytes(range(256)) * 12
+    text = b"(dp0\nS'data'\np1\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\nI3072\nt"
+    text += b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\n"
+    text += b"T" + len(pixels).to_bytes(4, "little") + pixels + b"tbs."
+    (tmp_path / "data_batch_1").write_bytes(text)
+    image = open_images(str(tmp_path))[0]
+    assert image.transpose(2, 0, 1).tobytes() == pixels
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_hostile_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    target = tmp_path / "executed"
+    content = pickle.dumps({b"data": Hostile(target)})
+    (tmp_path / "data_batch_1").write_bytes(content)
+    with pytest.raises(InputError, match=r"data_batch_1: not a CIFAR-10 batch \(.*mkdir is not allowed here\)"):
+        open_images(str(tmp_path))
+    np.save(tmp_path / "objects.npy", np.array([Hostile(target)]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"objects\.npy: not a readable array file"):
+        open_images(str(tmp_path / "objects.npy"))
+    assert not target.exists()
+    pickle.loads(content)
+    assert target.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x02}q\x00.",
+        pickle.dumps([1, 2]),
+        pickle.dumps({b"data": b"abc"}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.float32)}),
+        pickle.dumps({b"data": np.zeros((2, 3071), np.uint8)}),
+        pickle.dumps({b"data": np.zeros((0, 3072), np.uint8)}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8)})[:-100],
+        b"\x07" * 3073,
+    ],
+)
+def test_what_is_no_cifar10_batch(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(content)
+    with pytest.raises(InputError, match=r"\A[^\n]*data_batch_1: not a CIFAR-10 batch \([^\n]+\)\Z"):
+        open_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("folder", ["plain", "with:colon", "two:co:lons"])
+def test_sheets(folder: str, tmp_path: Path, pictures: Pictures) -> None:
+    sheet = pictures.reshape(4, 6, 24, 32, 3).swapaxes(1, 2).reshape(96, 192, 3)
+    path = save_png(sheet, tmp_path / folder / "sheet.png")
+    images = open_images(f"sheet:{path}:32x24")
+    assert same(images, pictures)
+    assert len(set(images.names)) == 24
+    save_png(sheet[:24], tmp_path / folder / "t_last.png")
+    assert same(open_images(f"sheet:{path.parent}:32x24"), np.concatenate([pictures, pictures[:6]]))
+
+
+@pytest.mark.parametrize("cell", ["30x24", "32x25", "32x96", "1000x1000"])
+def test_sheets_that_are_no_grid(cell: str, tmp_path: Path, pictures: Pictures) -> None:
+    path = save_png(pictures[0], tmp_path / "sheet.png")
+    with pytest.raises(InputError, match=rf"sheet\.png: 32x24 is not a grid of {cell} cells"):
+        open_images(f"sheet:{path}:{cell}")
+
+
+@pytest.mark.parametrize("text", ["sheet:", "sheet:x.png", "sheet:x.png:32", "sheet:x.png:axb", "sheet:x.png:1x2x3"])
+def test_sheets_written_wrongly(text: str) -> None:
+    with pytest.raises(InputError, match="write sheet:FILE:WIDTHxHEIGHT"):
+        open_images(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "DATA: no such file"),
+        ("missing", "missing: no such file"),
+        ("nul\0byte", "no such file"),
+        ("x" * 5000, "no such file"),
+        ("missing.npz", r"missing\.npz: no such file"),
+        ("sheet:missing.png:8x8", r"missing\.png: no such file"),
+        ("sheet::8x8", "no such file"),
+        ("sheet:a.png:0x8", "at least one pixel"),
+        ("sheet:a.png:8x-8", "at least one pixel"),
+    ],
+)
+def test_what_is_not_there(text: str, cause: str) -> None:
+    with pytest.raises(InputError, match=rf"\A[^\n]*{cause}[^\n]*\Z"):
+        open_images(text)
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match="holds no images"):
+        open_images(str(tmp_path))
+    with pytest.raises(InputError, match=r"a\.txt: holds no images"):
+        open_images(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((2, 3, 8, 8), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((2, 0, 8, 3), np.uint8),
+    ],
+)
+def test_arrays_of_another_kind(array: NDArray[np.generic], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", array)
+    np.savez(tmp_path / "x.npz", a=array)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(InputError, match=r"needs a uint8 array of shape \[N, H, W, 3\], holds \w+ \["):
+            open_images(str(tmp_path / name))
+
+
+def test_damaged_files_are_one_line(tmp_path: Path, pictures: Pictures) -> None:
+    np.save(tmp_path / "x.npy", pictures)
+    np.savez_compressed(tmp_path / "x.npz", a=pictures)
+    save_png(pictures[0], tmp_path / "x.png")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(tmp_path / "x.png", "x.png")
+    for name in ("x.npy", "x.npz", "x.zip", "x.png"):
+        whole = (tmp_path / name).read_bytes()
+        bent = bytearray(whole)
+        bent[len(bent) // 2] ^= 0xFF
+        for content in (b"", whole[:4], whole[: len(whole) // 2], bytes(bent), b"garbage" * 100):
+            (tmp_path / name).write_bytes(content)
+            if name == "x.npy" and content == bytes(bent):
+                continue  # an array has no checksum
+            with pytest.raises(InputError, match=rf"\A[^\n]*{name}[^\n]*\Z"):
+                open_images(str(tmp_path / name))[0]
+
+
+def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"deep\.png: I;16 pixels have more than 8 bits"):
+        open_images(str(tmp_path))[0]
+
+
+def test_image_sets_are_sequences(pictures: Pictures) -> None:
+    calls: list[int] = []
+
+    def load(index: int) -> Pictures:
+        calls.append(index)
+        return pictures[index]
+
+    images = ImageSet([str(i) for i in range(24)], load, cache_bytes=2 * pictures[0].nbytes)
+    assert np.array_equal(images[-1], pictures[23])
+    assert len(images[3:5]) == 2
+    subset = images.subset([23, 3, 4])
+    assert subset.names == ["23", "3", "4"]
+    assert same(subset, pictures[[23, 3, 4]])
+    assert calls == [23, 3, 4, 4]
+    for index in (24, -25):
+        with pytest.raises(IndexError):
+            images[index]
+
+
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
+    first = CropSampler(from_array(pictures), 16, flip=True, seed=3)
+    again = CropSampler(from_array(pictures), 16, flip=True, seed=3)
+    whole = first.batch(5, 12, slice(None))
+    first.batch(6, 12, slice(None))
+    assert whole.shape == (12, 3, 16, 16)
+    assert np.array_equal(again.batch(5, 12, slice(None)), whole)
+    for part in (slice(0, 6), slice(6, 12), slice(0, None, 2), slice(1, None, 3)):
+        assert np.array_equal(again.batch(5, 12, part), whole[part])
+    assert not np.array_equal(again.batch(6, 12, slice(None)), whole)
+    other = CropSampler(from_array(pictures), 16, flip=True, seed=4)
+    assert not np.array_equal(other.batch(5, 12, slice(None)), whole)
+
+
+def test_crops_and_flips_are_uniform() -> None:
+    """Pixels that name their place show image, offset and flip of every crop."""
+    places = np.stack(np.meshgrid(np.arange(12), np.arange(10), indexing="ij"), axis=-1)
+    marked = [np.concatenate([places, np.full((12, 10, 1), index)], axis=-1) for index in range(3)]
+    sampler = CropSampler(from_array(np.array(marked, dtype=np.uint8)), 8, flip=True, seed=0)
+    crops = np.concatenate([sampler.batch(step, 300, slice(None)) for step in range(10)])
+    flipped = crops[:, 1, 0, 0] > crops[:, 1, 0, -1]
+    top, left, image = crops[:, 0, 0, 0], crops[:, 1, 0, :].min(axis=1), crops[:, 2, 0, 0]
+    cell = ((image.astype(int) * 5 + top) * 3 + left) * 2 + flipped
+    counts = np.bincount(cell, minlength=90)
+    assert len(counts) == 90
+    assert stats.chisquare(counts).pvalue > 1e-3
+    still = CropSampler(from_array(np.array(marked, dtype=np.uint8)), 8, flip=False, seed=0).batch(0, 50, slice(None))
+    assert (still[:, 1, 0, 0] < still[:, 1, 0, -1]).all()
+
+
+def test_images_smaller_than_the_crop_are_named(pictures: Pictures) -> None:
+    sampler = CropSampler(from_array(pictures, "set"), 32, flip=False, seed=0)
+    with pytest.raises(InputError, match="set0000.*: 32x24 is smaller than the crop of 32"):
+        sampler.batch(0, 1, slice(None))
