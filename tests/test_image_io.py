@@ -249,8 +249,8 @@ def test_four_bit_grey_with_transparency_keeps_its_meaning(tmp_path: Path) -> No
 
 
 def test_interlaced_png(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(png(1, 1, 8, 2, b"\0abc", interlace=1))
-    assert read_picture(tmp_path / "x.png").pixels == b"abc"
+    (tmp_path / "x.png").write_bytes(png(2, 2, 8, 0, b"\0a" + b"\0b" + b"\0cd", interlace=1))
+    assert read_picture(tmp_path / "x.png").pixels == b"abcd"
 
 
 def test_huge_aspect(tmp_path: Path) -> None:

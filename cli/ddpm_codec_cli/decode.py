@@ -71,7 +71,7 @@ def decode(
     from ddpm_codec.codecs.api import decode_file
 
     options.limit_threads(threads)
-    with progress_bar("px") as progress:
+    with progress_bar("picture") as progress:
         report = decode_file(
             file,
             output,

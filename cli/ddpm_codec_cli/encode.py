@@ -26,6 +26,12 @@ LABELS = {
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .ddpm file to write.")
 @options.model_option
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Steps K of the chain: fewer are faster, more are smaller.  [default: the model's own]",
+)
 @options.device_option
 @options.threads_option
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP metadata.")
@@ -45,6 +51,7 @@ def encode(
     inputs: tuple[Path, ...],
     output: Path,
     model: str,
+    levels: int | None,
     device: str,
     threads: int | None,
     strip: bool,
@@ -62,11 +69,12 @@ def encode(
     from ddpm_codec.codecs.api import encode_files
 
     options.limit_threads(threads)
-    with progress_bar("px") as progress:
+    with progress_bar("picture") as progress:
         report = encode_files(
             list(inputs),
             output,
             model=model,
+            levels=levels,
             device=device,
             overwrite=overwrite,
             strip=strip,
