@@ -1,7 +1,6 @@
 """The file format: round trips, sizes, and damage of every kind at every byte."""
 
 import contextlib
-import errno
 import os
 import struct
 import zlib
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_codec import atomic
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     ROUTE_MODEL,
@@ -25,7 +23,7 @@ from ddpm_codec.container.layout import MAX_TABLE_BYTES, SIGNATURE
 from ddpm_codec.container.names import successor
 from ddpm_codec.container.packing import DEFLATE, LZMA2, pack, unpack
 from ddpm_codec.container.table import read_table, write_table
-from ddpm_codec.errors import DdpmCodecError, FormatError, InputError, OutputError, OutputExistsError
+from ddpm_codec.errors import DdpmCodecError, FormatError, InputError
 from ddpm_codec.picture import METADATA_KEYS, MODES, Palette, PictureInfo, check_name
 
 HEAD = Head(CODEC_BITS_BACK, "photo", bytes(range(32)), {"torch": "2.13.0", "threads": 2}, {"tile": 256})
@@ -298,90 +296,6 @@ def test_equal_names_are_refused() -> None:
 )
 def test_successor(name: bytes, following: bytes) -> None:
     assert successor(name) == following
-
-
-def test_an_existing_output_is_refused_at_once_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "x.ddpm"
-    path.write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"x\.ddpm"), ContainerWriter(path):
-        pass
-    assert path.read_text() == "mine"
-    assert read_all(write(path, overwrite=True))[1] == PAYLOADS
-
-
-def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "x.ddpm"
-    with ContainerWriter(path) as writer:
-        path.write_text("mine")
-        with pytest.raises(OutputExistsError):
-            writer.finish(Head(), IMAGES)
-    assert path.read_text() == "mine"
-    assert os.listdir(tmp_path) == ["x.ddpm"]
-
-
-def test_without_hard_links_the_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", link)
-    assert read_all(write(tmp_path / "x.ddpm"))[1] == PAYLOADS
-    assert os.listdir(tmp_path) == ["x.ddpm"]
-
-
-def test_nothing_is_left_behind_by_an_exception(tmp_path: Path) -> None:
-    def work() -> None:
-        with ContainerWriter(tmp_path / "x.ddpm") as writer:
-            writer.add_block(0, 1, b"payload")
-            raise KeyError("stop")
-
-    with pytest.raises(KeyError):
-        work()
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("call", ["fsync", "link"])
-def test_a_full_disk_at_the_end_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(atomic.os, call, full)
-    with pytest.raises(OutputError, match=r"x\.ddpm: cannot be written \(No space left on device\)"):
-        write(tmp_path / "x.ddpm")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_full_disk_while_blocks_are_added_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def write(self, _data: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def work() -> None:
-        with ContainerWriter(tmp_path / "x.ddpm") as writer:
-            monkeypatch.setattr(writer, "_spool", Full())
-            writer.add_block(0, 1, b"payload")
-
-    with pytest.raises(OutputError, match="No space left"):
-        work()
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's own ENOSPC, which comes when buffers are flushed."""
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
-    opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, mode="r": opened(Path("/dev/full") if mode == "wb" else path, mode))
-    with pytest.raises(OutputError, match="No space left"):
-        write(tmp_path / "x.ddpm")
-    assert os.listdir(tmp_path) == []
-
-
-def test_outputs_that_cannot_be(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing" / "x.ddpm", tmp_path / ("x" * 300)):
-        with pytest.raises(OutputError), ContainerWriter(path) as writer:
-            writer.finish(Head(), IMAGES)
-    with pytest.raises(OutputError), ContainerWriter(Path("/dev/null"), overwrite=True):
-        pass
 
 
 def test_inputs_that_cannot_be(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ddpm_codec import atomic
 from ddpm_codec.errors import InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import default_extension, list_inputs, read_picture, to_image, write_picture
 from ddpm_codec.image_io.exact import colours
@@ -338,7 +337,7 @@ def test_existing_outputs_and_full_disks(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match=r"x\.png: cannot be written \(No space left"):
             write_picture(picture("RGB"), path, overwrite=True)
     with monkeypatch.context() as patch:

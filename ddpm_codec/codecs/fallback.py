@@ -247,9 +247,9 @@ def _decode_png(job: _Job, data: bytes) -> bytes:
 
 
 def _lzma_filters(job: _Job, *, delta: bool) -> list[dict[str, Any]]:
-    filters: list[dict[str, Any]] = [
-        {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": _DICTIONARY_BYTES},
-    ]
+    # No match reaches back further than the pixels go, and clearing a large dictionary takes longer than a small picture.
+    dictionary = max(4096, min(_DICTIONARY_BYTES, job.byte_count))
+    filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary}]
     if delta:
         filters.insert(0, {"id": lzma.FILTER_DELTA, "dist": max(1, MODES[job.mode].pixel_bytes)})
     return filters

@@ -87,8 +87,7 @@ class DiffusionLattice:
         prediction = self._denoiser.pixels(self._picture(n_0, 0), 0)
         half = (GREY_MAX << MEAN_BITS) >> 1
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
-        bounded = np.clip(mean, -(4 << MEAN_BITS), (GREY_MAX + 4) << MEAN_BITS)
-        return bounded, self._pixel_scales[prediction.log_var_index]
+        return mean, self._pixel_scales[prediction.log_var_index]
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_{level - 1} | n_level), [B, D, h, w]."""

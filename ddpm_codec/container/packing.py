@@ -21,7 +21,7 @@ def pack(data: bytes) -> bytes:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     candidates = [(DEFLATE, deflate.compress(data) + deflate.flush())]
     if len(data) <= _LARGE:
-        candidates.append((LZMA2, lzma.compress(data, lzma.FORMAT_RAW, filters=_filters())))
+        candidates.append((LZMA2, lzma.compress(data, lzma.FORMAT_RAW, filters=_filters(len(data)))))
     for method, packed in candidates:
         out = bytearray([method])
         write_varint(out, len(data))
@@ -62,7 +62,7 @@ def _unpack(method: int, data: bytes, length: int) -> bytes:
         raw = inflate.decompress(data, length + 1)
         complete = inflate.eof and not inflate.unused_data
     else:
-        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters())
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(length))
         raw = decoder.decompress(data, length + 1)
         complete = decoder.eof and not decoder.unused_data
     if not complete:
@@ -70,5 +70,7 @@ def _unpack(method: int, data: bytes, length: int) -> bytes:
     return raw
 
 
-def _filters() -> list[dict[str, Any]]:
-    return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": _LARGE, "lc": 3, "lp": 0, "pb": 0}]
+def _filters(length: int) -> list[dict[str, Any]]:
+    # No match reaches back further than the data go; the stream itself does not say the size of the dictionary.
+    size = max(4096, min(_LARGE, length))
+    return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": size, "lc": 3, "lp": 0, "pb": 0}]

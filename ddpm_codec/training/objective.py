@@ -99,7 +99,8 @@ def bound_loss(
     with torch.autocast(x_0.device.type, enabled=False):
         level = log_snr[clean:]
         step = (config.log_snr_max - config.log_snr_min) / config.levels
-        error = transform.forward((x_0 - prediction.x0_mean)[clean:])
+        # Sliced after W, which takes no empty batch.
+        error = transform.forward(x_0 - prediction.x0_mean)[clean:]
         kl = step_kl_nats(error, prediction.coef_log_var[clean:], torch.exp(level + step) - torch.exp(level))
         steps = config.levels * draw.step_weight * kl.mean(dim=(1, 2, 3)).sum()
         log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])

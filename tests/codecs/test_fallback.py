@@ -31,7 +31,8 @@ def picture(mode: str, size: tuple[int, int], seed: int = 0) -> Picture:
 def smooth(height: int, width: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     y, x, c = np.mgrid[:height, :width, :channels]
     noise = np.random.default_rng(4).integers(0, 9, (height, width, channels))
-    return ((np.sin(x / 9) + np.cos(y / 7 + c)) * 50 + 120 + noise).astype(np.uint8)
+    values: np.ndarray[Any, Any] = (np.sin(x / 9) + np.cos(y / 7 + c)) * 50 + 120 + noise
+    return values.astype(np.uint8)
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

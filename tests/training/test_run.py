@@ -1,0 +1,241 @@
+"""The loop: schedules, averages, logs, and a resume that changes nothing."""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_codec.errors import InputError, ModelError, OutputError
+from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.log import RunLog
+from ddpm_codec.training.run import Trainer, learning_rate, split_holdout, train
+
+Make = Callable[..., TrainConfig]
+TIMES = {"images_per_second", "seconds"}
+
+
+def log_lines(config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the log without what depends on the clock."""
+    lines = (Path(config.output) / "log.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def assert_same_state(found: Checkpoint, expected: Checkpoint) -> None:
+    assert found.step == expected.step
+    for name in ("weights", "ema"):
+        left, right = getattr(found, name), getattr(expected, name)
+        assert left.keys() == right.keys()
+        assert all(torch.equal(value, right[key]) for key, value in left.items())
+    assert found.optimizer is not None
+    assert expected.optimizer is not None
+    for key, state in expected.optimizer["state"].items():
+        for name, value in state.items():
+            other = found.optimizer["state"][key][name]
+            assert torch.equal(other, value) if isinstance(value, torch.Tensor) else other == value
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Break the run off, as a kill would, when ``step`` steps are taken."""
+    advance = Trainer.advance
+
+    def broken(self: Trainer) -> None:
+        if self.step == step:
+            raise KeyboardInterrupt
+        advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", broken)
+
+
+def test_learning_rate() -> None:
+    config = TrainConfig(lr=2.0, warmup=10, steps=100, decay=0.4)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9:61] == [2.0] * 52
+    assert rates[80] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(2.0 / 40)
+    assert all(a <= b for a, b in itertools.pairwise(rates[:10]))
+    assert all(a > b for a, b in itertools.pairwise(rates[60:]))
+    flat = TrainConfig(lr=2.0, warmup=0, steps=100, decay=0.0)
+    assert {learning_rate(flat, step) for step in range(100)} == {2.0}
+
+
+def test_average_of_the_weights(tiny: Make) -> None:
+    trainer = Trainer(tiny(ema=0.6), torch.device("cpu"), 0, 1)
+    name = "net.stem.weight"
+    expected = trainer.denoiser.state_dict()[name].double().clone()
+    for step in range(1, 16):
+        trainer.advance()
+        keep = min(0.6, step / (step + 9))
+        expected = keep * expected + (1.0 - keep) * trainer.denoiser.state_dict()[name].double()
+    torch.testing.assert_close(trainer.average.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-7)
+    assert 15 / 24 > 0.6
+
+
+def test_hold_out_is_disjoint_and_fixed(tiny: Make) -> None:
+    train_set, validation = split_holdout(tiny(holdout=5))
+    again = split_holdout(tiny(holdout=5))[1]
+    assert (len(train_set), len(validation)) == (19, 5)
+    assert validation.names == again.names
+    assert not set(train_set.names) & set(validation.names)
+    assert validation.names != split_holdout(tiny(holdout=5, seed=1))[1].names
+    assert len(split_holdout(tiny(validation=tiny().data))[1]) == 24
+    with pytest.raises(InputError, match="holdout = 24: .* holds 24 images"):
+        split_holdout(tiny(holdout=24))
+
+
+def test_a_run_writes_weights_logs_and_its_configuration(tiny: Make) -> None:
+    config = tiny(steps=60, log_every=10, lr=1e-2, output=tiny().output + "-é\x7f\U0001f600")
+    path = train(config, progress=False)
+    folder = Path(config.output)
+    assert path == folder / "last.pt"
+    assert load_checkpoint(path).step == 60
+    assert TrainConfig.from_sources(folder / "config.toml", {}) == config
+    lines = log_lines(config)
+    assert [line["step"] for line in lines if "train_bpd" in line] == [10, 20, 30, 40, 50, 60]
+    assert [line["step"] for line in lines if "validation_bpd" in line] == list(range(6, 61, 6))
+    losses = [line["train_bpd"] for line in lines if "train_bpd" in line]
+    bounds = [line["validation_bpd"] for line in lines if "validation_bpd" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    assert bounds[-1] < 0.8 * bounds[0]
+    assert math.isclose(lines[-2]["train_bpd"], lines[-2]["steps_bpd"] + lines[-2]["reconstruction_bpd"])
+    pytest.importorskip("tensorboard")
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("kill", [4, 5, 7, 11])
+@pytest.mark.parametrize("log_every", [3, 4, 100])
+def test_a_resumed_run_is_the_same_bit_for_bit(kill: int, log_every: int, tiny: Make, tmp_path: Path) -> None:
+    """Killed at a checkpoint and between two, with lines of the log that reach over a checkpoint."""
+    whole = tiny(output=str(tmp_path / "whole"), log_every=log_every)
+    broken = tiny(output=str(tmp_path / "broken"), log_every=log_every)
+    train(whole, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken, progress=False)
+    with (tmp_path / "broken" / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "trai')
+    train(broken, progress=False)
+    assert_same_state(load_checkpoint(tmp_path / "broken"), load_checkpoint(tmp_path / "whole"))
+    assert log_lines(broken) == log_lines(whole)
+
+
+def test_a_finished_run_stays_as_it_is(tiny: Make) -> None:
+    path = train(tiny(), progress=False)
+    before, lines = path.read_bytes(), log_lines(tiny())
+    train(tiny(), progress=False)
+    assert path.read_bytes() == before
+    assert log_lines(tiny()) == lines
+
+
+def test_muon_runs_do_not_go_on_as_another_network(tiny: Make) -> None:
+    path = train(tiny(steps=2), progress=False)
+    for key, value in (("size", "base"), ("transform", "identity"), ("optimizer", "adamw")):
+        if key == "transform":
+            continue
+        with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: was trained with {key} = [^\n]*{value}'\Z"):
+            train(tiny(**{key: value}), progress=False)
+    reduced = dataclasses.replace(load_checkpoint(path), weights=None, optimizer=None)
+    save_checkpoint(reduced, path)
+    with pytest.raises(ModelError, match="averaged weights only, start from it with init_from"):
+        train(tiny(), progress=False)
+
+
+def test_an_optimiser_state_that_does_not_fit(tiny: Make) -> None:
+    path = train(tiny(steps=2), progress=False)
+    saved = load_checkpoint(path)
+    save_checkpoint(dataclasses.replace(saved, optimizer={"state": {}, "param_groups": []}), path)
+    with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: the optimiser's state does not fit[^\n]*\Z"):
+        train(tiny(), progress=False)
+
+
+def test_init_from_takes_the_averaged_weights(tiny: Make, tmp_path: Path) -> None:
+    first = train(tiny(steps=4), progress=False)
+    config = tiny(init_from=str(first), output=str(tmp_path / "second"), steps=1, warmup=0, lr=1e-30)
+    second = load_checkpoint(train(config, progress=False))
+    expected = load_checkpoint(first).ema
+    assert second.weights is not None
+    for key, value in second.weights.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-7)
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        train(tiny(init_from=str(tmp_path / "none.pt"), output=str(tmp_path / "third")), progress=False)
+
+
+def test_a_run_without_validation_images(tiny: Make) -> None:
+    config = tiny(holdout=0, steps=2)
+    train(config, progress=False)
+    assert not [line for line in log_lines(config) if "validation_bpd" in line]
+
+
+def test_bad_runs_are_one_line(tiny: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="name a folder"):
+        train(tiny(output=""), progress=False)
+    with pytest.raises(InputError, match="no such file"):
+        train(tiny(data="missing"), progress=False)
+    with pytest.raises(InputError, match="smaller than the crop of 64"):
+        train(tiny(crop=64), progress=False)
+    with pytest.raises(OutputError, match=r"\A[^\n]*file: cannot write there[^\n]*\Z"):
+        train(tiny(output=str(tmp_path / "file")), progress=False)
+    with pytest.raises(InputError, match="batch = 8 does not divide over 3 processes"):
+        Trainer(tiny(), torch.device("cpu"), 0, 3)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            train(tiny(device="cuda"), progress=False)
+
+
+def test_the_parts_of_a_batch_are_the_batch(tiny: Make) -> None:
+    """Two processes see, between them, the images, levels and noise of one."""
+    whole = Trainer(tiny(), torch.device("cpu"), 0, 1)
+    whole.step = 5
+    x_0, noise, draw = whole._batch()
+    for rank in range(2):
+        part = Trainer.__new__(Trainer)
+        part.__dict__.update(whole.__dict__, rank=rank, world=2)
+        own_x_0, own_noise, own_draw = part._batch()
+        assert torch.equal(own_x_0, x_0[rank::2])
+        assert torch.equal(own_noise, noise[rank::2])
+        assert torch.equal(own_draw.log_snr, draw.log_snr[rank::2])
+    assert len({value.item() for value in noise[:, 0, 0, 0]}) == 8
+
+
+def test_the_log_drops_what_will_come_again(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write(step, value=step / 2)
+    log.close()
+    with (tmp_path / "log.jsonl").open("ab") as stream:
+        stream.write(b'[]\n{"step": "x"}\n\xff\n{"step": 1')
+    log = RunLog(tmp_path, 2)
+    log.write(3, value=np.float64(9.0))
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "value": 0.5}, {"step": 2, "value": 1.0}, {"step": 3, "value": 9.0}]
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"\A[^\n]*log\.jsonl: cannot write the log[^\n]*\Z"):
+        RunLog(tmp_path)
+
+
+def test_bf16_runs(tiny: Make) -> None:
+    config = tiny(dtype="bf16", steps=3)
+    train(config, progress=False)
+    assert all(math.isfinite(line["train_bpd"]) for line in log_lines(config) if "train_bpd" in line)
+
+
+def test_the_progress_bar_shows_rate_and_bits(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tiny(steps=3))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "bits/dim" in captured.err
+    assert "images/s" in captured.err
