@@ -16,7 +16,7 @@ PAYLOAD = b"payload"
 
 def write(path: Path, *, overwrite: bool = False) -> Path:
     with ContainerWriter(path, overwrite=overwrite) as writer:
-        writer.add_block(0, 1, PAYLOAD)
+        writer.add_block(PAYLOAD)
         writer.finish(Head(), IMAGES)
     return path
 
@@ -56,7 +56,7 @@ def test_without_hard_links_the_file_is_renamed(tmp_path: Path, monkeypatch: pyt
 def test_nothing_is_left_behind_by_an_exception(tmp_path: Path) -> None:
     def work() -> None:
         with ContainerWriter(tmp_path / "x.ddpm") as writer:
-            writer.add_block(0, 1, PAYLOAD)
+            writer.add_block(PAYLOAD)
             raise KeyError("stop")
 
     with pytest.raises(KeyError):
@@ -83,7 +83,7 @@ def test_a_full_disk_while_blocks_are_added_leaves_nothing(tmp_path: Path, monke
     def work() -> None:
         with ContainerWriter(tmp_path / "x.ddpm") as writer:
             monkeypatch.setattr(writer, "_spool", Full())
-            writer.add_block(0, 1, PAYLOAD)
+            writer.add_block(PAYLOAD)
 
     with pytest.raises(OutputError, match="No space left"):
         work()

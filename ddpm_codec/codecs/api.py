@@ -124,7 +124,7 @@ class _Encoding:
         with ContainerWriter(target, overwrite=overwrite) as writer:
 
             def emit(header: BlockHeader, payload: bytes) -> None:
-                writer.add_block(header.pictures[0], len(header.pictures), payload)
+                writer.add_block(payload)
                 route = ROUTE_MODEL if header.kind == MODEL else ROUTE_FALLBACK
                 routes.update(dict.fromkeys(header.pictures, route))
 

@@ -91,7 +91,9 @@ class DiffusionLattice:
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_{level - 1} | n_level), [B, D, h, w]."""
-        prediction = self._denoiser.coefficients(self._picture(n_t, level), level)
+        # Where W is the identity, a coefficient is a sub-pixel.
+        predict = self._denoiser.pixels if self._transform.block == 1 else self._denoiser.coefficients
+        prediction = predict(self._picture(n_t, level), level)
         kept = self._kept(level)
         cleaner = self._delta[level - 1]
         from_noisy = n_t * (kept * self._delta[level] / cleaner * _ONE)

@@ -40,7 +40,7 @@ class BlockInfo:
     """Where a block is.
 
     Attributes:
-        index, first_part, part_count: see :class:`ddpm_codec.container.Block`.
+        index: place among the blocks, from 0.
         offset: where its payload starts, in bytes from the start of the file.
         length: of the payload, in bytes.
         start: where its section starts; the checksum covers everything from here to the end of the payload.
@@ -48,8 +48,6 @@ class BlockInfo:
     """
 
     index: int
-    first_part: int
-    part_count: int
     offset: int
     length: int
     start: int
@@ -156,7 +154,7 @@ class _Parser:
         table = self._section(TAG_TABLE, MAX_TABLE_BYTES + MAX_VARINT_BYTES + 1)
         images, block_count = read_table(table, self._max_pixels)
         # A block has at least so many bytes, so the declared count cannot make a list larger than the file.
-        if block_count * (TAG_BYTES + 4 + CRC_BYTES) > self._end and not tolerant:
+        if block_count * (TAG_BYTES + 2 + CRC_BYTES) > self._end and not tolerant:
             raise FormatError("is cut short")
         blocks, damaged = self._salvage(block_count) if tolerant else (self._blocks(block_count), ())
         return Container(self._path, self._end, head, images, blocks, damaged, self._crc)
@@ -244,9 +242,9 @@ class _Parser:
 
     def _block(self, at: int) -> BlockInfo:
         start, length = self._frame(at, TAG_BLOCK)
-        header = Reader(self._data[start : start + min(length, 3 * MAX_VARINT_BYTES)])
+        header = Reader(self._data[start : start + min(length, MAX_VARINT_BYTES)])
         available = header.left
-        index, first_part, part_count = header.varint(MAX_BLOCKS), header.varint(), header.varint()
+        index = header.varint(MAX_BLOCKS)
         used = available - header.left
         crc = self._stored_crc(start + length)
-        return BlockInfo(index, first_part, part_count, start + used, length - used, at, crc)
+        return BlockInfo(index, start + used, length - used, at, crc)

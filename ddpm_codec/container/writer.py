@@ -29,18 +29,14 @@ from ddpm_codec.varint import write_varint
 
 @dataclass(frozen=True)
 class Block:
-    """A run of parts coded together; what a part is, and the payload, are the codec's affair.
+    """What is coded together; the payload is the codec's affair.
 
     Attributes:
         index: place among the blocks, from 0.
-        first_part: number of the first part in it.
-        part_count: how many parts are in it.
         payload: opaque bytes.
     """
 
     index: int
-    first_part: int
-    part_count: int
     payload: bytes
 
 
@@ -93,14 +89,14 @@ class ContainerWriter:
         """Bytes of the blocks added so far, as they will be in the file, framing included."""
         return sum(len(TAG_BLOCK) + len(_varints(length)) + length + CRC_BYTES for length in self._lengths)
 
-    def add_block(self, first_part: int, part_count: int, payload: bytes) -> Block:
+    def add_block(self, payload: bytes) -> Block:
         """Put a block behind those already there.
 
         Raises:
             OutputError: it cannot be written.
         """
-        block = Block(self.block_count, first_part, part_count, payload)
-        body = _varints(block.index, first_part, part_count) + payload
+        block = Block(self.block_count, payload)
+        body = _varints(block.index) + payload
         try:
             self._open_spool().write(body)
         except OSError as error:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
+from ddpm_codec.diffusion.measurement import step_log_variance
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.training.config import TrainConfig
@@ -101,7 +102,8 @@ def bound_loss(
         step = (config.log_snr_max - config.log_snr_min) / config.levels
         # Sliced after W, which takes no empty batch.
         error = transform.forward(x_0 - prediction.x0_mean)[clean:]
-        kl = step_kl_nats(error, prediction.coef_log_var[clean:], torch.exp(level + step) - torch.exp(level))
+        log_variance = step_log_variance(prediction, transform)[clean:]
+        kl = step_kl_nats(error, log_variance, torch.exp(level + step) - torch.exp(level))
         steps = config.levels * draw.step_weight * kl.mean(dim=(1, 2, 3)).sum()
         log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])
         reconstruction = -draw.clean_weight * log_p.mean(dim=(1, 2, 3)).sum()

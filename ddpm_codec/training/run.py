@@ -83,7 +83,9 @@ class Trainer:
         self.window = torch.zeros(4, dtype=torch.float64, device=device)
         forward: nn.Module = self.denoiser
         if world > 1:
-            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
+            # The head of coefficient variances has no gradient where W is not its transform.
+            unused = self.transform.dims != self.denoiser.net.config.coefficients
+            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False, find_unused_parameters=unused)
         self.forward = torch.compile(forward) if config.compile else forward
 
     def resume(self, checkpoint: Checkpoint, source: Path) -> None:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
+from ddpm_codec.diffusion.measurement import step_log_variance
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.config import TrainConfig
@@ -32,6 +33,6 @@ def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0
         else:
             difference = torch.exp(levels[index - 1]) - torch.exp(level)
             error = transform.forward(x_0 - prediction.x0_mean)
-            kl = step_kl_nats(error, prediction.coef_log_var, difference.to(x_0.device))
+            kl = step_kl_nats(error, step_log_variance(prediction, transform), difference.to(x_0.device))
             total += kl.double().mean().item()
     return nats_to_bits(total)

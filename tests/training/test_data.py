@@ -93,7 +93,9 @@ def test_cifar10(tmp_path: Path) -> None:
 def test_cifar10_as_python_2_wrote_it(tmp_path: Path) -> None:
     """Strings of Python 2 (opcode U) under the names that numpy had then."""
     pixels = bytes(range(256)) * 12
-    text = b"(dp0\nS'data'\np1\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\nI3072\nt"
+    text = (
+        b"(dp0\nS'data'\np1\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\nI3072\nt"
+    )
     text += b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\n"
     text += b"T" + len(pixels).to_bytes(4, "little") + pixels + b"tbs."
     (tmp_path / "data_batch_1").write_bytes(text)

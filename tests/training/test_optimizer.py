@@ -88,7 +88,9 @@ def test_state_round_trip(name: str) -> None:
 
 def test_first_and_last_layers_and_vectors_stay_with_adamw() -> None:
     net = CodecNet(SIZES["small"])
-    groups = {group["muon"]: {id(p) for p in group["params"]} for group in build_optimizer(net, "muon", 1.0).param_groups}
+    groups = {
+        group["muon"]: {id(p) for p in group["params"]} for group in build_optimizer(net, "muon", 1.0).param_groups
+    }
     names = {name: id(parameter) for name, parameter in net.named_parameters()}
     muon = {name for name, key in names.items() if key in groups[True]}
     assert groups[True] | groups[False] == set(names.values())

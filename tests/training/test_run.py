@@ -101,17 +101,16 @@ def test_a_run_writes_weights_logs_and_its_configuration(tiny: Make) -> None:
     lines = log_lines(config)
     assert [line["step"] for line in lines if "train_bpd" in line] == [10, 20, 30, 40, 50, 60]
     assert [line["step"] for line in lines if "validation_bpd" in line] == list(range(6, 61, 6))
-    losses = [line["train_bpd"] for line in lines if "train_bpd" in line]
+    losses = [line["steps_bpd"] for line in lines if "steps_bpd" in line]
     bounds = [line["validation_bpd"] for line in lines if "validation_bpd" in line]
-    assert losses[-1] < 0.8 * losses[0]
-    assert bounds[-1] < 0.8 * bounds[0]
+    assert losses[-1] < losses[0] - 1.0
+    assert bounds[-1] < bounds[0] - 0.5
     assert math.isclose(lines[-2]["train_bpd"], lines[-2]["steps_bpd"] + lines[-2]["reconstruction_bpd"])
     pytest.importorskip("tensorboard")
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("kill", [4, 5, 7, 11])
-@pytest.mark.parametrize("log_every", [3, 4, 100])
+@pytest.mark.parametrize(("kill", "log_every"), [(4, 3), (5, 3), (7, 4), (11, 100)])
 def test_a_resumed_run_is_the_same_bit_for_bit(kill: int, log_every: int, tiny: Make, tmp_path: Path) -> None:
     """Killed at a checkpoint and between two, with lines of the log that reach over a checkpoint."""
     whole = tiny(output=str(tmp_path / "whole"), log_every=log_every)
@@ -136,11 +135,9 @@ def test_a_finished_run_stays_as_it_is(tiny: Make) -> None:
     assert log_lines(tiny()) == lines
 
 
-def test_muon_runs_do_not_go_on_as_another_network(tiny: Make) -> None:
+def test_a_run_does_not_go_on_as_another_network(tiny: Make) -> None:
     path = train(tiny(steps=2), progress=False)
     for key, value in (("size", "base"), ("transform", "identity"), ("optimizer", "adamw")):
-        if key == "transform":
-            continue
         with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: was trained with {key} = [^\n]*{value}'\Z"):
             train(tiny(**{key: value}), progress=False)
     reduced = dataclasses.replace(load_checkpoint(path), weights=None, optimizer=None)
@@ -227,10 +224,13 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
         RunLog(tmp_path)
 
 
-def test_bf16_runs(tiny: Make) -> None:
-    config = tiny(dtype="bf16", steps=3)
+@pytest.mark.parametrize("values", [{"dtype": "bf16"}, {"transform": "identity"}, {"optimizer": "adamw"}])
+def test_other_runs(values: dict[str, str], tiny: Make) -> None:
+    config = tiny(**values, steps=3)
     train(config, progress=False)
-    assert all(math.isfinite(line["train_bpd"]) for line in log_lines(config) if "train_bpd" in line)
+    figures = [line.get("train_bpd", line.get("validation_bpd")) for line in log_lines(config)]
+    assert len(figures) == 2
+    assert all(0.0 < figure < 20.0 for figure in figures)
 
 
 def test_the_progress_bar_shows_rate_and_bits(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
