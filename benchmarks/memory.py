@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.memory archive|photo [--levels K] [--count 10000] [--json FILE]
 archive: pictures of 32x32, the CIFAR-10 test set; photo: 24 megapixels, a mosaic of the Kodak photos. The peer is an
-empty process that imports torch. Peak resident set of the command in a process of its own. Fewer levels take less time and the same memory.
+empty process that imports torch. Peak resident set of the command in a process of its own. Fewer levels take less time
+and the same memory.
 """
 
 import argparse

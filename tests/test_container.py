@@ -132,7 +132,7 @@ def test_tolerant_reading_keeps_what_is_whole_wherever_the_damage_is(tmp_path: P
         container = read_container(bad, tolerant=True)
         hit = sum(start <= at for start in starts) - 1
         assert len(container.damaged) == 1
-        for payload in PAYLOADS:
+        for index, payload in enumerate(PAYLOADS):
             if index == hit:
                 with pytest.raises(FormatError, match=f"block {index} is damaged"):
                     container.read_block(index)
