@@ -133,6 +133,14 @@ class CodecNet(nn.Module):
         coefficient = self.variance_second(hidden) + self.variance_level(level)[:, :, None, None]
         return mean, pixel, coefficient
 
+    def freeze_variance_head(self) -> None:
+        """Keep the head of coefficient log-variances as it is: for a W that it does not belong to.
+
+        Processes that train together wait for the gradient of every other parameter, used or not.
+        """
+        for layer in (self.variance_first, self.variance_second, self.variance_level):
+            layer.requires_grad_(False)
+
 
 def _bias(layer: nn.Module) -> Tensor:
     """Return the bias of a layer that surely has one."""

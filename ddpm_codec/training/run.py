@@ -35,6 +35,9 @@ from ddpm_codec.training.optimizer import build_optimizer
 from ddpm_codec.training.validation import validation_bound_bpd
 from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
 
+MAX_SKIPPED = 20
+"""Steps in a row without a finite gradient after which a run is given up."""
+
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate at ``step``: linear warm-up, constant, linear decay to zero over the last ``decay`` share."""
@@ -77,22 +80,23 @@ class Trainer:
         self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
         self.denoiser = build_denoiser(config).place(device)
         self.average = build_denoiser(config).place(device)
+        if self.transform.dims != self.denoiser.net.config.coefficients:
+            self.denoiser.net.freeze_variance_head()
         self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
         self.step, self.seconds = 0, 0.0
-        # Since the last line of the log: sums of the two losses in nats, number of steps, seconds.
+        self.skipped_in_a_row = 0
+        # Since the last line of the log: sums of the two losses in nats, number of steps taken, seconds.
         self.window = torch.zeros(4, dtype=torch.float64, device=device)
         forward: nn.Module = self.denoiser
         if world > 1:
-            # The head of coefficient variances has no gradient where W is not its transform.
-            unused = self.transform.dims != self.denoiser.net.config.coefficients
-            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False, find_unused_parameters=unused)
+            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
         self.forward = torch.compile(forward) if config.compile else forward
 
     def resume(self, checkpoint: Checkpoint, source: Path) -> None:
         """Continue exactly where ``checkpoint`` stopped.
 
         Raises:
-            ModelError: the checkpoint is of another network, or holds averaged weights only.
+            ModelError: the checkpoint is of another network, holds averaged weights only, or ones that diverged.
         """
         for key in ("size", "transform", "optimizer"):
             was, wanted = getattr(checkpoint.config, key), getattr(self.config, key)
@@ -100,6 +104,10 @@ class Trainer:
                 raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
         if checkpoint.weights is None or checkpoint.optimizer is None:
             raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
+        for weights in (checkpoint.weights, checkpoint.ema):
+            broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+            if broken:
+                raise ModelError(f"{source}: weight {broken[0]!r} is not finite, the run had diverged")
         load_weights(self.denoiser, checkpoint.weights, str(source))
         load_weights(self.average, checkpoint.ema, str(source))
         try:
@@ -132,21 +140,39 @@ class Trainer:
         )
 
     def advance(self) -> None:
-        """Take one optimiser step, counted into ``window``."""
+        """Take one optimiser step, counted into ``window``; without a finite gradient the weights stay as they are.
+
+        Raises:
+            ModelError: no gradient was finite for :data:`MAX_SKIPPED` steps in a row.
+        """
         started = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         loss = self.backward()
-        nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.clip)
-        self.optimizer.step()
+        # The gradient, and so this decision, is the same in every process.
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.clip)
+        taken = bool(torch.isfinite(norm).item())
+        if taken:
+            self.optimizer.step()
         self.step += 1
         self._update_average()
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
-        self.window[0] += loss.steps_nats
-        self.window[1] += loss.reconstruction_nats
-        self.window[2] += 1.0
         self.window[3] += elapsed
+        self._count(loss, taken)
+
+    def _count(self, loss: Loss, taken: bool) -> None:
+        if taken:
+            self.skipped_in_a_row = 0
+            self.window[0] += loss.steps_nats
+            self.window[1] += loss.reconstruction_nats
+            self.window[2] += 1.0
+            return
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= MAX_SKIPPED:
+            raise ModelError(
+                f"training diverged at step {self.step}: no finite gradient for {MAX_SKIPPED} steps, lower lr"
+            )
 
     def backward(self) -> Loss:
         """Leave the gradient of the whole batch in the parameters; return the loss of this process's part."""
@@ -244,7 +270,10 @@ def _run(trainer: Trainer, last: Path, progress: bool) -> None:
             bar.update()
             if _due(trainer, config.log_every):
                 figures = _figures(trainer)
-                bar.set_postfix_str(f"{figures['train_bpd']:.3f} bits/dim, {figures['images_per_second']:.0f} images/s")
+                if "train_bpd" in figures:
+                    bar.set_postfix_str(
+                        f"{figures['train_bpd']:.3f} bits/dim, {figures['images_per_second']:.0f} images/s"
+                    )
                 if log is not None:
                     log.write(trainer.step, **figures)
             if log is not None and _due(trainer, config.validate_every):
@@ -266,9 +295,14 @@ def _due(trainer: Trainer, every: int) -> bool:
 
 
 def _figures(trainer: Trainer) -> dict[str, float]:
-    """Return the log's figures since its last line, means over all processes, and begin a new window."""
+    """Return the log's figures since its last line, means over all processes, and begin a new window.
+
+    Steps without a finite gradient are left out; where there was no other, so are the losses.
+    """
     steps_nats, reconstruction_nats, count, seconds = mean_over_processes(trainer.window).tolist()
     trainer.window.zero_()
+    if count == 0.0:
+        return {"seconds": trainer.seconds}
     steps_bpd = nats_to_bits(steps_nats / count)
     reconstruction_bpd = nats_to_bits(reconstruction_nats / count)
     return {

@@ -16,7 +16,8 @@ def pictures() -> NDArray[np.uint8]:
     """Return smooth random pictures, [24, 24, 32, 3] uint8."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(0, 256, (24, 3, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
-    return np.clip(coarse + rng.integers(-9, 10, coarse.shape), 0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = np.clip(coarse + rng.integers(-9, 10, coarse.shape), 0, 255).astype(np.uint8)
+    return noisy
 
 
 @pytest.fixture

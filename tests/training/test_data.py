@@ -245,7 +245,8 @@ def test_image_sets_are_sequences(pictures: Pictures) -> None:
 
     def load(index: int) -> Pictures:
         calls.append(index)
-        return pictures[index]
+        picture: Pictures = pictures[index]
+        return picture
 
     images = ImageSet([str(i) for i in range(24)], load, cache_bytes=2 * pictures[0].nbytes)
     assert np.array_equal(images[-1], pictures[23])
@@ -291,5 +292,5 @@ def test_crops_and_flips_are_uniform() -> None:
 
 def test_images_smaller_than_the_crop_are_named(pictures: Pictures) -> None:
     sampler = CropSampler(from_array(pictures, "set"), 32, flip=False, seed=0)
-    with pytest.raises(InputError, match="set0000.*: 32x24 is smaller than the crop of 32"):
+    with pytest.raises(InputError, match=r"set0000.*: 32x24 is smaller than the crop of 32"):
         sampler.batch(0, 1, slice(None))

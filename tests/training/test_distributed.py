@@ -63,7 +63,7 @@ def test_the_averaged_gradient_is_that_of_one_process(tiny: Make, tmp_path: Path
 
 
 def test_two_processes_follow_the_curve_of_one(tiny: Make, tmp_path: Path) -> None:
-    """By the command line, stopped after 8 of 12 steps and resumed by one process."""
+    """By the command line; the log holds means over both."""
     values = {"optimizer": "adamw", "log_every": 3}
     alone, pair = tiny(output=str(tmp_path / "alone"), **values), tiny(output=str(tmp_path / "pair"), **values)
     train(alone, progress=False)
@@ -80,8 +80,9 @@ def test_two_processes_follow_the_curve_of_one(tiny: Make, tmp_path: Path) -> No
     ]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]] == [3, 6, 6, 9, 12, 12]
     for one, two in zip(*logs, strict=True):
-        for key in ("train_bpd", "steps_bpd", "reconstruction_bpd", "validation_bpd"):
-            assert two.get(key) == pytest.approx(one.get(key), rel=1e-3)
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"images_per_second", "seconds"}:
+            assert two[key] == pytest.approx(one[key], rel=1e-3)
     ours, theirs = (load_checkpoint(tmp_path / name).ema for name in ("alone", "pair"))
     for key, value in ours.items():
         torch.testing.assert_close(theirs[key], value, rtol=0, atol=2e-3)

@@ -16,6 +16,7 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.log import RunLog
+from ddpm_codec.training.objective import Loss
 from ddpm_codec.training.run import Trainer, learning_rate, split_holdout, train
 
 Make = Callable[..., TrainConfig]
@@ -87,7 +88,7 @@ def test_hold_out_is_disjoint_and_fixed(tiny: Make) -> None:
     assert not set(train_set.names) & set(validation.names)
     assert validation.names != split_holdout(tiny(holdout=5, seed=1))[1].names
     assert len(split_holdout(tiny(validation=tiny().data))[1]) == 24
-    with pytest.raises(InputError, match="holdout = 24: .* holds 24 images"):
+    with pytest.raises(InputError, match=r"holdout = 24: .* holds 24 images"):
         split_holdout(tiny(holdout=24))
 
 
@@ -224,11 +225,55 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
         RunLog(tmp_path)
 
 
+def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+    """Make the gradient of the given steps NaN in one entry."""
+    backward = Trainer.backward
+
+    def poisoned(self: Trainer) -> Loss:
+        loss = backward(self)
+        if self.step in steps:
+            gradient = self.denoiser.net.stem.weight.grad
+            assert gradient is not None
+            gradient[3, 0, 1, 1] = math.nan
+        return loss
+
+    monkeypatch.setattr(Trainer, "backward", poisoned)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One NaN would otherwise stay in every weight and overwrite the last good checkpoint."""
+    poison(monkeypatch, range(3, 7))
+    path = train(tiny(), progress=False)
+    saved = load_checkpoint(path)
+    assert saved.weights is not None
+    assert saved.step == 12
+    assert all(torch.isfinite(value).all() for value in [*saved.weights.values(), *saved.ema.values()])
+    lines = [line for line in log_lines(tiny()) if "validation_bpd" not in line]
+    assert [(line["step"], "train_bpd" in line) for line in lines] == [(3, True), (6, False), (9, True), (12, True)]
+    assert all(math.isfinite(line["train_bpd"]) for line in lines if "train_bpd" in line)
+
+
+def test_a_run_that_diverged_stops_and_keeps_its_last_checkpoint(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, range(5, 1000))
+    with pytest.raises(ModelError, match=r"\Atraining diverged at step 25: no finite gradient for 20 steps[^\n]*\Z"):
+        train(tiny(steps=40, checkpoint_every=100), progress=False)
+    assert not (Path(tiny().output) / "last.pt").exists()
+
+
+def test_weights_that_are_not_finite_are_not_gone_on_from(tiny: Make) -> None:
+    path = train(tiny(steps=2), progress=False)
+    saved = load_checkpoint(path)
+    saved.ema["net.stem.bias"][0] = math.nan
+    save_checkpoint(saved, path)
+    with pytest.raises(ModelError, match=r"last\.pt: weight 'net\.stem\.bias' is not finite"):
+        train(tiny(), progress=False)
+
+
 @pytest.mark.parametrize("values", [{"dtype": "bf16"}, {"transform": "identity"}, {"optimizer": "adamw"}])
 def test_other_runs(values: dict[str, str], tiny: Make) -> None:
     config = tiny(**values, steps=3)
     train(config, progress=False)
-    figures = [line.get("train_bpd", line.get("validation_bpd")) for line in log_lines(config)]
+    figures = [line["train_bpd"] if "train_bpd" in line else line["validation_bpd"] for line in log_lines(config)]
     assert len(figures) == 2
     assert all(0.0 < figure < 20.0 for figure in figures)
 
