@@ -1,5 +1,6 @@
 """``ddpm-codec train``: a denoiser from a data set, alone or under ``torchrun -m ddpm_codec_cli train``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def train(config_file: Path | None, threads: int | None, as_json: bool, **overri
 
     options.limit_threads(threads)
     checkpoint = run.train(TrainConfig.from_sources(config_file, overrides))
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         print_json({"checkpoint": str(checkpoint)})
     else:
