@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddpm_codec.coding.exact_math import exact_exp
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser
 from ddpm_codec.units import GREY_MAX
@@ -27,6 +28,9 @@ _GREY2 = 127.5 * 127.5
 _ONE = float(1 << MEAN_BITS)
 _SHIFT = 20
 """Fractional bits while a picture is put together from lattice points."""
+
+_FARTHEST = float(1 << 24)
+"""Grey levels: only damaged data hold latents beyond, and arithmetic stays exact up to here."""
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
@@ -122,7 +126,14 @@ class DiffusionLattice:
         return LATTICE_GRID.index(np.sqrt(variance) / self._delta[level - 1]).astype(np.int32)
 
     def _picture(self, n: NDArray[np.int32], level: int) -> Ints:
-        """Return W^T z as a picture, (grey - 127.5) 2**PICTURE_BITS."""
+        """Return W^T z as a picture, (grey - 127.5) 2**PICTURE_BITS.
+
+        Raises:
+            FormatError: a latent that no encoder draws.
+        """
+        # Python integers: the absolute value of the smallest int32 is not one.
+        if max(int(n.max(initial=0)), -int(n.min(initial=0))) * self._delta[level] > _FARTHEST:
+            raise FormatError("its entropy-coded data is damaged")
         fixed = np.rint(n * (self._delta[level] / self._norm * 2.0**_SHIFT)).astype(np.int64)
         # One factor 1/norm of M^T N^-1/2 is in `fixed`; M^T itself is exact.
         drop = _SHIFT - integer.PICTURE_BITS

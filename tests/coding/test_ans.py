@@ -30,7 +30,7 @@ def random_integers(low: int, high: int, count: int, seed: int) -> np.ndarray:
     return low + (raw % np.uint64(high - low)).astype(np.int64)
 
 
-@pytest.mark.parametrize("length", range(14))
+@pytest.mark.parametrize("length", range(21))
 @pytest.mark.parametrize("fill", [0, 1, 255])
 def test_seeds_come_back_to_the_last_zero_byte(length: int, fill: int) -> None:
     data = bytes([fill]) * length
@@ -199,6 +199,18 @@ def test_foreign_words_pop_as_something_or_as_damage(seed: int) -> None:
             popped(mean, scale)
 
 
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 582), st.integers(1, 255)), min_size=1, max_size=4), cut=st.integers(0, 99)
+)
+def test_damaged_words_pop_as_something_or_as_damage(flips: list[tuple[int, int]], cut: int) -> None:
+    """Bytes of a coded stack changed or cut off: an error of the format or other values, and no other exception."""
+    data = bytearray(golden_stack().to_bytes())
+    for place, change in flips:
+        data[place] ^= change
+    with contextlib.suppress(FormatError):
+        pop_golden(Stack.from_bytes(bytes(data[: len(data) - max(0, cut - 50)])))
+
+
 def test_nothing_is_nothing() -> None:
     none = np.zeros((0, 3), np.int64)
     stack = Stack.seeded(b"abcde")
@@ -209,21 +221,36 @@ def test_nothing_is_nothing() -> None:
     assert stack.remainder() == b"abcde"
 
 
+GOLDEN = 400
+GOLDEN_MEAN = random_integers(-50 * ONE, 50 * ONE, GOLDEN, 2)
+GOLDEN_SCALE = random_integers(0, 217, GOLDEN, 3).astype(np.int32)
+GOLDEN_WILD = np.array([-(2**31), 2**31 - 1], np.int32), GOLDEN_MEAN[:2], np.array([9, 99], np.int32)
+GOLDEN_X = random_integers(0, 256, GOLDEN, 4).astype(np.uint8)
+GOLDEN_NEAR = GOLDEN_X.astype(np.int64) * ONE + random_integers(-ONE, ONE, GOLDEN, 5)
+GOLDEN_PIXEL_SCALE = random_integers(0, 265, GOLDEN, 6).astype(np.int32)
+
+
 def golden_stack() -> Stack:
-    count = 400
     stack = Stack.seeded(random_bytes(203, 1))
-    mean = random_integers(-50 * ONE, 50 * ONE, count, 2)
-    n = stack.sample_lattice(mean, 0.75)
-    stack.push_lattice(n, mean + ONE // 3, random_integers(0, 217, count, 3).astype(np.int32))
-    stack.push_lattice(np.array([-(2**31), 2**31 - 1], np.int32), mean[:2], np.array([9, 99], np.int32))
-    x = random_integers(0, 256, count, 4).astype(np.uint8)
-    near = x.astype(np.int64) * ONE + random_integers(-ONE, ONE, count, 5)
-    stack.push_pixels(x, near, random_integers(0, 265, count, 6).astype(np.int32))
+    n = stack.sample_lattice(GOLDEN_MEAN, 0.75)
+    stack.push_lattice(n, GOLDEN_MEAN + ONE // 3, GOLDEN_SCALE)
+    stack.push_lattice(*GOLDEN_WILD)
+    stack.push_pixels(GOLDEN_X, GOLDEN_NEAR, GOLDEN_PIXEL_SCALE)
     return stack
+
+
+def pop_golden(stack: Stack) -> bytes:
+    """Undo :func:`golden_stack`; return the seed."""
+    stack.pop_pixels(GOLDEN_NEAR, GOLDEN_PIXEL_SCALE)
+    stack.pop_lattice(*GOLDEN_WILD[1:])
+    n = stack.pop_lattice(GOLDEN_MEAN + ONE // 3, GOLDEN_SCALE)
+    stack.unsample_lattice(n, GOLDEN_MEAN, 0.75)
+    return stack.remainder()
 
 
 def test_golden_words() -> None:
     """The bytes of a fixed input: they may never change within a version of the file format."""
     data = golden_stack().to_bytes()
+    assert pop_golden(Stack.from_bytes(data)) == random_bytes(203, 1)
     assert len(data) == 583
     assert hashlib.sha256(data).hexdigest() == "af7ee843695ac1741486d4b629dcd95c8a9440999a718c45ba190bfee7409a24"

@@ -78,7 +78,7 @@ def test_the_net_rate_is_the_information_content(sigmas: tuple[float, ...]) -> N
     net_bpd = (stack.bits - before) / x0.size
     mass = norm.cdf(x0 + 0.5, CENTRE, SPREAD) - norm.cdf(x0 - 0.5, CENTRE, SPREAD)
     ideal_bpd = float(-np.log2(mass).mean())
-    assert net_bpd == pytest.approx(ideal_bpd, abs=0.01)
+    assert net_bpd == pytest.approx(ideal_bpd, abs=0.003)
     stack = Stack.from_bytes(stack.to_bytes())
     np.testing.assert_array_equal(decode_batch(stack, model, x0.shape), x0)
     assert stack.remainder() == seed

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_codec.coding import tables
+from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.tables import PRECISION, Table
 
 STACK = constriction.stream.stack
@@ -83,6 +84,58 @@ def test_popping_random_words_matches(name: str) -> None:
     reference.state = int(words[-1]) << 32 | int(words[-2])
     assert coder.decode(table.model, 300).tolist() == [reference.pop(bounds) for _ in range(300)]
     assert coder.get_compressed().tolist() == reference.compressed()
+
+
+UNIFORM = [limb << (PRECISION - 16) for limb in range((1 << 16) + 1)]
+
+
+def push_as_specified(symbols: list[tuple[int, int, Table]], reference: Reference) -> None:
+    """Push (key, integer minus floor, table) as docs/FORMAT.md orders them: escapes below, groups by key."""
+    codes = []
+    for _, n, table in symbols:
+        value = n - table.first
+        if not 0 <= value < table.count:
+            codes.append(2 * value if value >= 0 else -2 * value - 1)
+    for code in reversed(codes):
+        for limb in (2, 1, 0):
+            reference.push(code >> (16 * limb) & 0xFFFF, UNIFORM)
+    for _, n, table in sorted(symbols, key=lambda symbol: symbol[0])[::-1]:
+        value = n - table.first
+        reference.push(value if 0 <= value < table.count else table.count, cumulative(table))
+
+
+def test_a_stack_is_what_the_format_says() -> None:
+    """Lattice points and pixels of many tables, escapes among them: the words of a second implementation."""
+    rng = np.random.default_rng(6)
+    count = 300
+    stack, reference = Stack.seeded(b""), Reference()
+    reference.state = 1  # the seal
+    mean, index = rng.integers(-(9 << 16), 9 << 16, count), rng.integers(0, 217, count).astype(np.int32)
+    n = (mean >> 16).astype(np.int32) + rng.integers(-9, 9, count).astype(np.int32)
+    n[::97] = [-(2**31), 2**31 - 1, 100_000, -70_000]
+    stack.push_lattice(n, mean, index)
+    lattice = []
+    for point, centre, scale in zip(n.tolist(), mean.tolist(), index.tolist(), strict=True):
+        fraction = (centre & 0xFFFF) * (1 << int(tables.LATTICE_GRID.fraction_bits[scale])) >> 16
+        lattice.append((64 * scale + fraction, point - (centre >> 16), tables.lattice_table(scale, fraction)))
+    push_as_specified(lattice, reference)
+
+    x, mean = rng.integers(0, 256, count), rng.integers(-(5 << 16), 261 << 16, count)
+    index = rng.integers(0, 265, count).astype(np.int32)
+    stack.push_pixels(x.astype(np.uint8), mean, index)
+    pixels = []
+    for grey, centre, scale in zip(
+        x.tolist(), mean.clip(-3 << 16, (259 << 16) - 1).tolist(), index.tolist(), strict=True
+    ):
+        floor, fraction = centre >> 16, (centre & 0xFFFF) * (1 << int(tables.PIXEL_GRID.fraction_bits[scale])) >> 16
+        window = int(tables.PIXEL_GRID.windows[scale])
+        low, high = max(-window, -floor), min(window + 1, 255 - floor)
+        place = 0 if (low, high) == (-window, window + 1) else floor + 4
+        key = (64 * scale + fraction) * 512 + place
+        pixels.append((key, grey - floor, tables.pixel_table(scale, fraction, low, high)))
+    push_as_specified(pixels, reference)
+    words = np.frombuffer(stack.to_bytes(), "<u4").tolist()
+    assert words == reference.compressed()
 
 
 def frequencies_of(model: constriction.stream.model.Model, count: int) -> list[int]:

@@ -1,0 +1,129 @@
+"""Cutting pictures: every pixel is coded exactly once, in an order that sizes alone decide."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ddpm_codec.codecs.tiling import SEED_TILE, Rect, Tile, plan_tiles, shape_runs, split_parts
+
+SIDES = st.integers(1, 400)
+TILES = st.sampled_from([8, 32, 64, 96, 256])
+
+
+def cover(rects: list[Rect], height: int, width: int) -> np.ndarray:
+    """Return how often each pixel is covered."""
+    count = np.zeros((height, width), dtype=np.int64)
+    for rect in rects:
+        assert rect.top + rect.height <= height
+        assert rect.left + rect.width <= width
+        count[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width] += 1
+    return count
+
+
+@given(height=SIDES, width=SIDES, side_y=st.integers(1, 500), side_x=st.integers(1, 500))
+def test_cutting_covers_each_pixel_once(height: int, width: int, side_y: int, side_x: int) -> None:
+    assume((height // side_y + 1) * (width // side_x + 1) < 3000)
+    pieces = Rect(0, 0, height, width).cut(side_y, side_x)
+    assert (cover(pieces, height, width) == 1).all()
+    assert all(0 < piece.height <= side_y and 0 < piece.width <= side_x for piece in pieces)
+
+
+def test_a_cut_keeps_its_place() -> None:
+    assert Rect(5, 7, 3, 4).cut(2, 3) == [Rect(5, 7, 2, 3), Rect(5, 10, 2, 1), Rect(7, 7, 1, 3), Rect(7, 10, 1, 1)]
+
+
+@given(height=SIDES, width=SIDES, block_pixels=st.integers(64, 1 << 17), tile=TILES)
+def test_parts_cover_a_picture_once_and_are_small(height: int, width: int, block_pixels: int, tile: int) -> None:
+    parts = split_parts(width, height, block_pixels, tile)
+    assert (cover(parts, height, width) == 1).all()
+    assert all(part.pixels <= max(block_pixels, tile * tile) for part in parts)
+    assert (len(parts) == 1) == (width * height <= block_pixels or (height <= tile and width <= tile))
+    assert all(part.top % tile == 0 and part.left % tile == 0 for part in parts)
+    assert parts == split_parts(width, height, block_pixels, tile)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1_000_000), (1_000_000, 1), (3, 700_000), (700_000, 3)])
+@pytest.mark.parametrize("block_pixels", [1 << 16, 1 << 20, 1 << 22])
+def test_huge_aspect_ratios(width: int, height: int, block_pixels: int) -> None:
+    tile = 256
+    parts = split_parts(width, height, block_pixels, tile)
+    assert sum(part.pixels for part in parts) == width * height
+    assert all(part.pixels <= block_pixels for part in parts)
+    tiles = plan_tiles(parts, tile)
+    assert sum(piece.rect.pixels for piece in tiles) == width * height
+    assert max(max(piece.shape) for piece in tiles) <= tile
+
+
+@pytest.mark.parametrize(("size", "part"), [((256, 256), (256, 256)), ((4000, 3000), (256, 4000)), ((9, 9), (9, 9))])
+def test_parts_of_known_pictures(size: tuple[int, int], part: tuple[int, int]) -> None:
+    """Bands of the full width wherever one fits."""
+    first = split_parts(*size, 1 << 20, 256)[0]
+    assert (first.height, first.width) == part
+
+
+def test_a_picture_too_wide_for_a_band_is_cut_into_columns() -> None:
+    parts = split_parts(10_000, 600, 1 << 20, 256)
+    assert [(part.top, part.left, part.height, part.width) for part in parts[:4]] == [
+        (0, 0, 256, 4096),
+        (0, 4096, 256, 4096),
+        (0, 8192, 256, 1808),
+        (256, 0, 256, 4096),
+    ]
+
+
+@given(sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6), tile=TILES)
+def test_tiles_cover_every_part_once(sizes: list[tuple[int, int]], tile: int) -> None:
+    parts = [Rect(11 * index, 13, *size) for index, size in enumerate(sizes)]
+    tiles = plan_tiles(parts, tile)
+    for index, part in enumerate(parts):
+        own = [piece.rect for piece in tiles if piece.part == index]
+        assert (cover(own, part.height, part.width) == 1).all()
+    assert all(max(piece.shape) <= tile for piece in tiles)
+    assert tiles == plan_tiles([Rect(0, 0, part.height, part.width) for part in parts], tile)
+
+
+@given(sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6), tile=TILES)
+def test_coding_order_is_small_tiles_first_and_equal_shapes_together(sizes: list[tuple[int, int]], tile: int) -> None:
+    tiles = plan_tiles([Rect(0, 0, *size) for size in sizes], tile)
+    pixels = [piece.rect.pixels for piece in tiles]
+    assert pixels[0] == min(pixels)
+    # The pieces of the first tile stand in its place; from there on areas ascend.
+    first = next(at for at in range(len(tiles) + 1) if is_one_tile(tiles[:at]))
+    assert pixels[:first] == sorted(pixels[:first])
+    assert pixels[first:] == sorted(pixels[first:])
+    assert max(max(piece.shape) for piece in tiles[:first]) <= SEED_TILE
+    shapes = [run[0].shape for run in shape_runs(tiles[first:])]
+    assert len(shapes) == len(set(shapes))
+
+
+def is_one_tile(tiles: list[Tile]) -> bool:
+    """Say whether tiles make up one rectangle of a part, its top left corner and all."""
+    if not tiles or len({piece.part for piece in tiles}) > 1:
+        return False
+    rects = [piece.rect for piece in tiles]
+    top, left = min(rect.top for rect in rects), min(rect.left for rect in rects)
+    bottom = max(rect.top + rect.height for rect in rects)
+    right = max(rect.left + rect.width for rect in rects)
+    return (bottom - top) * (right - left) == sum(rect.pixels for rect in rects)
+
+
+def test_the_first_tile_is_cut_for_the_seeds() -> None:
+    tiles = plan_tiles([Rect(0, 0, 150, 150)], 256)
+    assert [piece.shape for piece in tiles] == [(22, 22), (22, 64), (22, 64), (64, 22), (64, 22)] + 4 * [(64, 64)]
+
+
+def test_equal_tiles_keep_the_order_of_their_parts() -> None:
+    tiles = plan_tiles([Rect(0, 0, 64, 64)] * 5 + [Rect(0, 0, 32, 32)], 64)
+    assert [piece.part for piece in tiles] == [5, 0, 1, 2, 3, 4]
+
+
+def test_runs_put_equal_neighbours_together() -> None:
+    tiles = plan_tiles([Rect(0, 0, 70, 130)], 32)
+    runs = shape_runs(tiles)
+    assert [piece for run in runs for piece in run] == tiles
+    assert all(len({piece.shape for piece in run}) == 1 for run in runs)
+    assert all(left[0].shape != right[0].shape for left, right in pairwise(runs))
+    assert shape_runs([]) == []
