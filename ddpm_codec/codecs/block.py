@@ -96,7 +96,8 @@ def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], til
     end = len(tiles)
     for count in reversed(batches):
         batch = tiles[end - count : end]
-        if len({piece.shape for piece in batch}) != 1:
+        largest = max(1, BATCH_PIXELS // batch[0].rect.pixels)
+        if len({piece.shape for piece in batch}) != 1 or count > largest:
             raise FormatError("its plan does not fit the image table")
         pixels = decode_batch(stack, model, (count, 3, *batch[0].shape))
         for piece, pixel in zip(batch, pixels, strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 SEED_TILE = 64
-"""The first tile of a block is cut into tiles of this side, so that few bytes of fallback start the chain."""
+"""The largest tile of a block is cut into tiles of this side, so that few bytes of fallback start the chain."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ def split_parts(width: int, height: int, block_pixels: int, tile: int) -> list[R
     """
     if width * height <= block_pixels:
         return [Rect(0, 0, height, width)]
-    column = width if width * tile <= block_pixels else max(tile, block_pixels // tile // tile * tile)
+    row = min(tile, height)
+    column = width if width * row <= block_pixels else max(tile, block_pixels // row // tile * tile)
     band = max(tile, block_pixels // min(column, width) // tile * tile)
     return Rect(0, 0, height, width).cut(band, column)
 
 
 def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:
-    """Return the tiles of a block in coding order: small shapes first, equal shapes together.
+    """Return the tiles of a block in coding order: a largest tile in pieces, then small shapes first, equal ones together.
 
     Args:
         parts: the parts of the block (only their sizes matter).
@@ -72,9 +73,9 @@ def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:
         for piece in Rect(0, 0, part.height, part.width).cut(tile, tile)
     ]
     tiles.sort(key=_order)
-    first = tiles[0]
-    seeds = [Tile(first.part, piece) for piece in first.rect.cut(SEED_TILE, SEED_TILE)]
-    return sorted(seeds, key=_order) + tiles[1:]
+    largest = tiles.pop()
+    pieces = [Tile(largest.part, piece) for piece in largest.rect.cut(SEED_TILE, SEED_TILE)]
+    return sorted(pieces, key=_order) + tiles
 
 
 def shape_runs(tiles: list[Tile]) -> list[list[Tile]]:

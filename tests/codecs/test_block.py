@@ -152,12 +152,13 @@ def test_the_seeds_are_the_fallback_of_the_first_tiles(model: DiffusionLattice) 
 def test_flat_pictures_need_more_seeds(model: DiffusionLattice) -> None:
     """The fallback makes next to nothing of them, and the chain cannot start from that."""
     flat = np.full((32, 32, 3), 128, np.uint8)
-    parts = [flat] * 6 + [picture(64, 64, seed) for seed in range(8)]
+    parts = [picture(32, 32, seed) for seed in range(8)] + [flat] * 6
     payload, _ = check_round_trip(model, parts)
-    assert Reader(payload).varint() > 6
+    # A flat one is the largest and last, and comes first.
+    assert Reader(payload).varint() > 1
 
 
-@pytest.mark.parametrize("sizes", [[(1, 1)], [(8, 8)], [(64, 64)], [(8, 8), (64, 64)]])
+@pytest.mark.parametrize("sizes", [[(1, 1)], [(8, 8)], [(64, 64)]])
 def test_what_is_too_small_is_none(model: DiffusionLattice, sizes: list[tuple[int, int]]) -> None:
     assert encode_block(model, [picture(*size) for size in sizes], TILE) is None
 
@@ -242,9 +243,10 @@ def test_a_plan_that_does_not_fit_is_refused(model: DiffusionLattice, payload: b
 
 
 def test_a_batch_of_unequal_tiles_is_refused(model: DiffusionLattice) -> None:
-    parts = [picture(32, 32, seed) for seed in range(6)] + [picture(40, 40)]
+    parts = [picture(32, 32, seed) for seed in range(5)] + [picture(40, 40), picture(40, 40, 1)]
     payload, _ = encoded(model, parts)
     seeds = Reader(payload).varint()
+    assert seeds < 6
     with pytest.raises(FormatError, match="its plan does not fit"):
         decode_block(model, with_plan(payload, seeds, 1, 7 - seeds), sizes_of(parts), TILE)
 

@@ -89,9 +89,11 @@ def test_tiles_cover_every_part_once(sizes: list[tuple[int, int]], tile: int) ->
 def test_coding_order_is_small_tiles_first_and_equal_shapes_together(sizes: list[tuple[int, int]], tile: int) -> None:
     tiles = plan_tiles([Rect(0, 0, *size) for size in sizes], tile)
     pixels = [piece.rect.pixels for piece in tiles]
-    assert pixels[0] == min(pixels)
-    # The pieces of the first tile stand in its place; from there on areas ascend.
-    first = next(at for at in range(len(tiles) + 1) if is_one_tile(tiles[:at]))
+    # The pieces of a largest tile stand in front; from there on areas ascend.
+    whole = [piece for size in sizes for piece in Rect(0, 0, *size).cut(tile, tile)]
+    largest = max(whole, key=lambda rect: (rect.pixels, rect.height, rect.width))
+    first = len(largest.cut(SEED_TILE, SEED_TILE))
+    assert is_one_tile(tiles[:first])
     assert pixels[:first] == sorted(pixels[:first])
     assert pixels[first:] == sorted(pixels[first:])
     assert max(max(piece.shape) for piece in tiles[:first]) <= SEED_TILE
@@ -110,14 +112,19 @@ def is_one_tile(tiles: list[Tile]) -> bool:
     return (bottom - top) * (right - left) == sum(rect.pixels for rect in rects)
 
 
-def test_the_first_tile_is_cut_for_the_seeds() -> None:
+def test_a_single_tile_is_cut_for_the_seeds() -> None:
     tiles = plan_tiles([Rect(0, 0, 150, 150)], 256)
     assert [piece.shape for piece in tiles] == [(22, 22), (22, 64), (22, 64), (64, 22), (64, 22)] + 4 * [(64, 64)]
 
 
+def test_the_largest_tile_is_cut_so_that_slivers_do_not_starve_the_chain() -> None:
+    tiles = plan_tiles([Rect(0, 0, 257, 320)], 256)
+    assert [piece.rect.pixels for piece in tiles] == 16 * [4096] + [64, 256, 256 * 64]
+
+
 def test_equal_tiles_keep_the_order_of_their_parts() -> None:
     tiles = plan_tiles([Rect(0, 0, 64, 64)] * 5 + [Rect(0, 0, 32, 32)], 64)
-    assert [piece.part for piece in tiles] == [5, 0, 1, 2, 3, 4]
+    assert [piece.part for piece in tiles] == [4, 5, 0, 1, 2, 3]
 
 
 def test_runs_put_equal_neighbours_together() -> None:
