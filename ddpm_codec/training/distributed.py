@@ -20,6 +20,8 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()
+        # A process that leaves while another still talks to it ends in an abort of its communication threads.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

@@ -89,7 +89,7 @@ class Trainer:
         self.window = torch.zeros(4, dtype=torch.float64, device=device)
         forward: nn.Module = self.denoiser
         if world > 1:
-            forward = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
+            forward = DistributedDataParallel(self.denoiser)
         self.forward = torch.compile(forward) if config.compile else forward
 
     def resume(self, checkpoint: Checkpoint, source: Path) -> None:
