@@ -94,7 +94,7 @@ def evaluate_bpd(
     """Bound the bits per dimension of ``model`` on ``data``.
 
     Args:
-        data: DATA of any kind (see :func:`ddpm_codec.training.data.open_images`).
+        data: DATA of any kind (see :func:`ddpm_codec.training.data.open_images`); of a CIFAR-10 folder, its test batch.
         model: name or file.
         levels: K; None: the model's own.
         schedule: ``dp`` for the model's chosen chain, ``even`` for even steps in log-SNR over the same range.
@@ -111,7 +111,7 @@ def evaluate_bpd(
         ModelError: model unknown or unusable, or without a chain of that length.
     """
     frozen = load_model(find_model(model))
-    images = open_images(data)
+    images = open_images(data, test=True)
     count = len(images) if limit is None else min(limit, len(images))
     target = resolve_device(device)
     chain = _chain(frozen, levels, schedule)

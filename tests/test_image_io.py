@@ -50,7 +50,7 @@ def assert_same(got: Picture, expected: Picture) -> None:
 @pytest.mark.parametrize("mode", sorted(MODES))
 def test_every_mode_is_written_and_read_exactly(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
     original = picture(mode, size)
-    path = tmp_path / ("x" + default_extension(original))
+    path = tmp_path / ("x" + default_extension(original.info))
     assert write_picture(original, path) == []
     assert os.listdir(tmp_path) == [path.name]
     if path.suffix != ".npy":
@@ -72,7 +72,7 @@ def test_default_extensions() -> None:
     tiff = {"PA", "CMYK", "YCbCr", "LAB", "I", "I;16B", "F"}
     npy = {"La", "RGBa", "RGBX", "HSV", "I;16L"}
     expected = {mode: ".tiff" if mode in tiff else ".npy" if mode in npy else ".png" for mode in MODES}
-    assert {mode: default_extension(picture(mode)) for mode in MODES} == expected
+    assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
 GREY_AND_RGB = {"1", "L", "RGB"}

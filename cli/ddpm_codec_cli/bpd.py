@@ -87,7 +87,8 @@ def bpd(
 ) -> None:
     """Bound the bits/dim of a model on DATA, term by term, with its standard error.
 
-    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.
+    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its test
+    batch), or sheet:FILE:32x32.
     """
     from ddpm_codec.evaluation import evaluate_bpd
 

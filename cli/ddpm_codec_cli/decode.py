@@ -87,6 +87,8 @@ def decode(
         print_json(report.to_json())
     else:
         print_facts(report.to_json(), LABELS)
+    for line in report.notes:
+        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
     for line in report.damaged:
         click.echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
     ctx.exit(1 if report.damaged else 0)

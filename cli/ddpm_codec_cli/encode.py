@@ -13,7 +13,6 @@ LABELS = {
     "file_bytes": "file bytes",
     "file_bpd": "file bits/dim (every byte of the file)",
     "net_bpd": "net bits/dim (model-coded pixels alone)",
-    "bound_bpd": "bound bits/dim (what the model promises)",
     "seconds": "seconds",
     "network_seconds": "  of them, network",
     "coder_seconds": "  of them, entropy coder",

@@ -122,7 +122,8 @@ def _encode_tiles(
             count = min(len(run), most, int(stack.bits / (need * dims)))
             pushed = _try_batch(stack, model, parts, run[:count])
             if pushed is None:
-                need *= 1.1
+                # Every retry is smaller than what has just run dry.
+                need = max(1.1 * need, stack.bits / (count * dims))
                 continue
             stack = pushed
             batches.append(count)

@@ -4,7 +4,9 @@ Floating point promises the same bits only to the same program on the same kind 
 floating-point network says where, and decoding refuses elsewhere, with what differs, rather than return noise.
 """
 
+import hashlib
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,9 +28,11 @@ def preferred_dtype(device: torch.device) -> str:
 def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
     """Return everything that may change the last bit of a convolution, and the hash of the coding tables."""
     if device.type == "cuda":
-        hardware, detail = torch.cuda.get_device_name(device), str(torch.version.cuda)
+        hardware = torch.cuda.get_device_name(device)
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        detail = f"CUDA {torch.version.cuda}, cuDNN {cudnn}"
     else:
-        hardware, detail = _processor(), str(torch.backends.cpu.get_cpu_capability())
+        hardware, detail = _processor(), f"{torch.backends.cpu.get_cpu_capability()} {_features()}"
     return {
         "torch": torch.__version__,
         "device": device.type,
@@ -38,6 +42,7 @@ def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
         "threads": torch.get_num_threads(),
         "dtype": dtype,
         "tables": tables_hash()[:12],
+        "coder": version("constriction"),
     }
 
 
@@ -56,6 +61,16 @@ def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> No
         raise EnvironmentMismatchError(
             f"{path}: coded in floating point in another environment ({'; '.join(differences)})"
         )
+
+
+def _features() -> str:
+    """Return a short hash of the processor's instruction sets, which a virtual machine may hide."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    flags = next((line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:8]
 
 
 def _processor() -> str:

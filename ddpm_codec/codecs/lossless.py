@@ -16,7 +16,7 @@ from ddpm_codec.codecs.fallback import decode_array, decode_fallback, encode_arr
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader, read_header
 from ddpm_codec.codecs.options import CodingOptions
-from ddpm_codec.codecs.tiling import Rect, split_parts
+from ddpm_codec.codecs.tiling import Rect, part_count, split_parts
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.varint import Reader, write_varint
@@ -27,6 +27,13 @@ COLOUR_MODES = ("RGB", "RGBA")
 
 GRAPHIC_BPD = 0.75
 """A picture that the fallback codes below this rate is a graphic, not a photo: it stays with the fallback."""
+
+
+_OVERHEAD_BYTES = 512
+"""What a model-coded block must save beyond its own bytes: more than the head of a file that names a model."""
+
+_PICTURE_BYTES = 16
+"""And for each picture or part in it: more than block framing and lists of indices may cost."""
 
 
 @dataclass
@@ -96,6 +103,14 @@ class LosslessEncoder:
         self._flush_colour()
         self._flush_other()
 
+    def _merge_other(self, group: _Group) -> None:
+        """Put pictures that the model does not make smaller beside those that it does not serve."""
+        for entry in group.pictures:
+            self._other.add(*entry)
+        self._other.pictures.sort(key=lambda entry: entry[0])
+        if self._other.pixels >= self._options.block_pixels:
+            self._flush_other()
+
     def _flush_other(self) -> None:
         if self._other.pictures:
             self._emit_fallback(self._other)
@@ -107,9 +122,10 @@ class LosslessEncoder:
         if not group.pictures:
             return
         pictures = [picture for _, picture, _ in group.pictures]
-        body = self._model_body([_array(picture) for picture in pictures])
-        if body is None or len(body[0]) >= sum(len(data) for _, _, data in group.pictures):
-            self._emit_fallback(group)
+        body = self._model_body([picture.array() for picture in pictures])
+        price = _OVERHEAD_BYTES + _PICTURE_BYTES * len(pictures)
+        if body is None or len(body[0]) + price > sum(len(data) for _, _, data in group.pictures):
+            self._merge_other(group)
             return
         self._count_net(body[1])
         header = BlockHeader(MODEL, 0, tuple(index for index, _, _ in group.pictures))
@@ -118,7 +134,7 @@ class LosslessEncoder:
     def _add_large(self, index: int, picture: Picture, fallback: bytes) -> None:
         """Code a picture of several parts, one block each, unless the fallback of the whole is smaller."""
         width, height = picture.size
-        array = _array(picture)
+        array = picture.array()
         blocks: list[tuple[BlockHeader, bytes]] = []
         costs: list[tuple[int, int]] = []
         for number, rect in enumerate(split_parts(width, height, self._options.block_pixels, self._options.tile)):
@@ -130,10 +146,11 @@ class LosslessEncoder:
             header = BlockHeader(MODEL, number, (index,))
             blocks.append((header, header.pack() + body[0]))
             costs.append(body[1])
-        if not blocks or sum(len(block) for _, block in blocks) >= len(fallback):
+        size = sum(len(block) + _PICTURE_BYTES for _, block in blocks)
+        if not blocks or size + _OVERHEAD_BYTES > len(fallback):
             group = _Group()
             group.add(index, picture, fallback)
-            self._emit_fallback(group)
+            self._merge_other(group)
             return
         for (header, block), cost in zip(blocks, costs, strict=True):
             self._emit(header, block)
@@ -177,17 +194,22 @@ class LosslessDecoder:
         model: opens the lattice model at the first block that needs it; None: the file names no model.
         options: as encoded.
         table: the image table.
+        blocks: blocks of the file; no picture has more parts.
     """
 
     def __init__(
-        self, model: Callable[[], DiffusionLattice] | None, options: CodingOptions, table: list[PictureInfo]
+        self,
+        model: Callable[[], DiffusionLattice] | None,
+        options: CodingOptions,
+        table: list[PictureInfo],
+        blocks: int,
     ) -> None:
-        self._model, self._options, self._table = model, options, table
+        self._model, self._options, self._table, self._blocks = model, options, table, blocks
         self._partial: dict[int, tuple[Pixels, set[int]]] = {}
         self._done: set[int] = set()
 
-    def decode(self, block: bytes) -> Iterator[tuple[int, Picture]]:
-        """Yield (index, picture) for every picture that is complete with this block.
+    def decode(self, block: bytes) -> list[tuple[int, Picture]]:
+        """Return (index, picture) for every picture that is complete with this block.
 
         Raises:
             FormatError: the block does not belong here.
@@ -196,22 +218,21 @@ class LosslessDecoder:
         header = read_header(reader, len(self._table))
         if self._done.intersection(header.pictures):
             raise FormatError("it holds a picture for the second time")
-        if header.kind == FALLBACK:
-            yield from self._fallback(header, reader)
-        else:
-            yield from self._colours(header, reader)
+        pictures = list((self._fallback if header.kind == FALLBACK else self._colours)(header, reader))
+        self._done.update(index for index, _ in pictures)
+        return pictures
 
     def missing(self) -> list[int]:
         """Return the pictures that no block has completed."""
         return [index for index in range(len(self._table)) if index not in self._done]
 
     def _fallback(self, header: BlockHeader, reader: Reader) -> Iterator[tuple[int, Picture]]:
+        if header.part:
+            raise FormatError("it holds a part of a picture where whole ones belong")
         lengths = [reader.varint(reader.left) for _ in header.pictures[:-1]]
         pieces = [reader.take(length) for length in lengths] + [reader.rest()]
         for index, data in zip(header.pictures, pieces, strict=True):
             info = self._table[index]
-            self._partial.pop(index, None)
-            self._done.add(index)
             yield index, Picture(info, decode_fallback(data, info.mode, info.size))
 
     def _colours(self, header: BlockHeader, reader: Reader) -> Iterator[tuple[int, Picture]]:
@@ -233,6 +254,8 @@ class LosslessDecoder:
                 yield index, picture
 
     def _part(self, info: PictureInfo, header: BlockHeader) -> Rect:
+        if part_count(*info.size, self._options.block_pixels, self._options.tile) > self._blocks:
+            raise FormatError("its picture has more parts than the file has blocks")
         parts = split_parts(*info.size, self._options.block_pixels, self._options.tile)
         if header.part >= len(parts) or (len(header.pictures) > 1 and len(parts) > 1):
             raise FormatError("it names a part that its picture lacks")
@@ -248,24 +271,20 @@ class LosslessDecoder:
         """Put a part where it belongs; return the picture if it is complete."""
         info = self._table[index]
         width, height = info.size
-        count = len(split_parts(width, height, self._options.block_pixels, self._options.tile))
+        count = part_count(width, height, self._options.block_pixels, self._options.tile)
         if count == 1:
-            self._done.add(index)
             return Picture(info, array.tobytes())
         canvas, parts = self._partial.setdefault(
             index, (np.zeros((height, width, info.layout.channels), np.uint8), set())
         )
+        if part in parts:
+            raise FormatError("it holds a part of a picture for the second time")
         canvas[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width] = array
         parts.add(part)
         if len(parts) < count:
             return None
-        self._done.add(index)
         del self._partial[index]
         return Picture(info, canvas.tobytes())
-
-
-def _array(picture: Picture) -> Pixels:
-    return picture.array()
 
 
 def _checksum(colours: list[Pixels]) -> int:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+DEFAULT_BLOCK_PIXELS = 1 << 22
+MAX_TILE = 4096
+
 
 @dataclass(frozen=True)
 class CodingOptions:
@@ -9,7 +12,7 @@ class CodingOptions:
 
     Attributes:
         block_pixels: a block is closed when it has this many pixels; larger pictures are cut.
-        tile: side of the tiles, a multiple of 8.
+        tile: side of the tiles, a multiple of 8 up to MAX_TILE.
     """
 
     block_pixels: int

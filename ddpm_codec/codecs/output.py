@@ -1,20 +1,58 @@
 """Where decoded pictures go: one file, or a folder that appears whole or not at all."""
 
+import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
 from ddpm_codec.atomic import check_target, reason
-from ddpm_codec.errors import InputError, OutputError, OutputExistsError
-from ddpm_codec.image_io import Picture, PictureInfo, default_extension, write_picture
+from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
+from ddpm_codec.image_io import Picture, PictureInfo, default_extension, format_for, write_picture
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
+MAX_NAME_BYTES = 240
+"""Of one part of a path; file systems end at 255."""
+
+
+def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosixPath]:
+    """Return where each picture of an archive goes below the output folder.
+
+    A picture keeps its name, with the extension of a lossless format; where that name is taken, by another picture
+    (whatever the case of its letters) or by a folder, the old extension stays in front, then a number follows.
+
+    Args:
+        infos: the image table.
+        extension: the same for all; None: the first of PNG, TIFF and NPY that holds each.
+    """
+    folders = {str(parent).casefold() for info in infos for parent in PurePosixPath(info.name).parents}
+    taken: set[str] = set()
+    names = []
+    for info in infos:
+        original = PurePosixPath(info.name)
+        suffix = extension or default_extension(info)
+        number = 0
+        name = original.with_name(_shortened(original.stem, suffix))
+        while str(name).casefold() in taken or str(name).casefold() in folders:
+            ending = suffix if number == 0 else f"-{number}{suffix}"
+            name = original.with_name(_shortened(original.name, ending))
+            number += 1
+        taken.add(str(name).casefold())
+        names.append(name)
+    return names
+
+
+def _shortened(stem: str, ending: str) -> str:
+    while len(os.fsencode(stem + ending)) > MAX_NAME_BYTES:
+        stem = stem[:-1]
+    return stem + ending
 
 
 class PictureSink:
     """Writes the pictures of one file; used in a ``with`` block, which leaves nothing behind without :meth:`commit`.
+
+    Everything that can be refused is refused on entering, before anything is decoded.
 
     Args:
         output: a picture file, or a folder.
@@ -23,33 +61,39 @@ class PictureSink:
         output_format: format of the pictures within a folder; None: the first of PNG and TIFF that holds each.
 
     Raises:
-        InputError: ``output`` is a file and there are several pictures.
-        OutputExistsError: ``output`` is a file that is there.
+        InputError: ``output`` is a file and there are several pictures, or a format cannot hold a picture.
+        OutputExistsError: a file is there.
+        OutputError: the place cannot be written.
     """
 
     def __init__(self, output: Path, infos: list[PictureInfo], *, overwrite: bool, output_format: str | None) -> None:
         self._output, self._infos, self._overwrite = output, infos, overwrite
-        self._extension = EXTENSIONS[output_format] if output_format else None
         self.single = len(infos) == 1 and bool(output.suffix) and not output.is_dir()
+        self._names = plan_names(infos, EXTENSIONS[output_format] if output_format else None)
         self._staging: Path | None = None
         self._written: list[PurePosixPath] = []
-        self._taken: set[str] = set()
 
     def __enter__(self) -> Self:
         if self.single:
+            format_for(self._infos[0], self._output)
             check_target(self._output, overwrite=self._overwrite)
             return self
-        if self._output.exists() and not self._output.is_dir():
+        for info, name in zip(self._infos, self._names, strict=True):
+            format_for(info, self._output / name)
+        if self._output.is_dir():
+            for name in self._names:
+                self._check_place(name)
+        elif os.path.lexists(self._output):
             raise InputError(f"{self._output}: is a file, but the pictures need a folder")
+        parent = self._output if self._output.is_dir() else self._output.parent
+        if not parent.is_dir():
+            raise OutputError(f"{self._output}: the folder {parent} does not exist")
+        staging = parent / f".ddpm-{secrets.token_hex(8)}.tmp"
         try:
-            parent = self._output if self._output.is_dir() else self._output.parent
-            if not parent.is_dir():
-                raise OutputError(f"{self._output}: the folder {parent} does not exist")
-            self._staging = Path(tempfile.mkdtemp(prefix=".ddpm-", suffix=".tmp", dir=parent))
+            staging.mkdir()
         except OSError as error:
-            if isinstance(error, OutputError):
-                raise
             raise OutputError(f"{self._output}: cannot be written ({reason(error)})") from error
+        self._staging = staging
         return self
 
     def __exit__(
@@ -64,65 +108,69 @@ class PictureSink:
             return write_picture(picture, self._output, overwrite=self._overwrite)
         if self._staging is None:
             raise ValueError("the sink is used outside its with block")
-        name = self._name(picture)
-        target = self._staging / name
+        name = self._names[index]
+        target = self._staging / "new" / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            notes = write_picture(picture, target)
+        except DdpmCodecError as error:
+            raise type(error)(self._named(str(error))) from error
         except OSError as error:
             raise OutputError(f"{self._output / name}: cannot be written ({reason(error)})") from error
         self._written.append(name)
-        staged = str(self._staging)
-        return [line.replace(staged, str(self._output)) for line in write_picture(picture, target)]
+        return [self._named(line) for line in notes]
 
     def commit(self) -> None:
-        """Let the folder appear, or move the pictures into the one that is there.
+        """Let the folder appear, or move the pictures into the one that is there: all of them or none.
 
         Raises:
-            OutputExistsError: a picture of that name is there.
+            OutputExistsError: a picture of that name has appeared meanwhile.
             OutputError: the folder cannot be written.
         """
-        if self._staging is None:
+        if self._staging is None or not self._written:
             return
         try:
-            if not self._output.exists():
-                self._staging.chmod(0o777 & ~_umask())
-                self._staging.rename(self._output)
-                self._staging = None
-                return
-            self._move_into_folder(self._staging)
-        except FileExistsError:
+            if self._output.is_dir():
+                self._move_into_folder(self._staging)
+            else:
+                (self._staging / "new").rename(self._output)
+        except DdpmCodecError:
             raise
         except OSError as error:
             raise OutputError(f"{self._output}: cannot be written ({reason(error)})") from error
 
     def _move_into_folder(self, staging: Path) -> None:
         for name in self._written:
-            target = self._output / name
-            if target.exists() and not self._overwrite:
-                raise OutputExistsError(f"{target}: exists already (--overwrite replaces it)")
-        for name in self._written:
-            target = self._output / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).replace(target)
+            self._check_place(name)
+        moved: list[PurePosixPath] = []
+        try:
+            for name in self._written:
+                target, old = self._output / name, staging / "old" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if os.path.lexists(target):
+                    old.parent.mkdir(parents=True, exist_ok=True)
+                    target.rename(old)
+                moved.append(name)
+                (staging / "new" / name).rename(target)
+        except OSError:
+            for name in moved:
+                (self._output / name).unlink(missing_ok=True)
+                if os.path.lexists(staging / "old" / name):
+                    (staging / "old" / name).rename(self._output / name)
+            raise
 
-    def _name(self, picture: Picture) -> PurePosixPath:
-        """Return the name with the extension of a lossless format; equal names keep their old one in front of it."""
-        extension = self._extension or default_extension(picture)
-        original = PurePosixPath(picture.name)
-        name = original.with_name(original.stem + extension)
-        if str(name).casefold() in self._taken:
-            name = original.with_name(original.name + extension)
-        number = 1
-        while str(name).casefold() in self._taken:
-            name = original.with_name(f"{original.name}-{number}{extension}")
-            number += 1
-        self._taken.add(str(name).casefold())
-        return name
+    def _check_place(self, name: PurePosixPath) -> None:
+        """Check that a picture can be put at ``name`` in the folder that is there."""
+        target = self._output / name
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder")
+        if os.path.lexists(target) and not self._overwrite:
+            raise OutputExistsError(f"{target}: exists already (--overwrite replaces it)")
+        for parent in name.parents:
+            place = self._output / parent
+            if os.path.lexists(place) and not place.is_dir():
+                raise OutputError(f"{place}: is a file, where {name} needs a folder")
 
-
-def _umask() -> int:
-    import os
-
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    def _named(self, line: str) -> str:
+        """Return a message with the place that the user knows."""
+        return line.replace(str(self._staging) + os.sep + "new", str(self._output))

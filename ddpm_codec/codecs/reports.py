@@ -62,7 +62,9 @@ class DecodeReport:
 
     Attributes:
         images: pictures written.
+        dims: samples of all of them.
         pixels: their pixels.
+        file_bytes: every byte of the file.
         seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding.
         damaged: one line for each block that could not be decoded, and one for each picture lost with it.
         notes: what the picture files could not hold (metadata), one line each.
@@ -71,7 +73,9 @@ class DecodeReport:
     """
 
     images: int = 0
+    dims: int = 0
     pixels: int = 0
+    file_bytes: int = 0
     seconds: float = 0.0
     network_seconds: float = 0.0
     coder_seconds: float = 0.0
@@ -82,5 +86,6 @@ class DecodeReport:
     device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return dict(vars(self))
+        """Return the common keys, and what went wrong."""
+        values = {key: value for key, value in vars(self).items() if key != "coding_seconds"}
+        return values | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None}

@@ -12,7 +12,7 @@ from ddpm_codec.codecs.fingerprint import (
     take_fingerprint,
 )
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.frozen import FrozenModel, load_model
 from ddpm_codec.zoo import find_model
 from ddpm_codec.zoo.registry import find_by_id, model_id
@@ -33,6 +33,7 @@ class CodingSession:
         self.device = device
         self._dtype, self._steps = dtype, steps
         self._engine: Engine | None = None
+        self._threads_before: int | None = None
 
     @classmethod
     def for_encoding(cls, model: str, device: str, steps: int | None = None) -> "CodingSession":
@@ -60,16 +61,27 @@ class CodingSession:
             FormatError: the recorded environment is damaged.
             ModelError: the model is not here.
         """
-        if device == "auto":
-            device = str(recorded.get("device", "cpu"))
+        made_on, dtype, threads = _recorded(recorded, source)
+        if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
+            device = "cpu"
+        target = resolve_device(made_on if device == "auto" else device)
+        path = find_by_id(identity, extra)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
         try:
-            target = resolve_device(device)
-        except InputError:
-            target = torch.device("cpu")
-        _set_threads(recorded, source)
-        dtype = str(recorded.get("dtype", "float32"))
-        check_fingerprint(recorded, take_fingerprint(target, dtype), source)
-        return cls(find_by_id(identity, extra), target, dtype, steps)
+            check_fingerprint(recorded, take_fingerprint(target, dtype), source)
+            session = cls(path, target, dtype, steps)
+        except Exception:
+            torch.set_num_threads(before)
+            raise
+        session._threads_before = before
+        return session
+
+    def close(self) -> None:
+        """Give back the number of threads that this process had before."""
+        if self._threads_before is not None:
+            torch.set_num_threads(self._threads_before)
+            self._threads_before = None
 
     @property
     def steps(self) -> int:
@@ -92,8 +104,15 @@ class CodingSession:
         return self._engine.lattice
 
 
-def _set_threads(recorded: Fingerprint, source: str) -> None:
-    threads = recorded.get("threads")
+def _recorded(recorded: Fingerprint, source: str) -> tuple[str, str, int]:
+    """Return device, arithmetic and threads of a recorded environment.
+
+    Raises:
+        FormatError: they are none that encoding writes.
+    """
+    device, dtype, threads = recorded.get("device"), recorded.get("dtype"), recorded.get("threads")
+    if device not in ("cpu", "cuda") or dtype not in ("bf16", "float32"):
+        raise FormatError(f"{source}: the environment fingerprint is damaged")
     if not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise FormatError(f"{source}: the environment fingerprint is damaged")
-    torch.set_num_threads(threads)
+    return str(device), str(dtype), threads

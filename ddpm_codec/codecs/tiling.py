@@ -52,12 +52,22 @@ def split_parts(width: int, height: int, block_pixels: int, tile: int) -> list[R
     A picture that fits is one part; others are cut into bands of whole tiles, and where one band of the full width would
     be too large, into columns of whole tiles first.
     """
+    return Rect(0, 0, height, width).cut(*_part_sides(width, height, block_pixels, tile))
+
+
+def part_count(width: int, height: int, block_pixels: int, tile: int) -> int:
+    """Return the number of parts that :func:`split_parts` makes, without making them."""
+    band, column = _part_sides(width, height, block_pixels, tile)
+    return -(-height // band) * -(-width // column)
+
+
+def _part_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[int, int]:
+    """Return height and width of a whole part."""
     if width * height <= block_pixels:
-        return [Rect(0, 0, height, width)]
+        return height, width
     row = min(tile, height)
     column = width if width * row <= block_pixels else max(tile, block_pixels // row // tile * tile)
-    band = max(tile, block_pixels // min(column, width) // tile * tile)
-    return Rect(0, 0, height, width).cut(band, column)
+    return max(tile, block_pixels // min(column, width) // tile * tile), column
 
 
 def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:

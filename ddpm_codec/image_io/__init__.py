@@ -2,7 +2,7 @@
 
 from ddpm_codec.image_io.listing import list_inputs
 from ddpm_codec.image_io.reading import DEFAULT_MAX_PIXELS, read_picture
-from ddpm_codec.image_io.writing import default_extension, to_image, write_picture
+from ddpm_codec.image_io.writing import default_extension, format_for, to_image, write_picture
 from ddpm_codec.picture import Palette, Picture, PictureInfo
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Picture",
     "PictureInfo",
     "default_extension",
+    "format_for",
     "list_inputs",
     "read_picture",
     "to_image",

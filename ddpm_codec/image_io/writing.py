@@ -11,9 +11,9 @@ from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_of, to_image, transparency_of
 from ddpm_codec.image_io.pillow import pixel_limit
-from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture
+from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
-__all__ = ["default_extension", "to_image", "write_picture"]
+__all__ = ["default_extension", "format_for", "to_image", "write_picture"]
 
 MAX_WEBP_SIDE: Final = 16383
 MAX_PNG_ICC_BYTES: Final = 1 << 20
@@ -44,7 +44,7 @@ _UNCOMPRESSED_TIFF: Final = frozenset({"YCbCr", "I;16B"})
 """Modes that Pillow's own TIFF writer holds and libtiff's compressing one does not."""
 
 
-def default_extension(picture: Picture) -> str:
+def default_extension(picture: PictureInfo) -> str:
     """Return ``.png`` where PNG holds the picture, else ``.tiff``, else ``.npy`` (an array; modes that no format has)."""
     for kind, extension in _EXTENSIONS.items():
         if _obstacle(picture, kind) is None:
@@ -70,25 +70,39 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> l
         OutputExistsError: ``path`` is there.
         OutputError: it cannot be written.
     """
+    kind = format_for(picture.info, path)
+    metadata, warnings = _metadata_for(picture, kind)
+    with new_file(path, overwrite=overwrite) as temporary:
+        if kind == "npy":
+            _write_npy(picture, temporary)
+        elif not _write_proved(picture, temporary, kind, metadata):
+            # Metadata that the format's writer chokes on must not cost the pixels.
+            if not (metadata and _write_proved(picture, temporary, kind, {})):
+                raise InputError(f"{path}: {kind} cannot hold this picture exactly; use {_better(picture.info, kind)}")
+            names = ", ".join(key.upper() for key in metadata)
+            warnings.append(f"{kind} does not take the {names} metadata of this picture; left out")
+    return [f"{path}: {warning}" for warning in warnings]
+
+
+def format_for(info: PictureInfo, path: Path) -> str:
+    """Return the format that ``path`` names by its extension, checked to hold a picture exactly.
+
+    Raises:
+        InputError: the format is lossy or unknown, or does not hold this picture exactly.
+    """
     extension = path.suffix.lower()
     kind = _FORMATS.get(extension)
     if kind is None:
         lossy = extension in {".jpg", ".jpeg", ".jpe", ".jp2", ".avif", ".heic", ".gif"}
         why = "would lose pixel values" if lossy else "is not a format that is written here"
         raise InputError(f"{path}: {extension or 'no extension'} {why}; use png, webp, tiff, ppm or bmp")
-    obstacle = _obstacle(picture, kind)
+    obstacle = _obstacle(info, kind)
     if obstacle:
-        raise InputError(f"{path}: {kind} cannot hold {obstacle} exactly; use {_better(picture)}")
-    metadata, warnings = _metadata_for(picture, kind)
-    with new_file(path, overwrite=overwrite) as temporary:
-        if kind == "npy":
-            _write_npy(picture, temporary)
-        elif not _write_proved(picture, temporary, kind, metadata):
-            raise InputError(f"{path}: {kind} cannot hold this picture exactly; use {_better(picture, kind)}")
-    return [f"{path}: {warning}" for warning in warnings]
+        raise InputError(f"{path}: {kind} cannot hold {obstacle} exactly; use {_better(info)}")
+    return kind
 
 
-def _obstacle(picture: Picture, kind: str) -> str | None:
+def _obstacle(picture: PictureInfo, kind: str) -> str | None:
     """Return what of a picture a format cannot hold, or None."""
     if picture.mode not in _HOLDS[kind]:
         return f"mode {picture.mode}"
@@ -101,7 +115,7 @@ def _obstacle(picture: Picture, kind: str) -> str | None:
     return None
 
 
-def _better(picture: Picture, failed: str = "") -> str:
+def _better(picture: PictureInfo, failed: str = "") -> str:
     holding = [kind for kind in ("png", "tiff") if kind != failed and _obstacle(picture, kind) is None]
     return " or ".join(holding) or "npy"
 
@@ -141,9 +155,9 @@ def _write_proved(picture: Picture, path: Path, kind: str, metadata: dict[Metada
         out = io.BytesIO()
         try:
             image.save(out, kind.upper(), **options)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        except Exception:  # Pillow raises almost anything on metadata it cannot parse
             continue
-        if _same(out, picture, kind):
+        if _proved(out, picture, kind):
             path.write_bytes(out.getbuffer())
             return True
     return False
@@ -176,6 +190,14 @@ def _save_options(picture: Picture, kind: str, metadata: dict[MetadataKey, bytes
             options["xmp"] = metadata["xmp"]
         return [{**options, "lossless": True, "exact": True, "method": 4}]
     return [options]
+
+
+def _proved(file: io.BytesIO, picture: Picture, kind: str) -> bool:
+    """Say whether what was written reads back as the picture."""
+    try:
+        return _same(file, picture, kind)
+    except Exception:  # and its readers too
+        return False
 
 
 def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:

@@ -72,13 +72,14 @@ def from_array(images: Pixels, prefix: str = "") -> ImageSet:
     return ImageSet(names, load, cache_bytes=0)
 
 
-def open_images(data: str) -> ImageSet:
+def open_images(data: str, *, test: bool = False) -> ImageSet:
     """Open DATA of any kind.
 
     Args:
         data: an image, or a folder or .zip of images; a .npz or .npy of uint8 [N, H, W, 3]; a CIFAR-10 folder (python
-            version) or one of its batches; or ``sheet:FILE:WxH``, one large picture (or a folder or .zip of such) of
-            equal cells.
+            version; its training batches) or one of its batches; or ``sheet:FILE:WxH``, one large picture (or a folder or
+            .zip of such) of equal cells.
+        test: of a CIFAR-10 folder take the test batch.
 
     Raises:
         InputError: naming what cannot be read. Images of folders and zips are decoded, and may be refused, when they
@@ -88,6 +89,8 @@ def open_images(data: str) -> ImageSet:
         return _open_sheets(data)
     path = _existing(data)
     batches = sorted(path.glob("data_batch_*")) if path.is_dir() else []
+    if batches and test:
+        batches = [_existing(str(path / "test_batch"))]
     if batches or (path.is_file() and path.name.startswith(("data_batch_", "test_batch"))):
         return from_array(_read_cifar(batches or [path]))
     if path.suffix.lower() in {".npz", ".npy"} and path.is_file():

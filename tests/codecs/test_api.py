@@ -1,0 +1,425 @@
+"""Files in, files out, with the model that ships: what comes back, what is refused, and what is left behind."""
+
+import errno
+import io
+import json
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_codec import container
+from ddpm_codec.codecs import encoding
+from ddpm_codec.codecs.api import decode_file, describe_file, encode_files
+from ddpm_codec.codecs.output import plan_names
+from ddpm_codec.container import ContainerWriter, read_container
+from ddpm_codec.errors import (
+    DdpmCodecError,
+    EnvironmentMismatchError,
+    FormatError,
+    InputError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+)
+from ddpm_codec.picture import PictureInfo
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+PHOTO = DATA / "shutters_128x128.png"
+SMALL = DATA / "parrots_96x80.png"
+
+
+@pytest.fixture(scope="module")
+def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model-coded file of one picture."""
+    path = tmp_path_factory.mktemp("coded") / "photo.ddpm"
+    report = encode_files([PHOTO], path)
+    assert report.model == "photo"
+    assert report.net_dims > 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def blocks_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of pictures, and its archive in several model-coded blocks and one of the fallback."""
+    folder = tmp_path_factory.mktemp("pictures")
+    photo = Image.open(PHOTO)
+    for index in range(4):
+        photo.rotate(90 * index).save(folder / f"turn{index}.png")
+    photo.convert("L").save(folder / "grey.png")
+    big = Image.new("RGB", (256, 256))
+    for index in range(4):
+        big.paste(photo.rotate(90 * index), (index % 2 * 128, index // 2 * 128))
+    big.putalpha(Image.linear_gradient("L"))
+    big.save(folder / "big.png")
+    path = folder / "set.ddpm"
+    encode_files([folder], path, block_pixels=2 * 128 * 128, tile=64)
+    return folder, path
+
+
+def same(a: Path, b: Path) -> bool:
+    with Image.open(a) as first, Image.open(b) as second:
+        return (
+            first.mode == second.mode
+            and first.size == second.size
+            and first.tobytes() == second.tobytes()
+            and first.getpalette() == second.getpalette()
+            and first.info.get("transparency") == second.info.get("transparency")
+        )
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+
+
+def test_a_photo_comes_back_and_is_smaller_than_the_fallback(photo_file: Path, tmp_path: Path) -> None:
+    report = decode_file(photo_file, tmp_path / "x.png")
+    assert same(PHOTO, tmp_path / "x.png")
+    assert report.model == "photo"
+    plain = encode_files([PHOTO], tmp_path / "plain.ddpm", model="none")
+    assert photo_file.stat().st_size < plain.file_bytes
+
+
+def test_the_same_input_gives_the_same_bytes(photo_file: Path, tmp_path: Path) -> None:
+    encode_files([PHOTO], tmp_path / "again.ddpm", verify=True)
+    assert (tmp_path / "again.ddpm").read_bytes() == photo_file.read_bytes()
+    assert leftovers(tmp_path) == []
+
+
+def test_an_archive_comes_back_whole(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, path = blocks_file
+    rows = {row["name"]: row["coded_by"] for row in describe_file(path)["pictures"]}
+    assert rows["grey.png"] == "fallback"
+    assert rows["big.png"] == rows["turn0.png"] == "model"
+    assert describe_file(path)["blocks"] >= 4
+    decode_file(path, tmp_path / "out")
+    assert all(same(folder / name, tmp_path / "out" / name) for name in rows)
+
+
+def test_a_damaged_block_costs_its_pictures_only(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, path = blocks_file
+    opened = read_container(path)
+    block = opened.blocks[1]
+    assert block is not None
+    data = bytearray(path.read_bytes())
+    data[block.offset + block.length // 2] ^= 1
+    bad = tmp_path / "bad.ddpm"
+    bad.write_bytes(data)
+    with pytest.raises(FormatError, match=r"bad\.ddpm: block 1"):
+        decode_file(bad, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert leftovers(tmp_path) == []
+    report = decode_file(bad, tmp_path / "some", keep_going=True)
+    lost = {line.split(":")[0] for line in report.damaged if line.endswith(": lost")}
+    assert lost
+    assert report.images == len(opened.images) - len(lost)
+    for entry in opened.images:
+        written = tmp_path / "some" / entry.info.name
+        assert written.exists() != (entry.info.name in lost)
+        assert not written.exists() or same(folder / entry.info.name, written)
+
+
+def odd_pictures() -> dict[str, tuple[Image.Image, dict[str, object]]]:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    rgb = Image.fromarray(noise[:, :, :3].copy())
+    rgba = Image.fromarray(noise)
+    return {
+        "rgb.png": (rgb, {}),
+        "rgba.png": (rgba, {}),
+        "grey.png": (rgb.convert("L"), {}),
+        "greyalpha.png": (rgba.convert("LA"), {}),
+        "bits.png": (rgb.convert("1"), {}),
+        "palette.png": (rgb.quantize(16), {"transparency": 3}),
+        "deep.png": (Image.fromarray(rng.integers(0, 65536, (9, 7), dtype=np.uint16)), {}),
+        "cmyk.tiff": (rgb.convert("CMYK"), {}),
+        "float.tiff": (Image.fromarray(rng.normal(size=(5, 6)).astype(np.float32)), {}),
+        "one.png": (rgb.crop((0, 0, 1, 1)), {}),
+        "row.png": (rgb.resize((3000, 1)), {}),
+        "column.png": (rgb.resize((1, 2000)), {}),
+        "clear.png": (Image.fromarray(np.dstack([noise[:, :, :3], np.zeros((20, 30), np.uint8)])), {}),
+    }
+
+
+@pytest.mark.parametrize("model", ["none", "photo"])
+def test_every_kind_of_picture_comes_back(model: str, tmp_path: Path) -> None:
+    pictures = odd_pictures()
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, (image, options) in pictures.items():
+        image.save(source / name, **options)
+    encode_files([source], tmp_path / "x.ddpm", model=model)
+    decode_file(tmp_path / "x.ddpm", tmp_path / "out")
+    assert all(same(source / name, tmp_path / "out" / name) for name in pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (65, 64), (5000, 1), (150, 130)])
+def test_a_file_is_hardly_larger_than_its_fallback(size: tuple[int, int], tmp_path: Path) -> None:
+    for kind in ("photo", "noise", "flat"):
+        image = Image.open(PHOTO).resize(size)
+        if kind == "noise":
+            image = Image.effect_noise(size, 90).convert("RGB")
+        if kind == "flat":
+            image = Image.new("RGB", size, (9, 9, 9))
+        image.save(tmp_path / "x.png")
+        coded = encode_files([tmp_path / "x.png"], tmp_path / "m.ddpm", overwrite=True)
+        plain = encode_files([tmp_path / "x.png"], tmp_path / "p.ddpm", model="none", overwrite=True)
+        assert coded.file_bytes <= plain.file_bytes
+        decode_file(tmp_path / "m.ddpm", tmp_path / "y.png", overwrite=True)
+        assert same(tmp_path / "x.png", tmp_path / "y.png")
+
+
+def test_mixed_pictures_that_the_model_does_not_serve_cost_no_more(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(30):
+        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels if index % 2 else pixels[:, :, 0]).save(source / f"{index:02d}.png")
+    coded = encode_files([source], tmp_path / "m.ddpm")
+    assert coded.file_bytes <= encode_files([source], tmp_path / "p.ddpm", model="none").file_bytes
+
+
+def test_metadata_comes_back_unless_stripped(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    Image.open(SMALL).save(tmp_path / "a.png", icc_profile=b"profile" * 30, exif=exif.tobytes())
+    encode_files([tmp_path / "a.png"], tmp_path / "a.ddpm")
+    decode_file(tmp_path / "a.ddpm", tmp_path / "b.png")
+    with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.png") as after:
+        assert after.info["icc_profile"] == before.info["icc_profile"]
+        assert after.info["exif"] == before.info["exif"]
+    report = decode_file(tmp_path / "a.ddpm", tmp_path / "b.bmp")
+    assert len(report.notes) == 2
+    encode_files([tmp_path / "a.png"], tmp_path / "s.ddpm", strip=True)
+    decode_file(tmp_path / "s.ddpm", tmp_path / "s.png")
+    with Image.open(tmp_path / "s.png") as bare:
+        assert "icc_profile" not in bare.info
+
+
+def test_metadata_that_no_writer_takes_does_not_cost_the_pixels(tmp_path: Path) -> None:
+    image = Image.open(SMALL).convert("CMYK")
+    image.save(tmp_path / "a.jpg", exif=b"Exif\0\0garbage")
+    encode_files([tmp_path / "a.jpg"], tmp_path / "a.ddpm")
+    report = decode_file(tmp_path / "a.ddpm", tmp_path / "a.tiff")
+    assert report.notes
+    assert Image.open(tmp_path / "a.tiff").tobytes() == Image.open(tmp_path / "a.jpg").tobytes()
+
+
+def test_every_flipped_byte_and_every_cut_is_refused(tmp_path: Path, photo_file: Path) -> None:
+    good = photo_file.read_bytes()
+    bad = tmp_path / "bad.ddpm"
+    rng = np.random.default_rng(2)
+    places = sorted({*range(450), *rng.integers(0, len(good), 300).tolist(), *range(len(good) - 20, len(good))})
+    for at in places:
+        damaged = bytearray(good)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(damaged)
+        with pytest.raises(DdpmCodecError):
+            decode_file(bad, tmp_path / "x.png")
+        bad.write_bytes(good[:at])
+        with pytest.raises(DdpmCodecError):
+            decode_file(bad, tmp_path / "x.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.ddpm"]
+
+
+def with_block(source: Path, target: Path, change: Callable[[bytes], bytes]) -> None:
+    """Copy a file of one block with another payload and right checksums."""
+    opened = read_container(source)
+    with ContainerWriter(target, overwrite=True) as writer:
+        writer.add_block(change(opened.read_block(0)))
+        writer.finish(opened.head, opened.images)
+
+
+def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Path) -> None:
+    rng = np.random.default_rng(3)
+    bad = tmp_path / "bad.ddpm"
+    size = len(read_container(photo_file).read_block(0))
+    for at in [*range(10), *rng.integers(10, size, 3).tolist()]:
+
+        def change(payload: bytes, at: int = at) -> bytes:
+            return payload[:at] + bytes([payload[at] ^ int(rng.integers(1, 256))]) + payload[at + 1 :]
+
+        with_block(photo_file, bad, change)
+        with pytest.raises(FormatError):
+            decode_file(bad, tmp_path / "x.png")
+    for length in (0, 1, 5, 9, size - 1):
+        with_block(photo_file, bad, lambda payload, length=length: payload[:length])
+        with pytest.raises(FormatError):
+            decode_file(bad, tmp_path / "x.png")
+    with_block(photo_file, bad, lambda _: rng.bytes(3000))
+    with pytest.raises(FormatError):
+        decode_file(bad, tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.ddpm"
+    info = PictureInfo("a.png", "RGB", (1 << 16, 1 << 15))
+    with ContainerWriter(path) as writer:
+        writer.add_block(b"\0\0\1\0\1\4abc")
+        writer.finish(container.Head(), [container.ImageEntry(info)])
+    with pytest.raises(FormatError, match="pixels"):
+        decode_file(path, tmp_path / "x.png")
+
+
+def test_another_environment_is_refused(photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    with pytest.raises(EnvironmentMismatchError, match=r"torch .* there, 9\.9 here"):
+        decode_file(photo_file, tmp_path / "x.png")
+    assert torch.get_num_threads() == threads
+
+
+def test_an_unknown_model_is_refused(tmp_path: Path, photo_file: Path) -> None:
+    opened = read_container(photo_file)
+    head = container.Head(1, "other", bytes(32), opened.head.fingerprint, opened.head.parameters)
+    with ContainerWriter(tmp_path / "x.ddpm") as writer:
+        writer.add_block(opened.read_block(0))
+        writer.finish(head, opened.images)
+    with pytest.raises(ModelError, match="not here"):
+        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
+    with pytest.raises(ModelError, match="no such model"):
+        encode_files([PHOTO], tmp_path / "y.ddpm", model="nonesuch")
+
+
+def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        decode_file(photo_file, tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes() == b"mine"
+    with pytest.raises(InputError, match="lose"):
+        decode_file(photo_file, tmp_path / "x.jpg")
+    with pytest.raises(OutputExistsError):
+        encode_files([PHOTO], tmp_path / "x.png")
+    with pytest.raises(OutputError):
+        encode_files([PHOTO], tmp_path / "no" / "x.ddpm")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(PHOTO.read_bytes())
+    with pytest.raises(InputError, match="one of the pictures"):
+        encode_files([copy], copy, overwrite=True)
+    assert copy.read_bytes() == PHOTO.read_bytes()
+    decode_file(photo_file, tmp_path / "x.png", overwrite=True)
+    assert same(PHOTO, tmp_path / "x.png")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_that_is_there_gets_all_pictures_or_none(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
+    _, path = blocks_file
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "turn2.png").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        decode_file(path, out)
+    assert [p.name for p in out.iterdir()] == ["turn2.png"]
+    (out / "turn2.png").unlink()
+    (out / "turn2.png").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        decode_file(path, out, overwrite=True)
+    assert [p.name for p in out.iterdir()] == ["turn2.png"]
+
+
+def test_planned_names_never_collide() -> None:
+    names = ["n/a.bmp", "n/a.bmp.png", "n/a.png/q.png", "b.jpg", "B.tif", "b.png", "x" * 300 + ".jpg"]
+    planned = [str(name) for name in plan_names([PictureInfo(name, "RGB", (1, 1)) for name in names], None)]
+    assert len({name.casefold() for name in planned}) == len(names)
+    folders = {str(Path(name).parent) for name in planned}
+    assert not folders & set(planned)
+    assert all(name.endswith(".png") and len(Path(name).name) <= 255 for name in planned)
+    assert planned[2] == "n/a.png/q.png"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", PHOTO.read_bytes()[:3000]])
+def test_a_bad_input_leaves_nothing_behind(content: bytes | None, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    if content is not None:
+        bad.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.png"):
+        encode_files([SMALL, bad], tmp_path / "x.ddpm")
+    assert [p.name for p in tmp_path.iterdir()] == ([] if content is None else ["bad.png"])
+
+
+def test_frames_are_refused_unless_the_first_is_asked_for(tmp_path: Path) -> None:
+    frames = [Image.effect_noise((9, 9), 50 + index).convert("P") for index in range(2)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="frames"):
+        encode_files([tmp_path / "a.gif"], tmp_path / "x.ddpm")
+    encode_files([tmp_path / "a.gif"], tmp_path / "x.ddpm", first_frame=True)
+    assert describe_file(tmp_path / "x.ddpm")["images"] == 1
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ContainerWriter, "_assemble", full)
+    with pytest.raises(OutputError, match="No space left"):
+        encode_files([SMALL], tmp_path / "x.ddpm", model="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verification_notices_wrong_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "picture_digest", lambda picture: bytes([id(picture) % 251]) * 32)
+    with pytest.raises(FormatError, match="did not come back"):
+        encode_files([SMALL, PHOTO], tmp_path / "x.ddpm", model="none", verify=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "ddpm_codec_cli", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_the_command_line_encodes_and_decodes(tmp_path: Path) -> None:
+    done = cli("encode", PHOTO, SMALL, "-o", tmp_path / "x.ddpm", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    keys = ("images", "dims", "pixels", "file_bytes", "file_bpd", "net_bpd", "seconds", "model", "device")
+    assert all(key in report for key in keys)
+    assert report["file_bytes"] == (tmp_path / "x.ddpm").stat().st_size
+    done = cli("decode", tmp_path / "x.ddpm", "-o", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 2
+    assert same(PHOTO, tmp_path / "out" / PHOTO.name)
+    data = bytearray((tmp_path / "x.ddpm").read_bytes())
+    data[-40] ^= 1
+    (tmp_path / "bad.ddpm").write_bytes(data)
+    done = cli("decode", tmp_path / "bad.ddpm", "-o", tmp_path / "none")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("ddpm-codec: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_light_commands_do_not_load_torch(photo_file: Path) -> None:
+    script = (
+        "import sys; from ddpm_codec_cli.main import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or ('torch' in sys.modules and 77))"
+    )
+    for words in (["info", str(photo_file), "--json"], ["models", "--json"], ["--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+
+
+def test_the_bound_agrees_with_the_file(tmp_path: Path, photo_file: Path) -> None:
+    from ddpm_codec.evaluation import evaluate_bpd
+
+    values = evaluate_bpd(str(PHOTO), tile=64).to_json()
+    parts = values["prior_bpd"] + sum(values["diffusion_bpd"]) + values["reconstruction_bpd"]
+    assert parts == pytest.approx(values["total_bpd"])
+    report = encode_files([PHOTO], tmp_path / "x.ddpm", tile=64)
+    # One noise draw of 49,152 dimensions, of which the seeds are no part.
+    assert report.net_bits / report.net_dims == pytest.approx(values["total_bpd"], abs=0.1)
+
+
+def test_the_checksum_of_pixels_is_that_of_zlib(photo_file: Path) -> None:
+    """FORMAT.md, 7.3: CRC-32 of the RGB bytes of the parts, after five varints of one byte."""
+    payload = read_container(photo_file).read_block(0)
+    pixels = Image.open(io.BytesIO(PHOTO.read_bytes())).convert("RGB").tobytes()
+    assert int.from_bytes(payload[5:9], "little") == zlib.crc32(pixels)
