@@ -79,7 +79,9 @@ class DiffusionLattice:
 
     def forward_scale(self, level: int) -> float:
         """Return the standard deviation of q(z_level | z_{level - 1}), or of q(z_0 | y_0), in units of delta_level."""
-        cleaner = self._sigma[level - 1] if level else 0.0
+        if level == 0:
+            return RATIO
+        cleaner = self._sigma[level - 1]
         return float(np.sqrt(self._sigma[level] * self._sigma[level] - cleaner * cleaner) / self._delta[level])
 
     def forward_mean(self, n_prev: NDArray[np.int32], level: int) -> Ints:
