@@ -42,7 +42,6 @@ LABELS = {
     help="Model file, where the picture was coded with one that does not ship.",
 )
 @options.device_option
-@options.threads_option
 @click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")
 @click.option(
     "--max-pixels",
@@ -61,16 +60,17 @@ def decode(
     output_format: str | None,
     model: Path | None,
     device: str,
-    threads: int | None,
     keep_going: bool,
     max_pixels: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp)."""
+    """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
+
+    Runs with the threads and the arithmetic that the file was coded with. A folder whose name has a dot must be there.
+    """
     from ddpm_codec.codecs.api import decode_file
 
-    options.limit_threads(threads)
     with progress_bar("picture") as progress:
         report = decode_file(
             file,
