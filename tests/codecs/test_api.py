@@ -2,29 +2,20 @@
 
 import errno
 import io
-import json
-import subprocess
-import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ddpm_codec import container
 from ddpm_codec.codecs import encoding
 from ddpm_codec.codecs.api import decode_file, describe_file, encode_files
 from ddpm_codec.codecs.output import plan_names
 from ddpm_codec.container import ContainerWriter, read_container
 from ddpm_codec.errors import (
-    DdpmCodecError,
-    EnvironmentMismatchError,
     FormatError,
     InputError,
-    ModelError,
     OutputError,
     OutputExistsError,
 )
@@ -33,34 +24,6 @@ from ddpm_codec.picture import PictureInfo
 DATA = Path(__file__).resolve().parents[1] / "data"
 PHOTO = DATA / "shutters_128x128.png"
 SMALL = DATA / "parrots_96x80.png"
-
-
-@pytest.fixture(scope="module")
-def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model-coded file of one picture."""
-    path = tmp_path_factory.mktemp("coded") / "photo.ddpm"
-    report = encode_files([PHOTO], path)
-    assert report.model == "photo"
-    assert report.net_dims > 0
-    return path
-
-
-@pytest.fixture(scope="module")
-def blocks_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder of pictures, and its archive in several model-coded blocks and one of the fallback."""
-    folder = tmp_path_factory.mktemp("pictures")
-    photo = Image.open(PHOTO)
-    for index in range(4):
-        photo.rotate(90 * index).save(folder / f"turn{index}.png")
-    photo.convert("L").save(folder / "grey.png")
-    big = Image.new("RGB", (256, 256))
-    for index in range(4):
-        big.paste(photo.rotate(90 * index), (index % 2 * 128, index // 2 * 128))
-    big.putalpha(Image.linear_gradient("L"))
-    big.save(folder / "big.png")
-    path = folder / "set.ddpm"
-    encode_files([folder], path, block_pixels=2 * 128 * 128, tile=64)
-    return folder, path
 
 
 def same(a: Path, b: Path) -> bool:
@@ -100,29 +63,6 @@ def test_an_archive_comes_back_whole(blocks_file: tuple[Path, Path], tmp_path: P
     assert describe_file(path)["blocks"] >= 4
     decode_file(path, tmp_path / "out")
     assert all(same(folder / name, tmp_path / "out" / name) for name in rows)
-
-
-def test_a_damaged_block_costs_its_pictures_only(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, path = blocks_file
-    opened = read_container(path)
-    block = opened.blocks[1]
-    assert block is not None
-    data = bytearray(path.read_bytes())
-    data[block.offset + block.length // 2] ^= 1
-    bad = tmp_path / "bad.ddpm"
-    bad.write_bytes(data)
-    with pytest.raises(FormatError, match=r"bad\.ddpm: block 1"):
-        decode_file(bad, tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-    assert leftovers(tmp_path) == []
-    report = decode_file(bad, tmp_path / "some", keep_going=True)
-    lost = {line.split(":")[0] for line in report.damaged if line.endswith(": lost")}
-    assert lost
-    assert report.images == len(opened.images) - len(lost)
-    for entry in opened.images:
-        written = tmp_path / "some" / entry.info.name
-        assert written.exists() != (entry.info.name in lost)
-        assert not written.exists() or same(folder / entry.info.name, written)
 
 
 def odd_pictures() -> dict[str, tuple[Image.Image, dict[str, object]]]:
@@ -212,83 +152,6 @@ def test_metadata_that_no_writer_takes_does_not_cost_the_pixels(tmp_path: Path) 
     assert Image.open(tmp_path / "a.tiff").tobytes() == Image.open(tmp_path / "a.jpg").tobytes()
 
 
-def test_every_flipped_byte_and_every_cut_is_refused(tmp_path: Path, photo_file: Path) -> None:
-    good = photo_file.read_bytes()
-    bad = tmp_path / "bad.ddpm"
-    rng = np.random.default_rng(2)
-    places = sorted({*range(450), *rng.integers(0, len(good), 300).tolist(), *range(len(good) - 20, len(good))})
-    for at in places:
-        damaged = bytearray(good)
-        damaged[at] ^= 1 << int(rng.integers(8))
-        bad.write_bytes(damaged)
-        with pytest.raises(DdpmCodecError):
-            decode_file(bad, tmp_path / "x.png")
-        bad.write_bytes(good[:at])
-        with pytest.raises(DdpmCodecError):
-            decode_file(bad, tmp_path / "x.png")
-    assert [p.name for p in tmp_path.iterdir()] == ["bad.ddpm"]
-
-
-def with_block(source: Path, target: Path, change: Callable[[bytes], bytes]) -> None:
-    """Copy a file of one block with another payload and right checksums."""
-    opened = read_container(source)
-    with ContainerWriter(target, overwrite=True) as writer:
-        writer.add_block(change(opened.read_block(0)))
-        writer.finish(opened.head, opened.images)
-
-
-def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Path) -> None:
-    rng = np.random.default_rng(3)
-    bad = tmp_path / "bad.ddpm"
-    size = len(read_container(photo_file).read_block(0))
-    for at in [*range(10), *rng.integers(10, size, 3).tolist()]:
-
-        def change(payload: bytes, at: int = at) -> bytes:
-            return payload[:at] + bytes([payload[at] ^ int(rng.integers(1, 256))]) + payload[at + 1 :]
-
-        with_block(photo_file, bad, change)
-        with pytest.raises(FormatError):
-            decode_file(bad, tmp_path / "x.png")
-    for length in (0, 1, 5, 9, size - 1):
-        with_block(photo_file, bad, lambda payload, length=length: payload[:length])
-        with pytest.raises(FormatError):
-            decode_file(bad, tmp_path / "x.png")
-    with_block(photo_file, bad, lambda _: rng.bytes(3000))
-    with pytest.raises(FormatError):
-        decode_file(bad, tmp_path / "x.png")
-    assert not (tmp_path / "x.png").exists()
-
-
-def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "huge.ddpm"
-    info = PictureInfo("a.png", "RGB", (1 << 16, 1 << 15))
-    with ContainerWriter(path) as writer:
-        writer.add_block(b"\0\0\1\0\1\4abc")
-        writer.finish(container.Head(), [container.ImageEntry(info)])
-    with pytest.raises(FormatError, match="pixels"):
-        decode_file(path, tmp_path / "x.png")
-
-
-def test_another_environment_is_refused(photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(torch, "__version__", "9.9")
-    with pytest.raises(EnvironmentMismatchError, match=r"torch .* there, 9\.9 here"):
-        decode_file(photo_file, tmp_path / "x.png")
-    assert torch.get_num_threads() == threads
-
-
-def test_an_unknown_model_is_refused(tmp_path: Path, photo_file: Path) -> None:
-    opened = read_container(photo_file)
-    head = container.Head(1, "other", bytes(32), opened.head.fingerprint, opened.head.parameters)
-    with ContainerWriter(tmp_path / "x.ddpm") as writer:
-        writer.add_block(opened.read_block(0))
-        writer.finish(head, opened.images)
-    with pytest.raises(ModelError, match="not here"):
-        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
-    with pytest.raises(ModelError, match="no such model"):
-        encode_files([PHOTO], tmp_path / "y.ddpm", model="nonesuch")
-
-
 def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"mine")
     with pytest.raises(OutputExistsError):
@@ -369,42 +232,6 @@ def test_verification_notices_wrong_pixels(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FormatError, match="did not come back"):
         encode_files([SMALL, PHOTO], tmp_path / "x.ddpm", model="none", verify=True)
     assert list(tmp_path.iterdir()) == []
-
-
-def cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "ddpm_codec_cli", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-
-
-def test_the_command_line_encodes_and_decodes(tmp_path: Path) -> None:
-    done = cli("encode", PHOTO, SMALL, "-o", tmp_path / "x.ddpm", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    keys = ("images", "dims", "pixels", "file_bytes", "file_bpd", "net_bpd", "seconds", "model", "device")
-    assert all(key in report for key in keys)
-    assert report["file_bytes"] == (tmp_path / "x.ddpm").stat().st_size
-    done = cli("decode", tmp_path / "x.ddpm", "-o", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["images"] == 2
-    assert same(PHOTO, tmp_path / "out" / PHOTO.name)
-    data = bytearray((tmp_path / "x.ddpm").read_bytes())
-    data[-40] ^= 1
-    (tmp_path / "bad.ddpm").write_bytes(data)
-    done = cli("decode", tmp_path / "bad.ddpm", "-o", tmp_path / "none")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("ddpm-codec: error: ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_light_commands_do_not_load_torch(photo_file: Path) -> None:
-    script = (
-        "import sys; from ddpm_codec_cli.main import main; code = main(sys.argv[1:]); "
-        "sys.exit(code or ('torch' in sys.modules and 77))"
-    )
-    for words in (["info", str(photo_file), "--json"], ["models", "--json"], ["--help"], ["--version"]):
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stderr)
 
 
 def test_the_bound_agrees_with_the_file(tmp_path: Path, photo_file: Path) -> None:

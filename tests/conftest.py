@@ -1,0 +1,38 @@
+"""Files that several tests read: coded once a worker with the model that ships."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ddpm_codec.codecs.api import encode_files
+
+PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
+
+
+@pytest.fixture(scope="session")
+def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model-coded file of one picture."""
+    path = tmp_path_factory.mktemp("coded") / "photo.ddpm"
+    report = encode_files([PHOTO], path)
+    assert report.model == "photo"
+    assert report.net_dims > 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def blocks_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of pictures, and its archive in several model-coded blocks and one of the fallback."""
+    folder = tmp_path_factory.mktemp("pictures")
+    photo = Image.open(PHOTO)
+    for index in range(4):
+        photo.rotate(90 * index).save(folder / f"turn{index}.png")
+    photo.convert("L").save(folder / "grey.png")
+    big = Image.new("RGB", (256, 256))
+    for index in range(4):
+        big.paste(photo.rotate(90 * index), (index % 2 * 128, index // 2 * 128))
+    big.putalpha(Image.linear_gradient("L"))
+    big.save(folder / "big.png")
+    path = folder / "set.ddpm"
+    encode_files([folder], path, block_pixels=2 * 128 * 128, tile=64)
+    return folder, path
