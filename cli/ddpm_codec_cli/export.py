@@ -1,11 +1,12 @@
 """``ddpm-codec export``: a checkpoint frozen into one model file."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, printable, progress_bar
+from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 
 
 @click.command()
@@ -56,24 +57,24 @@ def export(
     options.limit_threads(threads)
     if output.suffix == ".pt":
         export_checkpoint(checkpoint, output, overwrite=overwrite)
-        click.echo(f"checkpoint  {printable(str(output))}", err=as_json)
-        return
-    with progress_bar("image") as progress:
-        export_model(
-            checkpoint,
-            output,
-            name=name or output.stem,
-            description=description,
-            data=data,
-            levels=levels,
-            limit=limit,
-            crop=crop,
-            tile=tile,
-            device=device,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    row = describe(output).to_json()
+        row: dict[str, Any] = {"checkpoint": str(output)}
+    else:
+        with progress_bar("image") as progress:
+            export_model(
+                checkpoint,
+                output,
+                name=name or output.stem,
+                description=description,
+                data=data,
+                levels=levels,
+                limit=limit,
+                crop=crop,
+                tile=tile,
+                device=device,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        row = describe(output).to_json()
     if as_json:
         print_json(row)
     else:

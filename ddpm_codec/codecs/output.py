@@ -3,13 +3,15 @@
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from ddpm_codec.atomic import check_target, reason
+from ddpm_codec.atomic import check_target, publish, reason
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
-from ddpm_codec.image_io import Picture, PictureInfo, default_extension, format_for, write_picture
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
+from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
 MAX_NAME_BYTES = 240
@@ -69,25 +71,15 @@ class PictureSink:
     def __init__(self, output: Path, infos: list[PictureInfo], *, overwrite: bool, output_format: str | None) -> None:
         self._output, self._infos, self._overwrite = output, infos, overwrite
         self.single = len(infos) == 1 and bool(output.suffix) and not output.is_dir()
-        self._names = plan_names(infos, EXTENSIONS[output_format] if output_format else None)
+        if self.single:
+            self._names = [PurePosixPath(output.name)]
+        else:
+            self._names = plan_names(infos, EXTENSIONS[output_format] if output_format else None)
         self._staging: Path | None = None
         self._written: list[PurePosixPath] = []
 
     def __enter__(self) -> Self:
-        if self.single:
-            format_for(self._infos[0], self._output)
-            check_target(self._output, overwrite=self._overwrite)
-            return self
-        for info, name in zip(self._infos, self._names, strict=True):
-            format_for(info, self._output / name)
-        if self._output.is_dir():
-            for name in self._names:
-                self._check_place(name)
-        elif os.path.lexists(self._output):
-            raise InputError(f"{self._output}: is a file, but the pictures need a folder")
-        parent = self._output if self._output.is_dir() else self._output.parent
-        if not parent.is_dir():
-            raise OutputError(f"{self._output}: the folder {parent} does not exist")
+        parent = self._check_file() if self.single else self._check_folder()
         staging = parent / f".ddpm-{secrets.token_hex(8)}.tmp"
         try:
             staging.mkdir()
@@ -95,6 +87,31 @@ class PictureSink:
             raise OutputError(f"{self._output}: cannot be written ({reason(error)})") from error
         self._staging = staging
         return self
+
+    def _check_file(self) -> Path:
+        """Check a single output; return the folder that its temporary files belong in."""
+        format_for(self._infos[0], self._output)
+        check_target(self._output, overwrite=self._overwrite)
+        # A link is followed, so that its target is replaced and not the link.
+        return Path(os.path.realpath(self._output)).parent if self._overwrite else self._output.parent
+
+    def _check_folder(self) -> Path:
+        """Check an output folder and every place in it; return the folder that its temporary files belong in."""
+        if self._output.suffix.lower() in IMAGE_EXTENSIONS and not self._output.is_dir():
+            raise InputError(f"{self._output}: names a picture, but there are {len(self._infos)}; name a folder")
+        for info, name in zip(self._infos, self._names, strict=True):
+            format_for(info, self._output / name)
+        if self._output.is_dir():
+            for name in self._names:
+                self._check_place(name)
+            return self._output
+        if os.path.lexists(self._output):
+            raise InputError(f"{self._output}: is a file, but the pictures need a folder")
+        if len(self._infos) > 1 and self._output.suffix.lower() in IMAGE_EXTENSIONS:
+            raise InputError(f"{self._output}: names one picture, but there are {len(self._infos)}; name a folder")
+        if not self._output.parent.is_dir():
+            raise OutputError(f"{self._output}: the folder {self._output.parent} does not exist")
+        return self._output.parent
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -104,8 +121,6 @@ class PictureSink:
 
     def write(self, index: int, picture: Picture) -> list[str]:
         """Write picture ``index``; return a line for each piece of metadata that its format does not hold."""
-        if self.single:
-            return write_picture(picture, self._output, overwrite=self._overwrite)
         if self._staging is None:
             raise ValueError("the sink is used outside its with block")
         name = self._names[index]
@@ -116,12 +131,12 @@ class PictureSink:
         except DdpmCodecError as error:
             raise type(error)(self._named(str(error))) from error
         except OSError as error:
-            raise OutputError(f"{self._output / name}: cannot be written ({reason(error)})") from error
+            raise OutputError(self._named(f"{target}: cannot be written ({reason(error)})")) from error
         self._written.append(name)
         return [self._named(line) for line in notes]
 
     def commit(self) -> None:
-        """Let the folder appear, or move the pictures into the one that is there: all of them or none.
+        """Let the picture or the folder appear, or move the pictures into the folder that is there: all or none.
 
         Raises:
             OutputExistsError: a picture of that name has appeared meanwhile.
@@ -130,7 +145,9 @@ class PictureSink:
         if self._staging is None or not self._written:
             return
         try:
-            if self._output.is_dir():
+            if self.single:
+                publish(self._staging / "new" / self._names[0], self._output, overwrite=self._overwrite)
+            elif self._output.is_dir():
                 self._move_into_folder(self._staging)
             else:
                 (self._staging / "new").rename(self._output)
@@ -142,22 +159,32 @@ class PictureSink:
     def _move_into_folder(self, staging: Path) -> None:
         for name in self._written:
             self._check_place(name)
-        moved: list[PurePosixPath] = []
+        begun: list[PurePosixPath] = []
+        made: list[Path] = []
         try:
             for name in self._written:
                 target, old = self._output / name, staging / "old" / name
+                made += reversed([folder for folder in target.parents if not folder.exists()])
                 target.parent.mkdir(parents=True, exist_ok=True)
+                begun.append(name)
                 if os.path.lexists(target):
                     old.parent.mkdir(parents=True, exist_ok=True)
                     target.rename(old)
-                moved.append(name)
                 (staging / "new" / name).rename(target)
-        except OSError:
-            for name in moved:
-                (self._output / name).unlink(missing_ok=True)
-                if os.path.lexists(staging / "old" / name):
-                    (staging / "old" / name).rename(self._output / name)
+        except BaseException:  # an interruption too
+            for name in begun:
+                self._move_back(staging, name)
+            for folder in reversed(made):
+                with suppress(OSError):
+                    folder.rmdir()
             raise
+
+    def _move_back(self, staging: Path, name: PurePosixPath) -> None:
+        """Undo what has been done of the move of one picture."""
+        if not os.path.lexists(staging / "new" / name):
+            (self._output / name).unlink(missing_ok=True)
+        if os.path.lexists(staging / "old" / name):
+            (staging / "old" / name).rename(self._output / name)
 
     def _check_place(self, name: PurePosixPath) -> None:
         """Check that a picture can be put at ``name`` in the folder that is there."""
@@ -173,4 +200,5 @@ class PictureSink:
 
     def _named(self, line: str) -> str:
         """Return a message with the place that the user knows."""
-        return line.replace(str(self._staging) + os.sep + "new", str(self._output))
+        new = f"{self._staging}{os.sep}new"
+        return line.replace(f"{new}{os.sep}{self._names[0]}" if self.single else new, str(self._output))

@@ -1,12 +1,13 @@
 """Pictures in and out of ordinary image files, exactly: pixel values, mode, palette, transparency and metadata."""
 
-from ddpm_codec.image_io.listing import list_inputs
+from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
 from ddpm_codec.image_io.reading import DEFAULT_MAX_PIXELS, read_picture
 from ddpm_codec.image_io.writing import default_extension, format_for, to_image, write_picture
 from ddpm_codec.picture import Palette, Picture, PictureInfo
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "IMAGE_EXTENSIONS",
     "Palette",
     "Picture",
     "PictureInfo",

@@ -188,6 +188,13 @@ def test_a_folder_that_is_there_gets_all_pictures_or_none(blocks_file: tuple[Pat
     assert [p.name for p in out.iterdir()] == ["turn2.png"]
 
 
+def test_several_pictures_need_a_folder(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("x.jpg", "x.png"):
+        with pytest.raises(InputError, match="name a folder"):
+            decode_file(blocks_file[1], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_planned_names_never_collide() -> None:
     names = ["n/a.bmp", "n/a.bmp.png", "n/a.png/q.png", "b.jpg", "B.tif", "b.png", "x" * 300 + ".jpg"]
     planned = [str(name) for name in plan_names([PictureInfo(name, "RGB", (1, 1)) for name in names], None)]
