@@ -11,7 +11,6 @@ from typing import Self
 from ddpm_codec.atomic import check_target, publish, reason
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
-from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
 MAX_NAME_BYTES = 240
@@ -97,8 +96,6 @@ class PictureSink:
 
     def _check_folder(self) -> Path:
         """Check an output folder and every place in it; return the folder that its temporary files belong in."""
-        if self._output.suffix.lower() in IMAGE_EXTENSIONS and not self._output.is_dir():
-            raise InputError(f"{self._output}: names a picture, but there are {len(self._infos)}; name a folder")
         for info, name in zip(self._infos, self._names, strict=True):
             format_for(info, self._output / name)
         if self._output.is_dir():
