@@ -161,7 +161,8 @@ class _Evaluator:
         self._device = device
         self._batch_pixels = batch_pixels
         self._waiting: dict[tuple[int, int], list[tuple[int, NDArray[np.uint8]]]] = {}
-        self._batches = 0
+        # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
+        self._done: dict[tuple[int, int], int] = {}
 
     def run(
         self, images: ImageSet, count: int, tile: int, progress: Callable[[int, int], None] | None
@@ -186,6 +187,8 @@ class _Evaluator:
 
     def _flush(self, shape: tuple[int, int], bits: NDArray[np.float64]) -> None:
         waiting = self._waiting.pop(shape)
+        done = self._done.get(shape, 0)
+        self._done[shape] = done + len(waiting)
         pixels = np.stack([piece.transpose(2, 0, 1) for _, piece in waiting])
         x_0 = torch.from_numpy(pixels).to(self._device).float() / GREY_PER_UNIT - 1.0
         terms = evaluate_bound(
@@ -196,9 +199,9 @@ class _Evaluator:
             self._prior,
             variance=self._variance,
             calibration=self._calibration,
-            seed=self._seed + self._batches,
+            seed=self._seed,
+            first=(shape[0] << 44) + (shape[1] << 28) + done,
         )
-        self._batches += 1
         columns = [terms.prior_bpd[:, None], terms.diffusion_bpd, terms.reconstruction_bpd[:, None]]
         np.add.at(bits, [index for index, _ in waiting], np.hstack(columns) * terms.dims[:, None])
 

@@ -195,6 +195,7 @@ def evaluate_bound(
     variance: VarianceKind = "predicted",
     calibration: Calibration | None = None,
     seed: int = 0,
+    first: int = 0,
     likelihood: Likelihood = "gaussian",
     progress: Callable[[int], object] | None = None,
 ) -> BoundTerms:
@@ -212,6 +213,7 @@ def evaluate_bound(
         variance: of the reverse steps: ``predicted`` by the network, or calibrated per ``class`` or ``level``.
         calibration: measured on training pictures; needed unless ``predicted``. L_0 always has the network's variance.
         seed: of the noise; image n draws from its own generator, so the batch size does not matter.
+        first: n of the first image, for a set that is evaluated in several calls.
         likelihood: family of L_0.
         progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
@@ -228,7 +230,7 @@ def evaluate_bound(
     dims: list[int] = []
     for x_0 in batches:
         check_pictures(x_0, transform)
-        nats = evaluator.terms(x_0, image_generators(seed, len(dims), len(x_0)), progress)
+        nats = evaluator.terms(x_0, image_generators(seed, first + len(dims), len(x_0)), progress)
         per_image = x_0[0].numel()
         terms.append(nats_to_bits(1.0) / per_image * nats)
         dims.extend([per_image] * len(x_0))

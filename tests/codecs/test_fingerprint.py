@@ -91,9 +91,7 @@ def test_a_file_of_a_gpu_is_refused_without_one(photo_file: Path, tmp_path: Path
     ("key", "value"),
     [("device", "abacus"), ("dtype", "int3"), ("threads", 0), ("threads", 1 << 20), ("threads", "many"), ("dtype", 1)],
 )
-def test_an_environment_that_cannot_be_is_damage(
-    key: str, value: int | str, photo_file: Path, tmp_path: Path
-) -> None:
+def test_an_environment_that_cannot_be_is_damage(key: str, value: int | str, photo_file: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     with_fingerprint(photo_file, tmp_path / "x.ddpm", lambda values: values.update({key: value}))
     with pytest.raises(FormatError, match=r"x\.ddpm: the environment fingerprint is damaged"):

@@ -1,0 +1,181 @@
+"""Pictures to blocks and back: what shares a block, which codec has it, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddpm_codec.codecs.fallback import encode_fallback
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader
+from ddpm_codec.codecs.lossless import LosslessDecoder, LosslessEncoder
+from ddpm_codec.codecs.options import CodingOptions
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.errors import FormatError
+from ddpm_codec.picture import Picture, PictureInfo
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+TILE = 64
+BLOCK = 100 * 100
+PART = 256 * 64
+Blocks = list[tuple[BlockHeader, bytes]]
+Model = Callable[[], DiffusionLattice]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return CodingSession.for_encoding("photo", "cpu").lattice
+
+
+def photo(name: str, width: int, height: int, mode: str = "RGB", turn: int = 0) -> Picture:
+    """A crop of four turns of a photo; of RGBA, alpha is zero in its first row and has colours under it."""
+    image = Image.new("RGB", (256, 256))
+    for index in range(4):
+        quarter = Image.open(DATA / "shutters_128x128.png").rotate(turn + 90 * index)
+        image.paste(quarter, (index % 2 * 128, index // 2 * 128))
+    image = image.crop((0, 0, width, height)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize((width, height), Image.Resampling.NEAREST))
+    return Picture(PictureInfo(name, mode, image.size), image.tobytes())
+
+
+def encode(pictures: list[Picture], model: Model | None, options: CodingOptions) -> tuple[Blocks, LosslessEncoder]:
+    blocks: Blocks = []
+    encoder = LosslessEncoder(model, options, lambda header, payload: blocks.append((header, payload)))
+    for picture in pictures:
+        encoder.add(picture)
+    encoder.finish()
+    return blocks, encoder
+
+
+def decoder_of(pictures: list[Picture], model: Model | None, options: CodingOptions, blocks: Blocks) -> LosslessDecoder:
+    return LosslessDecoder(model, options, [picture.info for picture in pictures], len(blocks))
+
+
+def check(pictures: list[Picture], model: Model | None, options: CodingOptions) -> tuple[Blocks, LosslessEncoder]:
+    """Encode, decode the blocks backwards, and compare."""
+    blocks, encoder = encode(pictures, model, options)
+    decoder = decoder_of(pictures, model, options, blocks)
+    back = dict(pair for _, payload in reversed(blocks) for pair in decoder.decode(payload))
+    assert back == dict(enumerate(pictures))
+    assert decoder.missing() == []
+    return blocks, encoder
+
+
+def test_mixed_pictures_come_back_from_blocks_in_any_order(model: Model) -> None:
+    grey = photo("g.png", 20, 20, "L")
+    pictures = [photo("a.png", 96, 96), grey, photo("b.png", 96, 90, "RGBA", 90), photo("c.png", 96, 96, turn=180)]
+    blocks, encoder = check(pictures, model, CodingOptions(BLOCK, TILE))
+    assert [(header.kind, header.pictures) for header, _ in blocks] == [
+        (MODEL, (0, 2)),
+        (MODEL, (3,)),
+        (FALLBACK, (1,)),
+    ]
+    assert encoder.used_model
+    assert encoder.totals.fallback_images == 1
+    assert 0 < encoder.totals.net_bits < 8 * encoder.totals.net_dims
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_large_picture_is_cut_into_parts_that_come_back(mode: str, model: Model) -> None:
+    blocks, _ = check([photo("a.png", 256, 241, mode)], model, CodingOptions(PART, TILE))
+    assert [header for header, _ in blocks] == [BlockHeader(MODEL, part, (0,)) for part in range(4)]
+
+
+def test_what_the_model_does_not_make_smaller_goes_to_the_fallback(model: Model) -> None:
+    rng = np.random.default_rng(0)
+    noise = Picture(PictureInfo("noise.png", "RGB", (128, 100)), rng.bytes(128 * 100 * 3))
+    flat = Picture(PictureInfo("flat.png", "RGB", (128, 100)), b"abc" * 12800)
+    for options in (CodingOptions(1 << 20, TILE), CodingOptions(PART // 2, TILE)):
+        blocks, encoder = check([noise, flat], model, options)
+        assert not encoder.used_model
+        assert encoder.totals.fallback_images == 2
+        assert {header.kind for header, _ in blocks} == {FALLBACK}
+
+
+def test_without_a_model_everything_goes_to_the_fallback() -> None:
+    pictures = [photo(f"{index}.png", 40, 40, turn=90 * index) for index in range(4)]
+    blocks, encoder = check(pictures, None, CodingOptions(2 * 40 * 40, TILE))
+    assert [header.pictures for header, _ in blocks] == [(0, 1), (2, 3)]
+    assert not encoder.used_model
+    sizes = sum(len(encode_fallback(picture)) for picture in pictures)
+    assert sum(len(payload) for _, payload in blocks) <= sizes + 10 * len(blocks)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["RGB", "RGBA", "L", "1"])), max_size=6),
+    st.sampled_from([1, 999, 70 * 70]),
+    st.sampled_from([8, 64]),
+)
+def test_any_sizes_and_modes_come_back(sizes: list[tuple[int, int, str]], block_pixels: int, tile: int) -> None:
+    rng = np.random.default_rng(len(sizes))
+    pictures = []
+    for index, (width, height, mode) in enumerate(sizes):
+        info = PictureInfo(f"{index}.png", mode, (width, height))
+        pixels = bytearray(rng.bytes(info.layout.byte_count(info.size)))
+        if mode == "1":
+            # The bits beyond the last column are zero.
+            row = (width + 7) // 8
+            for y in range(height):
+                pixels[y * row + row - 1] &= 0xFF << (-width % 8) & 0xFF
+        pictures.append(Picture(info, bytes(pixels)))
+    check(pictures, None, CodingOptions(block_pixels, tile))
+
+
+def test_the_same_pictures_give_the_same_blocks(model: Model) -> None:
+    pictures = [photo("a.png", 96, 96), photo("b.png", 64, 64, "RGBA")]
+    options = CodingOptions(1 << 20, TILE)
+    assert encode(pictures, model, options)[0] == encode(pictures, model, options)[0]
+
+
+def test_a_network_that_does_not_repeat_itself_is_noticed(model: Model) -> None:
+    """Colours that differ from the checksum, however plausible, are never returned."""
+    picture, options = photo("a.png", 128, 128), CodingOptions(1 << 20, TILE)
+    blocks, _ = encode([picture], model, options)
+    payload = bytearray(blocks[0][1])
+    payload[len(blocks[0][0].pack())] ^= 1
+    decoder = decoder_of([picture], model, options, blocks)
+    with pytest.raises(FormatError, match="its pixels do not match their checksum"):
+        decoder.decode(bytes(payload))
+    assert decoder.missing() == [0]
+
+
+def test_blocks_that_do_not_belong_are_refused(model: Model) -> None:
+    options = CodingOptions(PART, TILE)
+    large, small, grey = photo("a.png", 256, 256), photo("b.png", 128, 64), photo("g.png", 9, 9, "L")
+    parts, _ = encode([large], model, options)
+    ((_, other),), _ = encode([grey], None, options)
+    decoder = decoder_of([large], model, options, parts)
+    assert decoder.decode(parts[0][1]) == []
+    with pytest.raises(FormatError, match="a part of a picture for the second time"):
+        decoder.decode(parts[0][1])
+    with pytest.raises(FormatError):
+        decoder_of([small], model, options, parts).decode(parts[1][1])
+    with pytest.raises(FormatError, match="more parts than the file has blocks"):
+        LosslessDecoder(model, options, [large.info], 2).decode(parts[0][1])
+    with pytest.raises(FormatError, match="that the model does not serve"):
+        decoder_of([grey], model, options, parts).decode(parts[0][1])
+    with pytest.raises(FormatError, match="needs a model that the file does not name"):
+        decoder_of([large], None, options, parts).decode(parts[0][1])
+    decoder = decoder_of([grey], None, options, [])
+    decoder.decode(other)
+    with pytest.raises(FormatError, match="a picture for the second time"):
+        decoder.decode(other)
+    with pytest.raises(FormatError, match="a part of a picture where whole ones belong"):
+        decoder_of([grey], None, options, []).decode(BlockHeader(FALLBACK, 1, (0,)).pack() + b"x")
+
+
+def test_a_part_of_a_picture_that_is_lost_is_missing(model: Model) -> None:
+    options = CodingOptions(PART, TILE)
+    pictures = [photo("a.png", 256, 256), photo("g.png", 9, 9, "L")]
+    blocks, _ = encode(pictures, model, options)
+    decoder = decoder_of(pictures, model, options, blocks)
+    for number, (_, payload) in enumerate(blocks):
+        if number != 2:
+            decoder.decode(payload)
+    assert decoder.missing() == [0]

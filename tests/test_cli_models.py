@@ -1,0 +1,105 @@
+"""``ddpm-codec models`` and ``export``: what ships, and how another comes to be."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.run import train
+from ddpm_codec.zoo.registry import DEFAULT, model_id
+from ddpm_codec_cli.main import main
+
+PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
+KEYS = {
+    "name",
+    "id",
+    "path",
+    "bytes",
+    "parameters",
+    "macs_per_pixel_per_level",
+    "levels",
+    "macs_per_pixel_total",
+    "description",
+}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; return exit code, standard output and standard error."""
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_json_lists_what_ships_within_its_limits(run: Run) -> None:
+    code, out, err = run("models", "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    models = {model["name"]: model for model in json.loads(out)["models"]}
+    assert {"cifar10", DEFAULT} <= set(models)
+    for model in models.values():
+        assert set(model) == KEYS
+        assert model["id"] == model_id(Path(model["path"]))
+        assert model["bytes"] <= 12_000_000
+        assert model["macs_per_pixel_total"] <= 2_500_000
+        assert 4 <= model["levels"] <= 12
+
+
+def test_people_see_a_table(run: Run) -> None:
+    code, out, err = run("models")
+    assert (code, err) == (0, "")
+    rows = out.splitlines()
+    assert rows[0].split()[:3] == ["name", "levels", "parameters"]
+    models = json.loads(run("models", "--json")[1])["models"]
+    assert all(model["name"] in out and model["id"][:12] in out for model in models)
+    assert len(rows) == 1 + len(models)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The folder of a run of two steps."""
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    np.save(tmp_path / "pictures.npy", pictures)
+    values = {"data": str(tmp_path / "pictures.npy"), "output": str(tmp_path / "run"), "size": "small", "device": "cpu"}
+    numbers = {"holdout": 2, "crop": 16, "batch": 2, "steps": 2, "warmup": 1, "levels": 4, "validation_images": 2}
+    train(TrainConfig.from_dict({**values, **numbers, "dtype": "float32"}))
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_becomes_a_model_that_codes(checkpoint: Path, run: Run, tmp_path: Path) -> None:
+    model, small = tmp_path / "own.safetensors", tmp_path / "small.pt"
+    code, out, _ = run("export", checkpoint, "-o", model, "--limit", 4, "--description", "for a test", "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    row = json.loads(out)
+    assert set(row) == KEYS
+    assert (row["name"], row["description"], row["id"]) == ("own", "for a test", model_id(model))
+    code, out, err = run("export", checkpoint, "-o", small, "--json")
+    assert (code, json.loads(out)) == (0, {"checkpoint": str(small)})
+    for output in (model, small):
+        code, out, err = run("export", checkpoint, "-o", output)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert f"{output}: exists already" in err
+    code, out, _ = run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", model, "--verify", "--json")
+    assert code == 0
+    # Two steps teach a network nothing, so the fallback may be smaller; either way the picture comes back.
+    assert json.loads(out)["model"] in ("own", None)
+    assert run("decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", model)[0] == 0
+
+
+def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    for source in ("bad.pt", "missing.pt"):
+        for output in ("own.safetensors", "own.pt"):
+            code, out, err = run("export", tmp_path / source, "-o", tmp_path / output, "--json")
+            assert (code, out, err.count("\n")) == (1, "", 1)
+            assert source in err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]
