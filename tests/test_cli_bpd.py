@@ -73,7 +73,6 @@ def test_the_same_seed_gives_the_same_figures(bound: Callable[..., dict[str, Any
     assert terms(bound()) != terms(bound("--seed", "1"))
 
 
-@pytest.mark.xfail(reason="evaluation.py numbers the noise of pictures within each batch, not over the data set")
 def test_the_batch_size_does_not_matter(bound: Callable[..., dict[str, Any]]) -> None:
     assert terms(bound("--batch", "5")) == pytest.approx(terms(bound("--batch", "64")), rel=1e-3)
 

@@ -1,12 +1,7 @@
 """``ddpm-codec encode``: what it takes, what it prints, what it refuses, and that it leaves nothing behind."""
 
 import json
-import os
-import signal
 import struct
-import subprocess
-import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -185,24 +180,3 @@ def test_an_error_is_one_line_and_leaves_nothing(
 def test_a_device_that_is_not_there(run: Run, tmp_path: Path) -> None:
     code, _, err = run("encode", TINY, "-o", tmp_path / "x.ddpm", "--device", "cuda")
     assert (code, err) == (1, "ddpm-codec: error: device cuda: torch sees no CUDA device here\n")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
-    source, output = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    output.mkdir()
-    for index in range(4):
-        Image.effect_noise((900, 900), 80 + index).convert("RGB").save(source / f"{index}.png", compress_level=1)
-    words = ["encode", str(source), "-o", str(output / "x.ddpm"), "--model", "none"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "ddpm_codec_cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not list(output.iterdir()) and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [path.suffix for path in output.iterdir()] == [".tmp"]
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    assert (running.returncode, out, err.strip()) == (130, "", "ddpm-codec: error: interrupted")
-    assert list(output.iterdir()) == []
