@@ -11,7 +11,7 @@ from typing import Any
 from ddpm_codec.errors import ModelError
 
 KEY = "ddpm_codec"
-FORMAT = 1
+FORMAT = 2
 MAX_HEADER_BYTES = 1 << 24
 
 

@@ -28,6 +28,12 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 @click.option(
     "--tile", type=click.IntRange(min=8), default=256, show_default=True, help="Side of tiles that encode will use."
 )
+@click.option(
+    "--exact/--float",
+    default=True,
+    show_default=True,
+    help="Integers for every device, or floating point for research.",
+)
 @options.device_option
 @options.threads_option
 @options.overwrite_option
@@ -42,6 +48,7 @@ def export(
     limit: int,
     crop: int | None,
     tile: int,
+    exact: bool,
     device: str,
     threads: int | None,
     overwrite: bool,
@@ -70,6 +77,7 @@ def export(
                 limit=limit,
                 crop=crop,
                 tile=tile,
+                exact=exact,
                 device=device,
                 overwrite=overwrite,
                 progress=progress,

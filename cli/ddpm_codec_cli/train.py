@@ -38,6 +38,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "validation_images": (int, "Crops in the validation bound."),
     "log_every": (int, "Steps between log lines."),
     "init_from": (str, "Checkpoint whose averaged weights start the run."),
+    "quantize": (bool, "Train with the rounded weights and activations of exact coding."),
     "compile": (bool, "Use torch.compile."),
 }
 

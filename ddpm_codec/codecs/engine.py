@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.frozen import FrozenModel
-from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser, IntegerPrediction
+from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
 
 
 class TimedDenoiser:
@@ -62,10 +63,13 @@ def open_engine(model: FrozenModel, steps: int | None, device: torch.device, dty
     """Make ``model`` ready to code over its chain of ``steps`` steps (default: its own).
 
     Raises:
-        ModelError: no such chain, or weights that do not fit.
+        ModelError: no such chain, weights that do not fit, or coding tables that are not those of the model.
     """
     sigmas = model.chain_sigmas(steps)
-    log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
-    clock = TimedDenoiser(FloatIntegerDenoiser(model.denoiser(device), log_snr, dtype))
+    if model.exact is not None and model.tables != tables_hash():
+        raise ModelError(
+            f"model {model.name} was made with other coding tables (hash {model.tables[:12]}, here {tables_hash()[:12]})"
+        )
+    clock = TimedDenoiser(model.integer_denoiser(steps, device, dtype))
     lattice = DiffusionLattice(clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
     return Engine(lattice, clock, len(sigmas) - 1)

@@ -52,30 +52,42 @@ class CodingSession:
     def for_decoding(
         cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: Path | None, source: str
     ) -> "CodingSession":
-        """Open the model that a file names, in the environment that it was coded in.
+        """Open the model that a file names; one in floating point, in the environment that it was coded in.
 
-        The recorded number of threads and arithmetic are taken over; whatever else differs is refused.
+        Of that environment the number of threads and the arithmetic are taken over; whatever else differs is refused.
 
         Raises:
             EnvironmentMismatchError: the environment cannot be had here.
-            FormatError: the recorded environment is damaged.
+            FormatError: the recorded environment is damaged, or does not belong to the model.
             ModelError: the model is not here.
         """
+        path = find_by_id(identity, extra)
+        if not recorded:
+            return cls(path, resolve_device(device), "", steps)._of_kind("exact", source)
         made_on, dtype, threads = _recorded(recorded, source)
         if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
             device = "cpu"
         target = resolve_device(made_on if device == "auto" else device)
-        path = find_by_id(identity, extra)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             check_fingerprint(recorded, take_fingerprint(target, dtype), source)
-            session = cls(path, target, dtype, steps)
+            session = cls(path, target, dtype, steps)._of_kind("float", source)
         except Exception:
             torch.set_num_threads(before)
             raise
         session._threads_before = before
         return session
+
+    def _of_kind(self, arithmetic: str, source: str) -> "CodingSession":
+        """Return this session.
+
+        Raises:
+            FormatError: its model is of the other kind, exact or in floating point.
+        """
+        if self.model.arithmetic != arithmetic:
+            raise FormatError(f"{source}: was coded with {arithmetic} arithmetic, its model is {self.model.arithmetic}")
+        return self
 
     def close(self) -> None:
         """Give back the number of threads that this process had before."""
@@ -94,7 +106,9 @@ class CodingSession:
         return self._engine.clock.seconds if self._engine is not None else 0.0
 
     def fingerprint(self) -> Fingerprint:
-        """Return the environment of this session."""
+        """Return the environment of this session; nothing where the model is exact and any will do."""
+        if self.model.exact is not None:
+            return {}
         return take_fingerprint(self.device, self._dtype)
 
     def lattice(self) -> DiffusionLattice:

@@ -4,6 +4,8 @@ Half resolution after a 2x2 pixel-unshuffle, quarter resolution in the middle; r
 noise level enters as one scale and one bias per channel, which are tables once the chain is frozen. The activation is the
 hard-swish x clamp(x + 3, 0, 6) / 6, which becomes dyadic when 3/4 is folded into the neighbouring weights:
 h(u) = u clamp(u + 4, 0, 8) / 8 = hardswish(3u/4) / (3/4).
+
+The residual streams stay in float32 under autocast: rounded to bfloat16 they cost 0.02 bits/dim.
 """
 
 import math
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ddpm_codec.nn.quantization import Quantizer, quantized_conv
 
 STRIDE = 8
 """Pictures must be multiples of this in both directions."""
@@ -66,44 +70,87 @@ class LevelEmbedding(nn.Module):
         return self.layers(torch.cat([angles.sin(), angles.cos(), 0.25 * half], dim=1))  # type: ignore[no-any-return]
 
 
+class Layer(nn.Module):
+    """A convolution and the quantiser of its input, which is idle until quantisation is switched on.
+
+    Args:
+        conv: the convolution.
+        quantizer: of its input; None for an input that is all but exact.
+    """
+
+    def __init__(self, conv: nn.Conv2d, quantizer: Quantizer | None) -> None:
+        super().__init__()
+        self.conv, self.quantizer = conv, quantizer
+        self.quantized = False
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Convolve y [B, C, h, w]; float32 comes back, or the dtype of y where that is wider."""
+        if self.quantized:
+            return quantized_conv(self.conv, y, self.quantizer)
+        with torch.autocast(y.device.type, enabled=self.quantizer is not None and _autocast(y)):
+            out: Tensor = self.conv(y)
+        return out if out.dtype.itemsize > 2 else out.float()
+
+
+def _autocast(y: Tensor) -> bool:
+    return torch.is_autocast_enabled(y.device.type)
+
+
+def _in_full(function: nn.Module, level: Tensor) -> Tensor:
+    """Apply a function of the noise level in float32, as its tables will be made."""
+    with torch.autocast(level.device.type, enabled=False):
+        return function(level)  # type: ignore[no-any-return]
+
+
 class ResidualBlock(nn.Module):
     """x + conv(h(conv(h(x)) (1 + scale) + bias)), scale and bias from the noise level."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = Layer(nn.Conv2d(channels, channels, 3, padding=1), Quantizer(channels))
+        self.second = Layer(nn.Conv2d(channels, channels, 3, padding=1), Quantizer(channels))
         self.modulation = nn.Linear(embedding, 2 * channels)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(_bias(self.second))
+        nn.init.zeros_(self.second.conv.weight)
+        nn.init.zeros_(_bias(self.second.conv))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Map [B, C, h, w] to the same shape; ``level`` is the embedding [B, E]."""
-        scale, bias = self.modulation(level)[:, :, None, None].chunk(2, dim=1)
-        inner = self.first(functional.hardswish(x))
-        inner = torch.addcmul(bias, inner, 1.0 + scale)
+        scale, bias = _in_full(self.modulation, level)[:, :, None, None].chunk(2, dim=1)
+        inner = torch.addcmul(bias, self.first(functional.hardswish(x)), 1.0 + scale)
         return x + self.second(functional.hardswish(inner))  # type: ignore[no-any-return]
 
 
 class CodecNet(nn.Module):
-    """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance."""
+    """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance.
+
+    Attributes:
+        outer_offset: for each channel of the stream at half resolution, 4 in its integer unit (0: not calibrated).
+        middle_offset: the same at quarter resolution.
+    """
+
+    outer_offset: Tensor
+    middle_offset: Tensor
 
     def __init__(self, config: CodecNetConfig) -> None:
         super().__init__()
         width, mid = config.width, config.mid_width
         self.config = config
         self.embedding = LevelEmbedding(config.embedding)
-        self.stem = nn.Conv2d(12, width, 3, padding=1)
+        self.stem = Layer(nn.Conv2d(12, width, 3, padding=1), None)
         self.before = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
-        self.down = nn.Conv2d(width, mid, 2, stride=2)
+        self.down = Layer(nn.Conv2d(width, mid, 2, stride=2), Quantizer(width, signed=True))
         self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
-        self.up = nn.Conv2d(mid, 4 * width, 1)
+        self.up = Layer(nn.Conv2d(mid, 4 * width, 1), Quantizer(mid, signed=True))
         self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
-        self.pixel_head = nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1)
-        self.variance_first = nn.Conv2d(width, config.variance_width, 4, stride=4)
-        self.variance_second = nn.Conv2d(config.variance_width, config.coefficients, 1)
+        self.pixel_head = Layer(nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1), Quantizer(width))
+        self.variance_first = Layer(nn.Conv2d(width, config.variance_width, 4, stride=4), Quantizer(width))
+        self.variance_second = Layer(
+            nn.Conv2d(config.variance_width, config.coefficients, 1), Quantizer(config.variance_width)
+        )
         self.variance_level = nn.Linear(config.embedding, config.coefficients)
-        for layer in (self.pixel_head, self.variance_second, self.variance_level):
+        self.register_buffer("outer_offset", torch.zeros(width))
+        self.register_buffer("middle_offset", torch.zeros(mid))
+        for layer in (self.pixel_head.conv, self.variance_second.conv, self.variance_level):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(_bias(layer))
 
@@ -117,7 +164,7 @@ class CodecNet(nn.Module):
         Returns:
             (mean [B, 3, H, W], pixel log-variance [B, 3, H, W], coefficient log-variance [B, D, H/8, W/8]).
         """
-        level = self.embedding(log_snr)
+        level = _in_full(self.embedding, log_snr)
         outer = self.stem(functional.pixel_unshuffle(x, 2))
         for block in self.before:
             outer = block(outer, level)
@@ -130,15 +177,29 @@ class CodecNet(nn.Module):
         outer = functional.hardswish(outer)
         mean, pixel = functional.pixel_shuffle(self.pixel_head(outer), 2).chunk(2, dim=1)
         hidden = functional.hardswish(self.variance_first(outer))
-        coefficient = self.variance_second(hidden) + self.variance_level(level)[:, :, None, None]
+        coefficient = self.variance_second(hidden) + _in_full(self.variance_level, level)[:, :, None, None]
         return mean, pixel, coefficient
+
+    def quantize(self, on: bool) -> None:
+        """Compute with rounded weights and activations, or no longer; needs a calibration (or one that was loaded)."""
+        for layer in self.layers().values():
+            layer.quantized = on
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the steps of the quantisers have been chosen."""
+        return bool(self.outer_offset.any().item())
+
+    def layers(self) -> dict[str, Layer]:
+        """Return the convolutions by name, in the order of the network."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, Layer)}
 
     def freeze_variance_head(self) -> None:
         """Keep the head of coefficient log-variances as it is: for a W that it does not belong to.
 
         Processes that train together wait for the gradient of every other parameter, used or not.
         """
-        for layer in (self.variance_first, self.variance_second, self.variance_level):
+        for layer in (self.variance_first.conv, self.variance_second.conv, self.variance_level):
             layer.requires_grad_(False)
 
 
@@ -160,3 +221,9 @@ def macs_per_pixel(config: CodecNetConfig) -> float:
     quarter = width * mid * 4 + 2 * config.mid_blocks * mid * mid * 9 + mid * 4 * width
     eighth = width * var * 16 + var * config.coefficients
     return half / 4 + quarter / 16 + eighth / 64
+
+
+def parameter_count(config: CodecNetConfig) -> int:
+    """Return the number of trained parameters of a network."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in CodecNet(config).parameters())

@@ -1,4 +1,7 @@
-"""Frozen models: one safetensors file with weights, chains, prior and calibration, named by its SHA-256."""
+"""Frozen models: one safetensors file with the network, chains, prior and calibration, named by its SHA-256.
+
+The network is exact (integers, the same on every device) or in floating point (weights, for research).
+"""
 
 import json
 import math
@@ -16,8 +19,11 @@ from torch import Tensor
 
 from ddpm_codec.errors import ModelError
 from ddpm_codec.model_header import FORMAT, KEY, read_metadata
-from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel
+from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
 from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.parameters import ExactParameters, from_arrays, to_arrays
+from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class FrozenModel:
         description: one line.
         config: of the network.
         transform: name of W.
-        weights: the network's, kernels in float16.
+        weights: of a network in floating point, kernels in float16; empty where the network is exact.
         sigmas: for each K, the noise standard deviations sigma = 1 / sqrt(snr) of the chain's K + 1 levels in model
             values, cleanest first.
         default_steps: K of the default chain.
@@ -39,6 +45,9 @@ class FrozenModel:
         grid_log_snr: candidate levels of the calibration, [G].
         class_mse: mean squared error of each coefficient class at each candidate level, [G, D].
         training: how it was made; free-form, informative.
+        exact: the exact network, or None.
+        rows: for each K, the rows of the exact network's tables that the levels of the chain have, cleanest first.
+        tables: SHA-256 of the coding tables that an exact model was made with.
     """
 
     name: str
@@ -54,6 +63,31 @@ class FrozenModel:
     grid_log_snr: NDArray[np.float64]
     class_mse: NDArray[np.float64]
     training: dict[str, Any] = field(default_factory=dict)
+    exact: ExactParameters | None = None
+    rows: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    tables: str = ""
+
+    @property
+    def arithmetic(self) -> str:
+        """``exact`` or ``float``."""
+        return "float" if self.exact is None else "exact"
+
+    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
+        """Return the denoiser over the levels of the chain of ``steps`` steps (default: the model's own).
+
+        Args:
+            steps: K.
+            device: where it runs.
+            dtype: of a network in floating point; an exact one has none.
+
+        Raises:
+            ModelError: no such chain, or weights that do not fit.
+        """
+        sigmas = self.chain_sigmas(steps)
+        if self.exact is not None:
+            return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
+        log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
+        return FloatIntegerDenoiser(self.denoiser(device), log_snr, dtype)
 
     def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
         """Return the sigmas of the chain of ``steps`` steps (default: the model's own).
@@ -68,11 +102,13 @@ class FrozenModel:
         return self.sigmas[wanted]
 
     def denoiser(self, device: torch.device) -> CodecDenoiser:
-        """Return the denoiser in eval mode on ``device``.
+        """Return the network in floating point, in eval mode on ``device``.
 
         Raises:
-            ModelError: the weights do not fit the network.
+            ModelError: the weights do not fit the network, or there are none since it is exact.
         """
+        if self.exact is not None:
+            raise ModelError(f"model {self.name} is exact and has no floating-point weights")
         try:
             denoiser = CodecDenoiser(CodecNet(self.config))
             denoiser.load_state_dict({key: value.float() for key, value in self.weights.items()})
@@ -96,7 +132,6 @@ _ARRAYS = ("prior_mean", "prior_variance", "grid_log_snr", "class_mse")
 
 def model_bytes(model: FrozenModel) -> bytes:
     """Serialise ``model``; the same model gives the same bytes."""
-    parameters = sum(value.numel() for key, value in model.weights.items() if "frequencies" not in key)
     metadata = {
         "format": FORMAT,
         "name": model.name,
@@ -106,11 +141,17 @@ def model_bytes(model: FrozenModel) -> bytes:
         "sigmas": {str(steps): list(chain) for steps, chain in sorted(model.sigmas.items())},
         "default_steps": model.default_steps,
         "tile": model.tile,
-        "parameters": parameters,
+        "arithmetic": model.arithmetic,
+        "rows": {str(steps): list(rows) for steps, rows in sorted(model.rows.items())},
+        "tables": model.tables,
+        "parameters": parameter_count(model.config),
         "macs_per_pixel": macs_per_pixel(model.config),
         "training": model.training,
     }
     tensors = {f"weights.{key}": _stored(value) for key, value in model.weights.items()}
+    if model.exact is not None:
+        arrays = to_arrays(model.exact)
+        tensors |= {f"exact.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
     tensors |= {key: torch.from_numpy(np.ascontiguousarray(getattr(model, key))) for key in _ARRAYS}
     return save(tensors, {KEY: json.dumps(metadata, sort_keys=True)})
 
@@ -124,10 +165,15 @@ def load_model(path: Path) -> FrozenModel:
     metadata = read_metadata(path)
     try:
         tensors = load(path.read_bytes())
+        config = CodecNetConfig(**metadata["config"])
+        exact = {k.removeprefix("exact."): v.numpy() for k, v in tensors.items() if k.startswith("exact.")}
         model = FrozenModel(
             name=metadata["name"],
             description=metadata["description"],
-            config=CodecNetConfig(**metadata["config"]),
+            config=config,
+            exact=from_arrays(config, len(tensors["grid_log_snr"]), exact) if exact else None,
+            rows={int(steps): tuple(rows) for steps, rows in metadata["rows"].items()},
+            tables=metadata["tables"],
             transform=metadata["transform"],
             weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
             sigmas={int(steps): tuple(chain) for steps, chain in metadata["sigmas"].items()},
@@ -136,20 +182,24 @@ def load_model(path: Path) -> FrozenModel:
             training=metadata["training"],
             **{key: tensors[key].numpy().astype(np.float64) for key in _ARRAYS},
         )
-        _check(model)
+        _check(model, metadata["arithmetic"])
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{path}: not a usable model file ({_last_line(error)})") from error
     return model
 
 
-def _check(model: FrozenModel) -> None:
+def _check(model: FrozenModel, arithmetic: str) -> None:
     """Check that the parts of a model fit each other.
 
     Raises:
         ValueError: naming the first that does not.
     """
+    if model.arithmetic != arithmetic:
+        raise ValueError(f"its network is not {arithmetic}")
     dims, grid = model.prior_mean.shape, model.grid_log_snr.shape
     if len(dims) != 1 or model.prior_variance.shape != dims or model.class_mse.shape != grid + dims:
         raise ValueError("the shapes of its prior and calibration differ")
@@ -158,5 +208,11 @@ def _check(model: FrozenModel) -> None:
         ordered = all(0.0 < fine < coarse < math.inf for fine, coarse in pairwise(chain))
         if steps < 1 or len(chain) != steps + 1 or not ordered:
             raise ValueError(f"its chain of {steps} steps is not one")
+    if model.exact is not None:
+        levels = range(model.exact.levels)
+        if model.rows.keys() != model.sigmas.keys() or any(
+            len(rows) != steps + 1 or not set(rows) <= set(levels) for steps, rows in model.rows.items()
+        ):
+            raise ValueError("its chains do not have rows in its tables")
     if model.default_steps not in model.sigmas:
         raise ValueError(f"it has no chain of its default length {model.default_steps}")

@@ -13,7 +13,7 @@ from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.config import TrainConfig
 
-FORMAT = 1
+FORMAT = 2
 LAST = "last.pt"
 
 

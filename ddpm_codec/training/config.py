@@ -47,6 +47,8 @@ class TrainConfig:
         validation_images: crops in the validation bound.
         log_every: steps between log lines.
         init_from: a checkpoint whose EMA weights start the run; empty: random.
+        quantize: train with the rounded weights and activations that exact coding uses; calibrated at the start, unless
+            the checkpoint already is.
         compile: use torch.compile.
     """
 
@@ -79,6 +81,7 @@ class TrainConfig:
     validation_images: int = 128
     log_every: int = 50
     init_from: str = ""
+    quantize: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:

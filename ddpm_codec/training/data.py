@@ -234,7 +234,7 @@ class CropSampler:
     """Random crops and flips, each batch a function of (seed, step) alone, so that a resumed run sees the same data."""
 
     def __init__(self, images: ImageSet, crop: int, *, flip: bool, seed: int) -> None:
-        self._images, self._crop, self._flip, self._seed = images, crop, flip, seed
+        self._images, self.crop, self._flip, self._seed = images, crop, flip, seed
 
     def batch(self, step: int, count: int, part: slice) -> Pixels:
         """Return the images ``part`` of the batch of ``count`` at ``step``, [n, 3, crop, crop] uint8.
@@ -248,7 +248,7 @@ class CropSampler:
         return np.stack([self._cut(int(i), place) for i, place in zip(chosen, places, strict=True)])
 
     def _cut(self, index: int, place: NDArray[np.float64]) -> Pixels:
-        image, crop = self._images[index], self._crop
+        image, crop = self._images[index], self.crop
         if min(image.shape[:2]) < crop:
             raise InputError(
                 f"{self._images.names[index]}: {image.shape[1]}x{image.shape[0]} is smaller than the crop of {crop}"

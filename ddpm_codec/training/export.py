@@ -1,5 +1,6 @@
 """Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,21 @@ import torch
 from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file
+from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
+from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import SIZES
-from ddpm_codec.nn.denoiser import MixedPrecision
+from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
+from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.freeze import freeze
+from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
+from ddpm_codec.nn.integer import IntegerBoundDenoiser
+from ddpm_codec.training.calibration import calibrate_on, measure_reach
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
     build_denoiser,
@@ -37,6 +45,9 @@ GRID = 80
 
 PRIOR_CROPS = 2048
 
+REACH_PIXELS = 1 << 17
+"""Pixels of the training crops on which an exact network's ranges are measured."""
+
 
 def export_model(
     checkpoint: Path,
@@ -49,13 +60,16 @@ def export_model(
     limit: int = 256,
     crop: int | None = None,
     tile: int = 256,
+    exact: bool = True,
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FrozenModel:
     """Freeze the averaged weights of ``checkpoint`` into the model file ``output``.
 
-    Chains are chosen on the run's validation images (or ``data``), the prior is fitted to its training images.
+    An exact model is made of integers: a run that trained with ``quantize`` brings the steps of its activations with it,
+    for any other they are calibrated here on training crops. Chains are chosen on the run's validation images (or
+    ``data``), the prior is fitted to its training images.
 
     Args:
         checkpoint: file, or the output folder of a run.
@@ -67,13 +81,14 @@ def export_model(
         limit: random crops to calibrate on.
         crop: their side; None: that of training.
         tile: default side of tiles.
+        exact: integers, the same on every device; else weights in floating point, for research.
         device: to calibrate on.
         overwrite: replace ``output``.
         progress: called with (network evaluations done, all of them).
 
     Raises:
         InputError: data or options unusable.
-        ModelError: the checkpoint cannot be read.
+        ModelError: the checkpoint cannot be read, or does not fit into integers.
         OutputError: ``output`` cannot be written.
         OutputExistsError: it exists and ``overwrite`` is not set.
     """
@@ -87,16 +102,28 @@ def export_model(
     train, validation = split_holdout(config)
     calibration = open_images(data) if data else (validation if len(validation) else train)
     prior = PriorModel.fit(_prior_batches(train, config), transform)
-    measured = _measure(saved, calibration, limit, crop or config.crop, prior, pick_device(device), progress)
+    target = pick_device(device)
+    denoiser = build_denoiser(config)
+    load_weights(denoiser, saved.ema, "checkpoint")
+    denoiser.place(target).eval().requires_grad_(False)
+    # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
+    grid = np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
+    parameters = _freeze(denoiser, train, config, grid, target) if exact else None
+    source: Denoiser = MixedPrecision(denoiser, config.dtype)
+    if parameters is not None:
+        integers = ExactDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)))
+        source = IntegerBoundDenoiser(integers, tuple(grid.tolist()))
+    sampler = CropSampler(calibration, crop or config.crop, flip=False, seed=config.seed)
+    measured = _measure(source, sampler, limit, config, grid, prior, target, progress)
     table = measured.table("predicted")
-    sigmas = {k: _sigmas(select_chain(table, k).log_snr) for k in range(1, MAX_STEPS + 1)}
+    chains = {k: select_chain(table, k).log_snr for k in range(1, MAX_STEPS + 1)}
     model = FrozenModel(
         name=name,
         description=description or f"{config.size} network, {saved.step} steps",
         config=SIZES[config.size],
         transform=config.transform,
-        weights=dict(saved.ema),
-        sigmas=sigmas,
+        weights={} if exact else dict(saved.ema),
+        sigmas={k: _sigmas(chain) for k, chain in chains.items()},
         default_steps=steps,
         tile=tile,
         prior_mean=prior.mean,
@@ -108,7 +135,13 @@ def export_model(
             "seconds": round(saved.seconds),
             "batch": config.batch,
             "crop": config.crop,
+            "quantize": config.quantize,
         },
+        exact=parameters,
+        rows={k: tuple(int(np.flatnonzero(grid == level)[0]) for level in chain) for k, chain in chains.items()}
+        if exact
+        else {},
+        tables=tables_hash() if exact else "",
     )
     with new_file(output, overwrite=overwrite) as temporary:
         temporary.write_bytes(model_bytes(model))
@@ -139,22 +172,32 @@ def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
         yield _to_model(sampler.batch(start, 256, slice(None)))
 
 
+def _freeze(
+    denoiser: CodecDenoiser,
+    train: ImageSet,
+    config: TrainConfig,
+    grid: np.ndarray[tuple[int], np.dtype[np.float64]],
+    device: torch.device,
+) -> ExactParameters:
+    """Return the exact network, calibrated on training crops."""
+    sampler = CropSampler(train, config.crop, flip=False, seed=config.seed)
+    if not denoiser.net.calibrated:
+        calibrate_on(denoiser, sampler, by_name(config.transform), config, device)
+    crops = _to_model(sampler.batch(1, max(8, REACH_PIXELS // config.crop**2), slice(None))).to(device)
+    reach = measure_reach(denoiser, crops, torch.from_numpy(grid[::4]).float())
+    return freeze(copy.deepcopy(denoiser).cpu(), grid, reach)
+
+
 def _measure(
-    saved: Checkpoint,
-    images: ImageSet,
+    denoiser: Denoiser,
+    sampler: CropSampler,
     count: int,
-    crop: int,
+    config: TrainConfig,
+    grid: np.ndarray[tuple[int], np.dtype[np.float64]],
     prior: PriorModel,
     device: torch.device,
     progress: Callable[[int, int], None] | None,
 ) -> LevelMeasurement:
-    config = saved.config
-    denoiser = build_denoiser(config)
-    load_weights(denoiser, saved.ema, "checkpoint")
-    denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
-    grid = np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
-    sampler = CropSampler(images, crop, flip=False, seed=config.seed)
     done = 0
 
     def advance(evaluations: int) -> None:
@@ -163,9 +206,10 @@ def _measure(
         if progress is not None:
             progress(done, count * GRID)
 
+    size = max(1, 65536 // sampler.crop**2)
     return measure_levels(
-        MixedPrecision(denoiser, config.dtype),
-        _batches(sampler, count, max(1, 65536 // crop**2)),
+        denoiser,
+        (batch.to(device) for batch in _batches(sampler, count, size)),
         by_name(config.transform),
         grid,
         prior,

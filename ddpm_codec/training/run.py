@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ddpm_codec.atomic import new_file
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError, OutputError
+from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     LAST,
     Checkpoint,
@@ -126,6 +127,14 @@ class Trainer:
         """
         for denoiser in (self.denoiser, self.average):
             load_weights(denoiser, checkpoint.ema, self.config.init_from)
+
+    def quantize(self) -> None:
+        """Compute with rounded weights and activations from now on; calibrate first, unless the checkpoint was."""
+        if not self.denoiser.net.calibrated:
+            calibrate_on(self.denoiser, self.sampler, self.transform, self.config, self.device)
+            self.average.load_state_dict(self.average.state_dict() | dict(self.denoiser.named_buffers()))
+        for denoiser in (self.denoiser, self.average):
+            denoiser.net.quantize(True)
 
     def state(self) -> Checkpoint:
         """Return what a resumed run needs."""
@@ -242,6 +251,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             trainer.resume(load_checkpoint(last), last)
         elif config.init_from:
             trainer.start_from(load_checkpoint(Path(config.init_from)))
+        if config.quantize:
+            trainer.quantize()
         if not same_everywhere(trainer.step, device):
             raise ModelError(f"{last}: not every process sees the same checkpoint; all hosts need the output folder")
         if rank == 0:

@@ -85,8 +85,8 @@ def test_chains(frozen: FrozenModel) -> None:
 def test_weights_that_do_not_fit(frozen: FrozenModel) -> None:
     weights = frozen.weights
     for bad in (
-        {key: value for key, value in weights.items() if key != "net.stem.bias"},
-        weights | {"net.stem.bias": torch.zeros(5)},
+        {key: value for key, value in weights.items() if key != "net.stem.conv.bias"},
+        weights | {"net.stem.conv.bias": torch.zeros(5)},
         weights | {"net.extra": torch.zeros(5)},
     ):
         with pytest.raises(ModelError, match=r"\Amodel toy: weights do not fit \([^\n]*net\.\w+[^\n]*\)\Z"):
@@ -113,7 +113,7 @@ def test_cut_or_foreign_files_are_one_line(frozen: FrozenModel, tmp_path: Path) 
         save({"a": torch.zeros(1)}),
         save({"a": torch.zeros(1)}, {KEY: "[]"}),
         save({"a": torch.zeros(1)}, {KEY: "{"}),
-        save({"a": torch.zeros(1)}, {KEY: '{"format": 1}'}),
+        save({"a": torch.zeros(1)}, {KEY: '{"format": 2}'}),
     ):
         path.write_bytes(bad)
         with pytest.raises(ModelError, match=r"\A[^\n]*toy\.safetensors: [^\n]+\Z"):
@@ -126,7 +126,7 @@ def test_cut_or_foreign_files_are_one_line(frozen: FrozenModel, tmp_path: Path) 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"name": None},
         {"config": {"nonsense": 1}},
         {"config": 3},

@@ -81,7 +81,7 @@ class Hostile:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_hostile_pickle_is_refused_and_nothing_runs(legacy: bool, tmp_path: Path) -> None:
     path, target = tmp_path / "last.pt", tmp_path / "executed"
-    torch.save({"format": 1, "config": Hostile(target)}, path, _use_new_zipfile_serialization=not legacy)
+    torch.save({"format": 2, "config": Hostile(target)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(ModelError, match=r"\A[^\n]*not a readable checkpoint[^\n]*\Z"):
         load_checkpoint(path)
     assert not target.exists()
@@ -119,7 +119,7 @@ def test_the_seed_decides_the_first_weights_and_leaves_other_random_numbers_alon
     first, again, other = (build_denoiser(tiny(seed=seed)).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, again[key]) for key, value in first.items())
-    assert not torch.equal(first["net.stem.weight"], other["net.stem.weight"])
+    assert not torch.equal(first["net.stem.conv.weight"], other["net.stem.conv.weight"])
 
 
 def test_weights_that_do_not_fit_are_named(tiny: Make) -> None:
@@ -128,9 +128,12 @@ def test_weights_that_do_not_fit_are_named(tiny: Make) -> None:
     halves = {key: value.half() for key, value in weights.items()}
     load_weights(denoiser, halves, "x")
     cases = [
-        ({key: value for key, value in weights.items() if key != "net.stem.bias"}, "'net.stem.bias' is missing"),
+        (
+            {key: value for key, value in weights.items() if key != "net.stem.conv.bias"},
+            "'net.stem.conv.bias' is missing",
+        ),
         (weights | {"extra": torch.zeros(1)}, "unexpected weight 'extra'"),
-        (weights | {"net.stem.bias": torch.zeros(3)}, r"'net.stem.bias' has shape \(3,\), expected \(64,\)"),
+        (weights | {"net.stem.conv.bias": torch.zeros(3)}, r"'net.stem.conv.bias' has shape \(3,\), expected \(64,\)"),
     ]
     for bad, cause in cases:
         with pytest.raises(ModelError, match=rf"\Ax: [^\n]*{cause}\Z"):

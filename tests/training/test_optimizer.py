@@ -95,6 +95,6 @@ def test_first_and_last_layers_and_vectors_stay_with_adamw() -> None:
     muon = {name for name, key in names.items() if key in groups[True]}
     assert groups[True] | groups[False] == set(names.values())
     assert all(name.endswith("weight") for name in muon)
-    assert "middle.0.first.weight" in muon
+    assert "middle.0.first.conv.weight" in muon
     assert not {name for name in muon if name.startswith(("stem", "pixel_head", "variance", "embedding"))}
     assert [group["muon"] for group in build_optimizer(net, "adamw", 1.0).param_groups] == [False]

@@ -70,7 +70,7 @@ def test_learning_rate() -> None:
 
 def test_average_of_the_weights(tiny: Make) -> None:
     trainer = Trainer(tiny(ema=0.6), torch.device("cpu"), 0, 1)
-    name = "net.stem.weight"
+    name = "net.stem.conv.weight"
     expected = trainer.denoiser.state_dict()[name].double().clone()
     for step in range(1, 16):
         trainer.advance()
@@ -232,7 +232,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
     def poisoned(self: Trainer) -> Loss:
         loss = backward(self)
         if self.step in steps:
-            gradient = self.denoiser.net.stem.weight.grad
+            gradient = self.denoiser.net.stem.conv.weight.grad
             assert gradient is not None
             gradient[3, 0, 1, 1] = math.nan
         return loss
@@ -263,9 +263,9 @@ def test_a_run_that_diverged_stops_and_keeps_its_last_checkpoint(tiny: Make, mon
 def test_weights_that_are_not_finite_are_not_gone_on_from(tiny: Make) -> None:
     path = train(tiny(steps=2), progress=False)
     saved = load_checkpoint(path)
-    saved.ema["net.stem.bias"][0] = math.nan
+    saved.ema["net.stem.conv.bias"][0] = math.nan
     save_checkpoint(saved, path)
-    with pytest.raises(ModelError, match=r"last\.pt: weight 'net\.stem\.bias' is not finite"):
+    with pytest.raises(ModelError, match=r"last\.pt: weight 'net\.stem\.conv\.bias' is not finite"):
         train(tiny(), progress=False)
 
 

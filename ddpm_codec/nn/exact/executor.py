@@ -1,0 +1,276 @@
+"""The exact network in torch: integers held in float32 and float64, where every operation on them is exact.
+
+Streams and everything between convolutions are float32 [B, h, w, C] with integer values below 2^24, so that a product, a
+sum, a fused multiply-add or a power of two gives the same number on any device; rounding is to even. Only the heads take
+float64. :mod:`ddpm_codec.nn.exact.oracle` says the same in int64.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ddpm_codec.nn.exact.kernels import KERNELS, pick_kernels
+from ddpm_codec.nn.exact.parameters import (
+    COEFFICIENT_INDEX_RANGE,
+    INDEX_SHIFT,
+    MEAN_SHIFT,
+    PICTURE_REACH,
+    PICTURE_SHIFT,
+    PIXEL_INDEX_RANGE,
+    STREAM_LIMIT,
+    T_LIMIT,
+    Array,
+    Convolution,
+    ExactParameters,
+)
+from ddpm_codec.nn.integer import LOG_VAR_INDICES, IntegerPrediction
+
+CHUNK_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}
+"""Pixels that go through the network at once: on a CPU as many as its caches like."""
+
+_ROUND = 1.5 * 2.0**23
+"""Added to a float32 below 2^22, this rounds it half to even and leaves the integer in the low bits. Streams hold s + _ROUND,
+so that adding to them rounds by itself."""
+
+
+class _Scratch:
+    """Memory that is used again: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._slots: dict[str, Tensor] = {}
+
+    def take(self, slot: str, shape: torch.Size) -> Tensor:
+        """Return float32 memory of a shape; whoever takes the same slot next writes over it."""
+        count = shape.numel()
+        memory = self._slots.get(slot)
+        if memory is None or memory.numel() < count:
+            memory = self._slots[slot] = torch.empty(count, dtype=torch.float32, device=self._device)
+        return memory[:count].view(shape)
+
+
+class _Layer:
+    """One convolution on a device: reads a stream, sums, rescales. Streams come and go with _ROUND added."""
+
+    def __init__(self, layer: Convolution, device: torch.device, kernels: str, scratch: _Scratch) -> None:
+        self._device, self._padding, self._scratch = device, layer.padding, scratch
+        reading = layer.reading
+        self._wide, self._limit = reading.wide, float(reading.limit)
+        down = np.exp2(-reading.shift.astype(np.float64))
+        self._zero, self._down = self._vector(reading.zero), self._vector(down)
+        self._plain = not reading.half.any()
+        self._half, self._top = self._vector((reading.half - _ROUND) * down), self._vector(2 * reading.half * down)
+        self._bottom = torch.zeros_like(self._top)
+        weight = torch.from_numpy(layer.weight.astype(np.int8)).to(device)
+        offset = torch.from_numpy(layer.offset.astype(np.int32)).to(device)
+        scale = layer.rescaling
+        pre_shift = torch.from_numpy(
+            (np.zeros_like(layer.offset) if scale is None else scale.pre_shift).astype(np.int32)
+        )
+        pre_shift = pre_shift.to(device)
+        limit = None if scale is None else float(T_LIMIT)
+        make = KERNELS[kernels]
+        self._sum = make(weight, offset, pre_shift, layer.stride, None if self._wide else limit)
+        if self._wide:
+            eight = torch.full_like(pre_shift, 8)
+            self._lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
+            self._scale, self._sum_limit = torch.exp2(-pre_shift.float()), limit
+        self._multiplier: list[Tensor] = []
+        self._bias: list[Tensor] = []
+        if scale is not None:
+            up = np.exp2(-scale.shift.astype(np.float64))
+            self._multiplier = [self._vector(row * up) for row in scale.multiplier]
+            self._bias = [self._vector(row + _ROUND) for row in scale.bias]
+
+    def _vector(self, values: NDArray[np.generic]) -> Tensor:
+        """Return values of at most 24 significant bits as float32, which holds them exactly."""
+        return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self._device)
+
+    def __call__(self, stream: Tensor, level: int) -> Tensor:
+        """Return y for a stream [B, h, w, C]."""
+        t = self.sums(stream).round_()
+        row = self._row(level)
+        return torch.addcmul(self._bias[row], t, self._multiplier[row], out=t)
+
+    def add_to(self, target: Tensor, stream: Tensor, level: int) -> Tensor:
+        """Add y, without bias, to the stream ``target``, in place."""
+        return target.addcmul_(self.sums(stream).round_(), self._multiplier[self._row(level)])
+
+    def _row(self, level: int) -> int:
+        return level if len(self._multiplier) > 1 else 0
+
+    def sums(self, stream: Tensor) -> Tensor:
+        """Return clamp(v 2^-pre_shift), not yet rounded."""
+        bits = self._read(stream).view(torch.int32)
+        if not self._wide:
+            return self._sum(self._padded(bits, self._zero))
+        lower = self._lower(self._padded(bits, self._zero)).round_()
+        v = self._sum(self._padded(bits >> 8, self._zero.int() >> 8)).addcmul_(lower, self._scale)
+        return v if self._sum_limit is None else v.clamp_(-self._sum_limit, self._sum_limit)
+
+    def _read(self, stream: Tensor) -> Tensor:
+        """Return q + _ROUND."""
+        q = torch.sub(stream, _ROUND, out=self._scratch.take("q", stream.shape))
+        if self._plain:
+            torch.addcmul(self._zero, q, self._down, out=q)
+        else:
+            slope = self._scratch.take("slope", stream.shape)
+            torch.addcmul(self._half, stream, self._down, out=slope)
+            torch.clamp(slope, self._bottom, self._top, out=slope)
+            torch.addcmul(self._zero, q, slope, out=q)
+        return q.clamp_(0.0, self._limit).add_(_ROUND)
+
+    def _padded(self, bits: Tensor, zero: Tensor) -> Tensor:
+        """Return the lowest byte of ``bits``, bordered by that of ``zero``."""
+        if not self._padding:
+            return bits.to(torch.uint8)
+        batch, height, width, channels = bits.shape
+        pad, border = self._padding, zero.int().to(torch.uint8)
+        out = torch.empty((batch, height + 2 * pad, width + 2 * pad, channels), dtype=torch.uint8, device=bits.device)
+        out[:, pad:-pad, pad:-pad] = bits
+        out[:, :pad], out[:, -pad:] = border, border
+        out[:, :, :pad], out[:, :, -pad:] = border, border
+        return out
+
+
+class ExactExecutor:
+    """An exact network on a device.
+
+    Args:
+        parameters: checked.
+        device: where to run.
+        kernels: a key of KERNELS; None: the fastest that are exact here.
+    """
+
+    def __init__(self, parameters: ExactParameters, device: torch.device, kernels: str | None = None) -> None:
+        self.kernels = kernels or pick_kernels(device)
+        self.device = device
+        self._config = parameters.config
+        scratch = _Scratch(device)
+        self._layers = {
+            name: _Layer(_reordered(name, layer), device, self.kernels, scratch)
+            for name, layer in parameters.layers.items()
+        }
+        self._heads = {
+            name: torch.from_numpy(values.astype(np.float64)).to(device)
+            for name, values in vars(parameters.heads).items()
+        }
+
+    @torch.no_grad()
+    def pixels(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Return (mean, variance index of sub-pixels), float64 [B, 3, H, W], for a picture int64 [B, 3, H, W]."""
+        picture, outer = self._body(picture, level)
+        v = self._head("pixel_head", outer)
+        index = _round_shift(v[..., 12:] * self._heads["pixel_multiplier"], INDEX_SHIFT).clamp_(*PIXEL_INDEX_RANGE)
+        index += self._heads["index_base"][level]
+        return self._mean(picture, v, level), _to_picture(index.clamp_(0, LOG_VAR_INDICES - 1))
+
+    @torch.no_grad()
+    def coefficients(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Return (mean [B, 3, H, W], variance index of coefficients [B, D, H/8, W/8])."""
+        picture, outer = self._body(picture, level)
+        mean = self._mean(picture, self._head("pixel_head", outer), level)
+        sums = self._head("variance_second", self._layers["variance_first"](outer, level))
+        bias = self._heads["coefficient_bias"][level]
+        logs = torch.addcmul(bias, sums, self._heads["coefficient_multiplier"])
+        index = _round_shift(logs, INDEX_SHIFT).clamp_(*COEFFICIENT_INDEX_RANGE) + self._heads["index_base"][level]
+        return mean, index.clamp_(0, LOG_VAR_INDICES - 1).permute(0, 3, 1, 2)
+
+    def _body(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Return (the clamped picture in float64, the outer stream)."""
+        picture = picture.clamp(-PICTURE_REACH, PICTURE_REACH).double()
+        scaled = _round_shift(picture * self._heads["picture_multiplier"][level], PICTURE_SHIFT)
+        # The stem reads 16 bits; clamped a little beyond, float32 holds all that matters.
+        outer = _saturate(
+            self._layers["stem"](_unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float()), level)
+        )
+        for index in range(self._config.outer_blocks):
+            outer = self._block(f"before.{index}", outer, level)
+        inner = _saturate(self._layers["down"](outer, level))
+        for index in range(self._config.mid_blocks):
+            inner = self._block(f"middle.{index}", inner, level)
+        batch, height, width, _ = inner.shape
+        # Outputs of `up` are ordered (row, column, channel), see _reordered: a spread-out pixel is a view.
+        spread = outer.view(batch, height, 2, width, 2, -1).transpose(2, 3)
+        gathered = spread.reshape(batch, height, width, -1)
+        self._layers["up"].add_to(gathered, inner, level)
+        spread.copy_(gathered.view(spread.shape))
+        outer = _saturate(outer)
+        for index in range(self._config.outer_blocks):
+            outer = self._block(f"after.{index}", outer, level)
+        return picture, outer
+
+    def _block(self, name: str, stream: Tensor, level: int) -> Tensor:
+        inner = self._layers[f"{name}.first"](stream, level)
+        return _saturate(self._layers[f"{name}.second"].add_to(stream, inner, level))
+
+    def _head(self, name: str, stream: Tensor) -> Tensor:
+        return self._layers[name].sums(stream).double()
+
+    def _mean(self, picture: Tensor, v: Tensor, level: int) -> Tensor:
+        skip = _unshuffle(picture * self._heads["mean_skip"][level])
+        mean = torch.addcmul(skip, v[..., :12], self._heads["mean_multiplier"][level])
+        return _to_picture(_round_shift(mean, MEAN_SHIFT))
+
+
+class ExactDenoiser:
+    """An :class:`~ddpm_codec.nn.integer.IntegerDenoiser`: an exact network over the levels of one chain.
+
+    Args:
+        executor: the network.
+        rows: its level for each level of the chain, cleanest first.
+    """
+
+    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...]) -> None:
+        self._executor, self._rows = executor, rows
+
+    def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
+        """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""
+        return self._predict(picture, level, coefficients=True)
+
+    def pixels(self, picture: Array, level: int) -> IntegerPrediction:
+        """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""
+        return self._predict(picture, level, coefficients=False)
+
+    def _predict(self, picture: Array, level: int, coefficients: bool) -> IntegerPrediction:
+        device = self._executor.device
+        run = self._executor.coefficients if coefficients else self._executor.pixels
+        size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
+        means, indices = [], []
+        for start in range(0, len(picture), size):
+            mean, index = run(torch.from_numpy(picture[start : start + size]).to(device), self._rows[level])
+            means.append(mean.to(torch.int64).cpu().numpy())
+            indices.append(index.to(torch.int16).cpu().numpy())
+        return IntegerPrediction(np.concatenate(means), np.concatenate(indices))
+
+
+def _reordered(name: str, layer: Convolution) -> Convolution:
+    """Order the outputs of ``up`` by (row, column, channel), so that spreading its pixels out is a view."""
+    if name != "up" or layer.rescaling is None:
+        return layer
+    channels = len(layer.offset) // 4
+    order = np.arange(4 * channels).reshape(channels, 4).T.ravel()
+    scale = layer.rescaling
+    rescaling = type(scale)(
+        scale.pre_shift[order], scale.multiplier[:, order], scale.bias[:, order], scale.shift[order]
+    )
+    return type(layer)(layer.weight[order], layer.offset[order], layer.stride, layer.reading, rescaling)
+
+
+def _saturate(stream: Tensor) -> Tensor:
+    return stream.clamp_(_ROUND - STREAM_LIMIT, _ROUND + STREAM_LIMIT)
+
+
+def _round_shift(values: Tensor, shift: int) -> Tensor:
+    """Return values / 2^shift rounded half to even; values are float64 integers below 2^53."""
+    return torch.mul(values, 2.0**-shift).round_()
+
+
+def _unshuffle(picture: Tensor) -> Tensor:
+    return functional.pixel_unshuffle(picture, 2).permute(0, 2, 3, 1).contiguous()
+
+
+def _to_picture(values: Tensor) -> Tensor:
+    return functional.pixel_shuffle(values.permute(0, 3, 1, 2), 2)

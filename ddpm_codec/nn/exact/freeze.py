@@ -1,0 +1,224 @@
+"""From a calibrated network in floating point to the integers of :mod:`ddpm_codec.nn.exact.parameters`.
+
+With u = 4x/3 the hard-swish is (3/4) u clamp(u + 4, 0, 8) / 8. A stream holds s = f u with 4 f = A even, so that
+s clamp(s + A, 0, 2A) = 8 f^2 h(u), and a byte is that over 2^p: its step is (3/4) 2^p / (8 f^2) in x. What the noise level
+changes, scales and biases, is evaluated once per level here and kept as integers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.codec_net import CodecNet, Layer
+from ddpm_codec.nn.denoiser import DATA_VARIANCE, CodecDenoiser
+from ddpm_codec.nn.exact import parameters as exact
+from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters, Heads, Reading, Rescaling
+from ddpm_codec.nn.integer import LOG_VAR_FLOOR, LOG_VAR_STEPS, MEAN_BITS, PICTURE_BITS
+from ddpm_codec.nn.quantization import LARGEST_OFFSET, WEIGHT_LIMIT, Quantizer
+from ddpm_codec.units import GREY_PER_UNIT
+
+Floats = NDArray[np.float64]
+
+MARGIN = 1.5
+"""Sums may be this much larger than the largest that calibration saw before they saturate."""
+
+PICTURE_STEP = 1.0 / 4096.0
+"""Unit of the scaled picture that the stem reads."""
+
+_TO_U = 4.0 / 3.0
+_MULTIPLIER_LIMIT = 2047
+_LARGEST_SHIFT = 20
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A layer with integer weights: v = y / step."""
+
+    weight: Array
+    offset: Array
+    step: Floats
+    stride: int
+    reading: Reading
+
+
+def freeze(denoiser: CodecDenoiser, log_snr: Floats, reach: dict[str, Tensor]) -> ExactParameters:
+    """Return the exact network of a calibrated denoiser.
+
+    Args:
+        denoiser: its weights and the steps of its quantisers; on the CPU.
+        log_snr: the noise levels to make tables for, [L].
+        reach: for each layer, the largest magnitude of its output that calibration saw, per channel.
+
+    Raises:
+        ModelError: the network is not calibrated, or cannot be held in integers without overflow.
+    """
+    net = denoiser.net
+    if not net.calibrated:
+        raise ModelError("the network is not calibrated")
+    levels = torch.from_numpy(log_snr).float()
+    with torch.no_grad():
+        embedding = net.embedding(levels)
+        layers = _Freezer(net, embedding, {name: value.double().numpy() for name, value in reach.items()}).layers()
+        heads = _heads(net, embedding, log_snr, layers)
+    parameters = ExactParameters(net.config, {name: layer for name, (layer, _) in layers.items()}, heads, len(log_snr))
+    parameters.check()
+    return parameters
+
+
+class _Freezer:
+    """Builds the layers in the order of the network."""
+
+    def __init__(self, net: CodecNet, embedding: Tensor, reach: dict[str, Floats]) -> None:
+        self._net, self._embedding, self._reach = net, embedding, reach
+        self._modules = net.layers()
+        self._outer, self._middle = _numbers(net.outer_offset), _numbers(net.middle_offset)
+
+    def layers(self) -> dict[str, tuple[Convolution, Floats]]:
+        """Return each layer with the step of its sums."""
+        out: dict[str, tuple[Convolution, Floats]] = {}
+        for name in exact.layer_shapes(self._net.config):
+            stream = self._middle if name.startswith(("middle", "up")) else self._outer
+            if name == "stem":
+                sums = self._sums(name, _picture_reading())
+                out[name] = self._into_stream(name, sums, self._outer)
+            elif name.endswith(".first"):
+                sums = self._sums(name, self._stream_reading(name, stream))
+                second = name.removesuffix("first") + "second"
+                out[name] = self._modulated(name, sums, second)
+                out[second] = self._into_stream(second, self._sums(second, self._pending), stream)
+            elif name in ("down", "up"):
+                sums = self._sums(name, self._stream_reading(name, stream))
+                out[name] = self._into_stream(name, sums, self._middle if name == "down" else self._outer.repeat(4))
+            elif name == "variance_first":
+                sums = self._sums(name, self._stream_reading(name, stream))
+                out[name] = self._modulated(name, sums, "variance_second")
+                last = self._sums("variance_second", self._pending)
+                out["variance_second"] = (_convolution(last, None), last.step)
+            elif name == "pixel_head":
+                sums = self._sums(name, self._stream_reading(name, stream))
+                out[name] = (_convolution(sums, None), sums.step)
+        return {name: out[name] for name in exact.layer_shapes(self._net.config)}
+
+    def _sums(self, name: str, reading: Reading) -> _Sums:
+        """Round the kernel, with the steps of its input folded in, as training does."""
+        conv, quantizer = self._modules[name].conv, self._modules[name].quantizer
+        step = np.full(12, PICTURE_STEP) if quantizer is None else _numbers(quantizer.step)
+        weight = _numbers(conv.weight) * step[None, :, None, None]
+        steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, 1e-12)
+        rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
+        if conv.bias is None:
+            raise TypeError("a layer of the codec network has no bias")
+        zero = np.einsum("oiyx,i->o", rounded, reading.zero)
+        offset = np.rint(_numbers(conv.bias) / steps).clip(-(1 << 30), 1 << 30) - zero
+        if reading.wide:
+            # Sums over two-byte inputs are in units of 256.
+            offset, steps = np.rint(offset / 256.0), 256.0 * steps
+        return _Sums(rounded, offset.astype(np.int64), steps, conv.stride[0], reading)
+
+    def _stream_reading(self, name: str, offset: Floats) -> Reading:
+        """Return how a layer reads the stream with 4 = ``offset`` of its units: its steps are of that unit's ladder."""
+        quantizer = _quantizer(self._modules[name])
+        unit = 4.0 / offset
+        step, zero = _numbers(quantizer.step), _numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
+        finest = (unit if quantizer.signed else unit * unit / 8.0) / _TO_U
+        shift = np.rint(np.log2(step / finest)).astype(np.int64)
+        half = np.zeros_like(zero) if quantizer.signed else offset.astype(np.int64)
+        return Reading(half, shift, zero, quantizer.largest)
+
+    def _into_stream(self, name: str, sums: _Sums, offset: Floats) -> tuple[Convolution, Floats]:
+        """Rescale sums to the units of a stream."""
+        pre_shift = _pre_shift(sums.step, self._reach[name])
+        scale = (sums.step * np.exp2(pre_shift) * _TO_U * offset / 4.0)[None, :]
+        return _convolution(sums, _rescaling(pre_shift, scale, np.zeros_like(scale))), sums.step
+
+    def _modulated(self, name: str, sums: _Sums, reader: str) -> tuple[Convolution, Floats]:
+        """Rescale sums to a pre-activation whose unit suits the layer that reads it; leave its reading in _pending."""
+        scale, bias = self._modulation(name, len(sums.step))
+        pre_shift = _pre_shift(sums.step, self._reach[name])
+        unit = sums.step * np.exp2(pre_shift)
+        reach = _TO_U * (exact.T_LIMIT * unit * np.abs(scale) + np.abs(bias)).max(axis=0)
+        quantizer = _quantizer(self._modules[reader])
+        step, zero = _numbers(quantizer.step), _numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
+        # The largest unit for which a product of the hard-swish stays below 2^24, less two percent for rounding.
+        largest = np.minimum(LARGEST_OFFSET / 4.0, np.sqrt(0.98 * (1 << exact.EXACT_BITS) / (8.0 * reach)))
+        wanted = np.floor(np.log2(8.0 * largest**2 * _TO_U * step))
+        shift = np.clip(wanted, 0, exact.largest_shift(quantizer.largest)).astype(np.int64)
+        half = 2 * np.rint(2.0 * np.sqrt(np.exp2(shift) / (8.0 * _TO_U * step))).astype(np.int64)
+        half = np.clip(half, 2, LARGEST_OFFSET)
+        self._pending = Reading(half, shift, zero, quantizer.largest)
+        to_stream = _TO_U * half / 4.0
+        return _convolution(sums, _rescaling(pre_shift, scale * unit * to_stream, bias * to_stream)), sums.step
+
+    def _modulation(self, name: str, channels: int) -> tuple[Floats, Floats]:
+        """Return scale and bias that the noise level puts on a layer's output, [L or 1, O] each."""
+        if not name.endswith(".first"):
+            return np.ones((1, channels)), np.zeros((1, channels))
+        block = self._net.get_submodule(name.removesuffix(".first"))
+        if not isinstance(block.modulation, nn.Module):
+            raise TypeError("a residual block has no modulation")
+        both = _numbers(block.modulation(self._embedding))
+        return 1.0 + both[:, :channels], both[:, channels:]
+
+
+def _convolution(sums: _Sums, rescaling: Rescaling | None) -> Convolution:
+    return Convolution(sums.weight, sums.offset, sums.stride, sums.reading, rescaling)
+
+
+def _picture_reading() -> Reading:
+    nothing = np.zeros(12, np.int64)
+    return Reading(nothing, nothing, np.full(12, exact.PICTURE_ZERO, np.int64), exact.PICTURE)
+
+
+def _pre_shift(step: Floats, reach: Floats) -> Array:
+    """Return the least shift that brings sums within the limit of t, with a margin."""
+    ratio = MARGIN * np.maximum(reach, 1e-9) / (step * exact.T_LIMIT)
+    return np.ceil(np.log2(np.maximum(ratio, 1.0))).astype(np.int64)
+
+
+def _rescaling(pre_shift: Array, scale: Floats, bias: Floats) -> Rescaling:
+    """Return the multipliers of at most eleven bits, and biases, for scales and biases [L or 1, O]."""
+    largest = np.maximum(np.abs(scale).max(axis=0), 1e-9)
+    shift = np.clip(np.floor(np.log2(_MULTIPLIER_LIMIT / largest)), 0, _LARGEST_SHIFT).astype(np.int64)
+    multiplier = np.rint(scale * np.exp2(shift))
+    if np.abs(multiplier).max() > _MULTIPLIER_LIMIT:
+        raise ModelError("a scale of the noise level is too large for integers")
+    return Rescaling(pre_shift, multiplier.astype(np.int64), _integers(bias), shift)
+
+
+def _heads(net: CodecNet, embedding: Tensor, log_snr: Floats, layers: dict[str, tuple[Convolution, Floats]]) -> Heads:
+    noise = np.exp(-log_snr)
+    total = DATA_VARIANCE + noise
+    c_skip, c_out2 = DATA_VARIANCE / total, DATA_VARIANCE * noise / total
+    per_grey = 1.0 / (GREY_PER_UNIT * 2.0**PICTURE_BITS)
+    pixel_step, coefficient_step = layers["pixel_head"][1], layers["variance_second"][1]
+    mean = np.sqrt(c_out2)[:, None] * GREY_PER_UNIT * 2.0**MEAN_BITS * pixel_step[:12]
+    to_index = LOG_VAR_STEPS * 2.0**exact.INDEX_SHIFT
+    base = np.clip((np.log(c_out2) - LOG_VAR_FLOOR) * LOG_VAR_STEPS, -(1 << 20), 1 << 20)
+    bias = _numbers(net.variance_level(embedding))
+    return Heads(
+        picture_multiplier=_integers(per_grey / PICTURE_STEP / np.sqrt(total) * 2.0**exact.PICTURE_SHIFT),
+        mean_skip=_integers(c_skip * 2.0 ** (MEAN_BITS - PICTURE_BITS + exact.MEAN_SHIFT)),
+        mean_multiplier=_integers(mean * 2.0**exact.MEAN_SHIFT),
+        pixel_multiplier=_integers(pixel_step[12:] * to_index),
+        coefficient_multiplier=_integers(coefficient_step * to_index),
+        coefficient_bias=_integers(bias * to_index),
+        index_base=_integers(base),
+    )
+
+
+def _integers(values: Floats) -> Array:
+    return np.rint(values).astype(np.int64)
+
+
+def _numbers(values: Tensor) -> Floats:
+    return values.detach().double().numpy()
+
+
+def _quantizer(layer: Layer) -> Quantizer:
+    if layer.quantizer is None:
+        raise TypeError("the layer has no quantiser")
+    return layer.quantizer

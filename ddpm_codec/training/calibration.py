@@ -1,0 +1,236 @@
+"""Choosing the steps of a network's quantisers on training crops, and which inputs need two bytes.
+
+Every channel gets the step that rounds its sampled values with the least squared error. Layers that read one residual
+stream share its integer unit: with f the unit's reciprocal (in u = 4x/3, the argument of the dyadic hard-swish) an
+activation rounds in steps of 2^p / (8 f^2) and a plain reading in steps of 2^e / f, so f is chosen for which the wanted steps
+lie nearest to such powers, and they are moved there. :mod:`ddpm_codec.nn.exact` has the arithmetic behind this.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_codec.diffusion.gaussian import q_sample
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.nn.codec_net import CodecNet, Layer, ResidualBlock
+from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.quantization import BYTE, LARGEST_SHIFT, LOBE, STREAM_LIMIT, WIDE, Quantizer, unit_offset
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.objective import CLEAN_JITTER
+from ddpm_codec.training.validation import validation_bound_bpd
+from ddpm_codec.units import GREY_PER_UNIT
+
+SAMPLES = 1500
+"""Positions a layer and batch that a calibration looks at."""
+
+STREAM_MARGIN = 1.25
+"""A stream may grow by this beyond what calibration saw before it saturates."""
+
+WIDE_FROM_BPD = 0.004
+"""An input that costs more bits/dim than this in one byte gets two."""
+
+LEVELS = 12
+"""Noise levels that a calibration looks at."""
+
+CROP_PIXELS = 3 << 16
+"""Pixels of the crops that it looks at, over all levels."""
+
+_TOPS = 28
+
+
+class _Watch:
+    """What layers read and how far streams reach, while a network runs."""
+
+    def __init__(self, net: CodecNet) -> None:
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.reach: dict[str, Tensor] = {}
+        self._generator = torch.Generator().manual_seed(0)
+        self._handles = []
+        for name, layer in net.layers().items():
+            if layer.quantizer is not None:
+                self._handles.append(layer.register_forward_pre_hook(self._read(name)))
+        for stream, blocks in streams(net).items():
+            for block in blocks:
+                self._handles.append(block.register_forward_hook(self._pass(stream)))
+
+    def stop(self) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _read(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            values = inputs[0].detach().float().permute(0, 2, 3, 1).flatten(0, 2)
+            chosen = torch.randint(len(values), (SAMPLES,), generator=self._generator)
+            self.inputs.setdefault(name, []).append(values[chosen.to(values.device)])
+
+        return hook
+
+    def _pass(self, stream: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            for values in (inputs[0], output):
+                most = values.detach().float().abs().amax(dim=(0, 2, 3))
+                self.reach[stream] = torch.maximum(self.reach.get(stream, most), most)
+
+        return hook
+
+
+def streams(net: CodecNet) -> dict[str, list[ResidualBlock]]:
+    """Return the residual blocks on each stream, ``outer`` and ``middle``."""
+    outer = [block for block in (*net.before, *net.after) if isinstance(block, ResidualBlock)]
+    return {"outer": outer, "middle": [block for block in net.middle if isinstance(block, ResidualBlock)]}
+
+
+def _readers(net: CodecNet) -> dict[str, list[str]]:
+    """Return the names of the layers that read each stream."""
+    names = {"outer": ["down", "pixel_head"], "middle": ["up"]}
+    for part, stream in (("before", "outer"), ("after", "outer"), ("middle", "middle")):
+        names[stream] += [f"{part}.{index}.first" for index in range(len(getattr(net, part)))]
+    return names
+
+
+def calibrate_on(
+    denoiser: CodecDenoiser, sampler: CropSampler, transform: BlockTransform, config: TrainConfig, device: torch.device
+) -> None:
+    """Calibrate on random training crops, at levels over the whole range of the run (see :func:`calibrate`)."""
+    count = max(LEVELS, CROP_PIXELS // config.crop**2)
+    x_0 = torch.from_numpy(sampler.batch(0, count, slice(None))).to(device).float() / GREY_PER_UNIT - 1.0
+    x_0 = x_0.contiguous(memory_format=torch.channels_last)
+    levels = torch.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, LEVELS)
+    exact = replace(config, dtype="float32")
+    calibrate(denoiser, x_0, levels, lambda: validation_bound_bpd(denoiser, transform, x_0[: count // 2], exact))
+
+
+@torch.no_grad()
+def calibrate(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, cost: Callable[[], float]) -> None:
+    """Choose every step of the denoiser's network.
+
+    Args:
+        denoiser: float weights, on the device of x_0; its quantisers are overwritten and stay switched off.
+        x_0: training crops in model values, [B, 3, H, W].
+        log_snr: the levels to watch, [G]; crop k is noised to level k mod G.
+        cost: bound of the denoiser in bits/dim, as it computes now.
+    """
+    net = denoiser.net
+    net.quantize(False)
+    watch = _Watch(net)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        for index, level in enumerate(log_snr):
+            part = x_0[index :: len(log_snr)]
+            if len(part):
+                levels = level.to(part.device).expand(len(part))
+                noise = torch.randn(part.shape, generator=generator).to(part.device)
+                denoiser(q_sample(part, levels, noise), levels)
+    finally:
+        watch.stop()
+    layers = net.layers()
+    for name, seen in watch.inputs.items():
+        quantizer = _quantizer(layers[name])
+        quantizer.wide.zero_()
+        quantizer.step.copy_(best_steps(torch.cat(seen), quantizer))
+    for stream, names in _readers(net).items():
+        readers = [_quantizer(layers[name]) for name in names]
+        offset = getattr(net, f"{stream}_offset")
+        offset.copy_(_share_unit(readers, watch.reach[stream]))
+    _choose_wide(layers, cost)
+    _quantizer(net.variance_first).step.copy_(_quantizer(net.pixel_head).step)
+    _quantizer(net.variance_first).wide.copy_(_quantizer(net.pixel_head).wide)
+
+
+@torch.no_grad()
+def measure_reach(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor) -> dict[str, Tensor]:
+    """Return the largest magnitude of every layer's output, per channel, with rounded weights and activations.
+
+    Args:
+        denoiser: calibrated.
+        x_0: training crops in model values, [B, 3, H, W].
+        log_snr: the levels to look at, [G]; every crop is noised to each.
+    """
+    reach: dict[str, Tensor] = {}
+
+    def look(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            most = output.abs().amax(dim=(0, 2, 3)).cpu()
+            reach[name] = torch.maximum(reach.get(name, most), most)
+
+        return hook
+
+    net = denoiser.net
+    handles = [layer.register_forward_hook(look(name)) for name, layer in net.layers().items()]
+    net.quantize(True)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        for level in log_snr:
+            levels = level.to(x_0.device).expand(len(x_0))
+            noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+            denoiser(q_sample(x_0, levels, noise), levels)
+    finally:
+        net.quantize(False)
+        for handle in handles:
+            handle.remove()
+    return reach
+
+
+def best_steps(values: Tensor, quantizer: Quantizer) -> Tensor:
+    """Return the step of each channel that rounds ``values`` [N, C] with the least squared error, [C]."""
+    if quantizer.signed:
+        reach, floor = 2.0 * values.abs().amax(dim=0), 1e-3
+    else:
+        # Steps finer than those of the hard-swish's negative lobe alone are of no use.
+        reach, floor = LOBE + values.amax(dim=0), LOBE + 0.02
+    best = torch.full_like(reach, torch.inf)
+    steps = torch.ones_like(reach)
+    for share in torch.logspace(-1.0, 0.02, _TOPS).tolist():
+        step = (share * reach).clamp_min(floor) / (quantizer.largest - 1)
+        error = (quantizer.quantize(values, step) * step - values).square().mean(dim=0)
+        better = error < best
+        best, steps = torch.where(better, error, best), torch.where(better, step, steps)
+    return steps
+
+
+def _share_unit(readers: list[Quantizer], reach: Tensor) -> Tensor:
+    """Choose the unit of a stream, move the steps of its readers to what it allows; return 4 in that unit, [C]."""
+    limit = STREAM_LIMIT / (4.0 / 3.0 * STREAM_MARGIN * reach.clamp_min(1e-3))
+    best = torch.full_like(reach, torch.inf)
+    chosen = torch.zeros_like(reach)
+    for sixteenth in range(32):
+        offset = unit_offset(limit * 2.0 ** (-sixteenth / 16.0))
+        miss = sum((torch.log2(reader.step) - torch.log2(_allowed(reader, offset))).square() for reader in readers)
+        better = torch.as_tensor(miss) < best
+        best, chosen = torch.where(better, torch.as_tensor(miss), best), torch.where(better, offset, chosen)
+    for reader in readers:
+        reader.step.copy_(_allowed(reader, chosen))
+    return chosen
+
+
+def _allowed(reader: Quantizer, offset: Tensor) -> Tensor:
+    """Return the steps nearest to those of ``reader`` that a stream with 4 = ``offset`` units can be read in."""
+    unit = 4.0 / offset
+    finest = 0.75 * (unit if reader.signed else unit * unit / 8.0)
+    return finest * torch.exp2(torch.round(torch.log2(reader.step / finest)).clamp(0.0, LARGEST_SHIFT))
+
+
+def _choose_wide(layers: dict[str, Layer], cost: Callable[[], float]) -> None:
+    """Give two bytes to activations whose rounding to one costs too much."""
+    for layer in layers.values():
+        quantizer = layer.quantizer
+        if quantizer is None or quantizer.signed:
+            continue
+        layer.quantized = True
+        narrow, step = cost(), quantizer.step.clone()
+        quantizer.wide.fill_(1.0)
+        quantizer.step.mul_((BYTE + 1) / (WIDE + 1))
+        if narrow - cost() < WIDE_FROM_BPD:
+            quantizer.wide.zero_()
+            quantizer.step.copy_(step)
+        layer.quantized = False
+
+
+def _quantizer(layer: Layer) -> Quantizer:
+    if layer.quantizer is None:
+        raise TypeError("the layer has no quantiser")
+    return layer.quantizer
