@@ -6,8 +6,28 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.codecs.api import encode_files
+from tests.golden.regenerate import FLOAT, noisy_picture
 
 PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate-golden", action="store_true", help="write tests/golden anew instead of reading it")
+
+
+@pytest.fixture(scope="session")
+def float_model() -> Path:
+    """A tiny model in floating point, which is good at heavy noise."""
+    return FLOAT
+
+
+@pytest.fixture(scope="session")
+def float_file(float_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of one picture coded in floating point."""
+    folder = tmp_path_factory.mktemp("coded")
+    Image.fromarray(noisy_picture(100, 128, 192)).save(folder / "noise.png")
+    assert encode_files([folder / "noise.png"], folder / "float.ddpm", model=str(float_model)).net_dims > 0
+    return folder / "float.ddpm"
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ class CodecNetConfig:
 
 
 SIZES = {
+    "tiny": CodecNetConfig(width=16, mid_width=32, outer_blocks=1, mid_blocks=1, variance_width=32, embedding=16),
     "small": CodecNetConfig(outer_blocks=1, mid_blocks=2),
     "base": CodecNetConfig(outer_blocks=2, mid_blocks=4, variance_width=192),
 }

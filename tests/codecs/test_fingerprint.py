@@ -51,54 +51,56 @@ def test_the_line_names_the_file_and_everything_that_differs() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(set(take_fingerprint(CPU, "float32")) - {"device", "dtype", "threads"}))
-def test_each_value_that_differs_is_refused(key: str, photo_file: Path, tmp_path: Path) -> None:
-    with_fingerprint(photo_file, tmp_path / "x.ddpm", lambda values: values.update({key: "other"}))
+def test_each_value_that_differs_is_refused(key: str, float_file: Path, float_model: Path, tmp_path: Path) -> None:
+    with_fingerprint(float_file, tmp_path / "x.ddpm", lambda values: values.update({key: "other"}))
     with pytest.raises(EnvironmentMismatchError, match=f"{key} other there"):
-        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
+        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png", model=float_model)
     assert [path.name for path in tmp_path.iterdir()] == ["x.ddpm"]
 
 
 def test_a_processor_without_the_arithmetic_differs_in_its_features(
-    photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    float_file: Path, float_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "_features", lambda: "none")
     with pytest.raises(EnvironmentMismatchError, match="detail"):
-        decode_file(photo_file, tmp_path / "x.png")
+        decode_file(float_file, tmp_path / "x.png", model=float_model)
     monkeypatch.setattr(fingerprint, "_processor", lambda: "abacus")
     with pytest.raises(EnvironmentMismatchError, match=r"detail .*; hardware .* there, abacus here"):
-        decode_file(photo_file, tmp_path / "x.png")
+        decode_file(float_file, tmp_path / "x.png", model=float_model)
 
 
-def test_threads_are_taken_over_and_given_back(photo_file: Path, tmp_path: Path) -> None:
-    recorded = read_container(photo_file).head.fingerprint["threads"]
+def test_threads_are_taken_over_and_given_back(float_file: Path, float_model: Path, tmp_path: Path) -> None:
+    recorded = read_container(float_file).head.fingerprint["threads"]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(int(recorded) + 1)
-        decode_file(photo_file, tmp_path / "x.png")
+        decode_file(float_file, tmp_path / "x.png", model=float_model)
         assert torch.get_num_threads() == int(recorded) + 1
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
-def test_a_file_of_a_gpu_is_refused_without_one(photo_file: Path, tmp_path: Path) -> None:
-    with_fingerprint(photo_file, tmp_path / "x.ddpm", lambda values: values.update(device="cuda", hardware="H"))
+def test_a_file_of_a_gpu_is_refused_without_one(float_file: Path, float_model: Path, tmp_path: Path) -> None:
+    with_fingerprint(float_file, tmp_path / "x.ddpm", lambda values: values.update(device="cuda", hardware="H"))
     with pytest.raises(EnvironmentMismatchError, match="device cuda there, cpu here"):
-        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
+        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png", model=float_model)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("device", "abacus"), ("dtype", "int3"), ("threads", 0), ("threads", 1 << 20), ("threads", "many"), ("dtype", 1)],
 )
-def test_an_environment_that_cannot_be_is_damage(key: str, value: int | str, photo_file: Path, tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_is_damage(
+    key: str, value: int | str, float_file: Path, float_model: Path, tmp_path: Path
+) -> None:
     threads = torch.get_num_threads()
-    with_fingerprint(photo_file, tmp_path / "x.ddpm", lambda values: values.update({key: value}))
+    with_fingerprint(float_file, tmp_path / "x.ddpm", lambda values: values.update({key: value}))
     with pytest.raises(FormatError, match=r"x\.ddpm: the environment fingerprint is damaged"):
-        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
-    with_fingerprint(photo_file, tmp_path / "y.ddpm", lambda values: values.pop(key))
+        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png", model=float_model)
+    with_fingerprint(float_file, tmp_path / "y.ddpm", lambda values: values.pop(key))
     with pytest.raises(FormatError, match=r"y\.ddpm: the environment fingerprint is damaged"):
-        decode_file(tmp_path / "y.ddpm", tmp_path / "y.png")
+        decode_file(tmp_path / "y.ddpm", tmp_path / "y.png", model=float_model)
     assert torch.get_num_threads() == threads
 
 
@@ -107,3 +109,20 @@ def test_the_preferred_arithmetic_is_one_that_decoding_knows(monkeypatch: pytest
     assert preferred_dtype(torch.device("cuda")) == "bf16"
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     assert preferred_dtype(CPU) == "float32"
+
+
+def test_an_exact_file_records_no_environment(photo_file: Path) -> None:
+    assert read_container(photo_file).head.fingerprint == {}
+
+
+def test_kinds_of_arithmetic_are_not_mixed(
+    photo_file: Path, float_file: Path, float_model: Path, tmp_path: Path
+) -> None:
+    with_fingerprint(float_file, tmp_path / "x.ddpm", lambda values: values.clear())
+    with pytest.raises(FormatError, match=r"x\.ddpm: was coded with exact arithmetic, its model is float"):
+        decode_file(tmp_path / "x.ddpm", tmp_path / "x.png", model=float_model)
+    here = take_fingerprint(CPU, "float32")
+    with_fingerprint(photo_file, tmp_path / "y.ddpm", lambda values: values.update(here))
+    with pytest.raises(FormatError, match=r"y\.ddpm: was coded with float arithmetic, its model is exact"):
+        decode_file(tmp_path / "y.ddpm", tmp_path / "y.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ddpm", "y.ddpm"]

@@ -1,0 +1,93 @@
+"""Make the golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden``.
+
+A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact and in
+floating point. Files that the exact one codes must decode for ever, on any machine; ``photo.ddpm`` belongs to the model that
+ships and is made again with it.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm_codec.codecs.api import encode_files
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.export import export_model
+from ddpm_codec.training.run import train
+
+FOLDER = Path(__file__).resolve().parent
+PHOTO = FOLDER.parent / "data" / "shutters_128x128.png"
+EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
+EXPECTED = FOLDER / "golden.json"
+FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "photo.ddpm")
+
+
+def noisy_picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return slow waves of colour under heavy noise: nothing that WebP is good at, [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[0:height, 0:width][..., None]
+    phase, slope = rng.uniform(0.0, 6.28, 3), rng.uniform(0.02, 0.12, (2, 3))
+    wave = 127.5 + 50.0 * np.sin(row * slope[0] + column * slope[1] + phase)
+    grey: NDArray[np.uint8] = np.clip(np.rint(wave + rng.normal(0.0, 18.0, wave.shape)), 0, 255).astype(np.uint8)
+    return grey
+
+
+def pixel_hash(path: Path) -> dict[str, object]:
+    """Return mode, size and SHA-256 of the pixels of a picture file."""
+    with Image.open(path) as picture:
+        digest = hashlib.sha256(picture.tobytes()).hexdigest()
+        return {"mode": picture.mode, "size": list(picture.size), "sha256": digest}
+
+
+def regenerate() -> None:
+    """Write every golden file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _train(folder)
+        _encode(folder)
+
+
+def _train(folder: Path) -> None:
+    np.save(folder / "noise.npy", np.stack([noisy_picture(seed, 64, 64) for seed in range(48)]))
+    shared = {"data": str(folder / "noise.npy"), "holdout": 8, "size": "tiny", "crop": 32, "batch": 16, "levels": 8}
+    shared |= {"dtype": "float32", "device": "cpu", "log_snr_min": -3.0, "validation_images": 8}
+    first = train(
+        TrainConfig.from_dict(shared | {"output": str(folder / "a"), "steps": 900, "lr": 4e-3}), progress=False
+    )
+    export_model(first, FLOAT, name="tiny-float", exact=False, limit=16, tile=64, overwrite=True)
+    more = {"output": str(folder / "b"), "init_from": str(first), "quantize": True, "steps": 300, "lr": 2e-3}
+    second = train(TrainConfig.from_dict(shared | more), progress=False)
+    export_model(second, EXACT, name="tiny", limit=16, tile=64, overwrite=True)
+
+
+def _encode(folder: Path) -> None:
+    one = folder / "noise.png"
+    Image.fromarray(noisy_picture(100, 128, 192)).save(one)
+    many = folder / "set"
+    many.mkdir()
+    for index in range(5):
+        Image.fromarray(noisy_picture(200 + index, 64, 96 - 8 * index)).save(many / f"n{index}.png")
+    translucent = Image.fromarray(noisy_picture(300, 96, 80))
+    translucent.putalpha(Image.linear_gradient("L").resize((80, 96)))
+    translucent.save(many / "alpha.png")
+    Image.linear_gradient("L").save(many / "grey.png")
+    Image.linear_gradient("L").convert("P").save(many / "palette.png")
+    tiny = str(EXACT)
+    encode_files([one], FOLDER / "noise.ddpm", model=tiny, overwrite=True)
+    encode_files([many], FOLDER / "set.ddpm", model=tiny, overwrite=True)
+    encode_files([one], FOLDER / "levels.ddpm", model=tiny, levels=4, tile=64, overwrite=True)
+    encode_files([PHOTO], FOLDER / "photo.ddpm", overwrite=True)
+    sources = {
+        "noise.ddpm": {"noise.png": pixel_hash(one)},
+        "set.ddpm": {path.name: pixel_hash(path) for path in sorted(many.iterdir())},
+        "levels.ddpm": {"noise.png": pixel_hash(one)},
+        "photo.ddpm": {PHOTO.name: pixel_hash(PHOTO)},
+    }
+    models = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (("exact", EXACT), ("float", FLOAT))
+    }
+    EXPECTED.write_text(json.dumps({"models": models, "files": sources}, indent=1) + "\n", encoding="utf-8")

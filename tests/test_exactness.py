@@ -1,0 +1,105 @@
+"""One file, whatever made it: threads, batches, kernels, instruction sets, processes and devices change no byte."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.nn.exact import executor, kernels
+from tests.golden.regenerate import EXACT, noisy_picture
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACES: dict[str, dict[str, str]] = {
+    "one thread": {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
+    "two threads": {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "2"},
+    "no byte instructions": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "oldest instructions": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+}
+"""Environments of a process. Under the last two oneDNN's sums of bytes saturate, and other kernels take over."""
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of six tiles."""
+    path = tmp_path_factory.mktemp("picture") / "noise.png"
+    Image.fromarray(noisy_picture(7, 128, 192)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def coded(picture: Path) -> bytes:
+    """Its file, coded here."""
+    path = picture.with_suffix(".ddpm")
+    assert encode_files([picture], path, model=str(EXACT), tile=64).net_dims > 0
+    return path.read_bytes()
+
+
+def command(environment: dict[str, str], *words: str | Path) -> None:
+    place = os.environ | environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'cli'}"}
+    line = [sys.executable, "-m", "ddpm_codec_cli", *map(str, words)]
+    done = subprocess.run(line, env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_another_process_writes_the_same_bytes_and_reads_them(
+    place: str, picture: Path, coded: bytes, tmp_path: Path
+) -> None:
+    command(PLACES[place], "encode", picture, "-o", tmp_path / "x.ddpm", "--model", EXACT, "--tile", "64")
+    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    command(PLACES[place], "decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", EXACT)
+    with Image.open(picture) as before, Image.open(tmp_path / "x.png") as after:
+        assert before.tobytes() == after.tobytes()
+
+
+def _one_by_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(executor.CHUNK_PIXELS, "cpu", 1)
+
+
+def _all_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(executor.CHUNK_PIXELS, "cpu", 1 << 30)
+
+
+def _in_small_columns(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(executor, "pick_kernels", lambda _: "float32")
+    patch.setattr(kernels, "MAX_COLUMN_BYTES", 1 << 12)
+
+
+@pytest.mark.parametrize("change", [_one_by_one, _all_at_once, _in_small_columns])
+def test_batches_and_kernels(
+    change: Callable[[pytest.MonkeyPatch], None],
+    picture: Path,
+    coded: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change(monkeypatch)
+    encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64)
+    assert (tmp_path / "x.ddpm").read_bytes() == coded
+
+
+def test_without_onednn(picture: Path, coded: bytes, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        # Where torch was built without other devices, it warns of their flags.
+        warnings.simplefilter("ignore")
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert kernels.pick_kernels(torch.device("cpu")) == "float32"
+            encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64)
+    assert (tmp_path / "x.ddpm").read_bytes() == coded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Path) -> None:
+    encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64, device="cuda")
+    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    for device in ("cpu", "cuda"):
+        decode_file(tmp_path / "x.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)
+        with Image.open(picture) as before, Image.open(tmp_path / f"{device}.png") as after:
+            assert before.tobytes() == after.tobytes()
