@@ -4,14 +4,16 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ddpm_codec.container import ContainerWriter, Head, ImageEntry, read_container
+from ddpm_codec.container import ROUTE_MODEL, ContainerWriter, Head, ImageEntry, read_container
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import PictureInfo
+from ddpm_codec.zoo import find_model
 from ddpm_codec_cli.main import main
 
 PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
@@ -52,6 +54,56 @@ def test_every_format_that_is_offered_is_exact(extension: str, photo_file: Path,
     assert pixels(output) == pixels(PHOTO)
     assert run("decode", photo_file, "-o", tmp_path / "folder", "--format", extension)[0] == 0
     assert pixels(tmp_path / "folder" / f"{PHOTO.stem}.{extension}") == pixels(PHOTO)
+
+
+def test_the_format_and_the_name_of_a_picture_must_agree(photo_file: Path, run: Run, tmp_path: Path) -> None:
+    refused = run("decode", photo_file, "-o", tmp_path / "x.png", "--format", "tiff")
+    check_refused(refused, "x.png: is named as png, but the format asked for is tiff")
+    assert list(tmp_path.iterdir()) == []
+    assert run("decode", photo_file, "-o", tmp_path / "x.tif", "--format", "tiff")[0] == 0
+    assert pixels(tmp_path / "x.tif") == pixels(PHOTO)
+
+
+def test_a_model_that_is_named_is_the_one_that_is_used(photo_file: Path, run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "x.png"
+    for other, cause in (("cifar10", "cifar10 is another model"), (PHOTO, f"{PHOTO} is another model")):
+        check_refused(run("decode", photo_file, "-o", output, "--model", other), cause)
+    check_refused(run("decode", photo_file, "-o", output, "--model", "nonesuch"), "nonesuch: no such model or file")
+    assert list(tmp_path.iterdir()) == []
+    for same in ("photo", find_model("photo")):
+        assert run("decode", photo_file, "-o", output, "--model", same, "--overwrite")[::2] == (0, "")
+    assert pixels(output) == pixels(PHOTO)
+
+
+def test_a_model_that_is_not_needed_is_a_note(run: Run, tmp_path: Path) -> None:
+    path, output = tmp_path / "a.ddpm", tmp_path / "x.png"
+    assert run("encode", PHOTO, "-o", path, "--model", "none")[0] == 0
+    code, _, err = run("decode", path, "-o", output, "--model", "photo")
+    assert (code, err) == (0, f"ddpm-codec: note: {path}: needs no model; photo was not looked at\n")
+    assert pixels(output) == pixels(PHOTO)
+
+
+def with_parameters(source: Path, target: Path, size: tuple[int, int], **parameters: int) -> Path:
+    """Write the first block of ``source`` again, as one of another picture with other coding parameters."""
+    opened = read_container(source)
+    head = replace(opened.head, parameters=opened.head.parameters | parameters)
+    with ContainerWriter(target) as writer:
+        writer.add_block(opened.read_block(0))
+        writer.finish(head, [ImageEntry(PictureInfo("a.png", "RGB", size), ROUTE_MODEL)])
+    return target
+
+
+def test_absurd_numbers_of_tiles_are_refused(photo_file: Path, run: Run, tmp_path: Path) -> None:
+    huge = (1 << 15, 1 << 15)
+    whole = with_parameters(photo_file, tmp_path / "a.ddpm", huge, tile=8, block_pixels=1 << 30)
+    check_refused(
+        run("decode", whole, "-o", tmp_path / "x.png"), "its coding parameters are damaged (block of 1073741824"
+    )
+    sliver = with_parameters(photo_file, tmp_path / "b.ddpm", (1 << 24, 1), tile=8, block_pixels=1 << 24)
+    check_refused(
+        run("decode", sliver, "-o", tmp_path / "x.png"), "block 0 cannot be decoded: it has 2097152 tiles, more"
+    )
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_json_is_one_object_with_the_common_keys(photo_file: Path, run: Run, tmp_path: Path) -> None:
@@ -174,7 +226,8 @@ def test_a_full_disk(photo_file: Path, run: Run, tmp_path: Path, monkeypatch: py
     for output in (tmp_path / "x.png", tmp_path / "out"):
         check_refused(run("decode", photo_file, "-o", output), f"{output}")
         check_refused(run("decode", photo_file, "-o", output), "No space left on device")
-        check_refused(run("encode", PHOTO, "-o", output, "--model", "none"), f"{output}: cannot be written")
+    output = tmp_path / "x.ddpm"
+    check_refused(run("encode", PHOTO, "-o", output, "--model", "none"), f"{output}: cannot be written")
     assert list(tmp_path.iterdir()) == []
 
 

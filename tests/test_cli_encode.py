@@ -75,6 +75,16 @@ def test_what_people_read_says_which_rate_it_is(run: Run, tmp_path: Path) -> Non
     assert "net bits/dim (model-coded pixels alone)" in out
 
 
+def test_what_the_fallback_coded_is_said(run: Run, tmp_path: Path) -> None:
+    Image.open(TINY).convert("L").save(tmp_path / "grey.png")
+    for inputs, shown in (([PHOTO], False), ([PHOTO, tmp_path / "grey.png"], True)):
+        code, out, _ = run("encode", *inputs, "-o", tmp_path / "x.ddpm", "--overwrite")
+        lines = [line.split() for line in out.splitlines()]
+        assert code == 0
+        assert (["images", "coded", "by", "the", "fallback", "1"] in lines) is shown
+        assert ("fallback" in out) is shown
+
+
 def test_folders_keep_their_names_below(run: Run, tmp_path: Path) -> None:
     names = ["a.png", "sub/a.png", "sub/deep/b.png"]
     for index, name in enumerate(names):
@@ -158,9 +168,12 @@ def bad_inputs(folder: Path) -> dict[str, bytes]:
         ([TINY, "--model", "text.png"], "text.png"),
         ([TINY, "--levels", "100000"], "100000"),
         ([TINY, "--tile", "12"], "a tile is a multiple of 8"),
+        ([TINY, "--tile", "8", "--block-pixels", str(1 << 30)], "a block would have 16777216 tiles, at most 262144"),
         ([TINY, "-o", "none/x.ddpm"], "the folder none does not exist"),
         ([TINY, "-o", "bare"], "bare: is a folder"),
-        ([TINY, "-o", "text.png"], "text.png: exists already"),
+        ([TINY, "-o", "text.png"], "text.png: .png is the name of a picture"),
+        ([TINY, "-o", "text.png", "--overwrite"], "text.png: .png is the name of a picture"),
+        ([TINY, "-o", "new.jpg"], "new.jpg: .jpg is the name of a picture"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(

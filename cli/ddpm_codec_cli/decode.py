@@ -32,14 +32,15 @@ LABELS = {
     "output_format",
     type=click.Choice(["png", "webp", "tiff", "ppm", "bmp"]),
     default=None,
-    help="Picture format within a folder.  [default: the first of png, tiff that holds the picture]",
+    help="Picture format within a folder; the extension of a picture must agree with it.  "
+    "[default: the first of png, tiff that holds the picture]",
 )
 @click.option(
     "--model",
-    metavar="FILE",
+    metavar="NAME|FILE",
     type=click.Path(path_type=Path),
     default=None,
-    help="Model file, where the picture was coded with one that does not ship.",
+    help="The model that it was coded with, where that does not ship; any other is refused.",
 )
 @options.device_option
 @click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")

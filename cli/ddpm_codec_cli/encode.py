@@ -13,6 +13,7 @@ LABELS = {
     "file_bytes": "file bytes",
     "file_bpd": "file bits/dim (every byte of the file)",
     "net_bpd": "net bits/dim (model-coded pixels alone)",
+    "fallback_images": "images coded by the fallback",
     "seconds": "seconds",
     "network_seconds": "  of them, network",
     "coder_seconds": "  of them, entropy coder",
@@ -23,7 +24,13 @@ LABELS = {
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .ddpm file to write.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The .ddpm file to write; no name of a picture.",
+)
 @options.model_option
 @click.option(
     "--levels",
@@ -86,4 +93,4 @@ def encode(
     if as_json:
         print_json(report)
     else:
-        print_facts(report, LABELS)
+        print_facts(report | {"fallback_images": report["fallback_images"] or None}, LABELS)

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_array, encode_array
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES
+from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs, tile_count
 from ddpm_codec.coding.ans import Stack, StackExhausted
 from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
 
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 
 BATCH_PIXELS = 1 << 18
 """At most this many pixels are coded in one batch."""
@@ -39,12 +41,14 @@ class BlockStats:
         net_bits: bits that they added to the stack.
         seed_dims: sub-pixels coded by the fallback.
         seed_bits: bits of those.
+        part_bits: the share of each part in both kinds of bits; within a batch that parts have in common, estimated.
     """
 
     dims: int
     net_bits: int
     seed_dims: int
     seed_bits: int
+    part_bits: tuple[float, ...]
 
 
 class _NeedMoreSeeds(Exception):  # noqa: N818
@@ -83,8 +87,11 @@ def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], til
     """Return the parts of a block, of the given sizes.
 
     Raises:
-        FormatError: the payload is not of this block.
+        FormatError: the payload is not of this block, or it would have an absurd number of tiles.
     """
+    count = sum(tile_count(size.height, size.width, tile) for size in sizes)
+    if count > MAX_BLOCK_TILES:
+        raise FormatError(f"it has {count} tiles, more than {MAX_BLOCK_TILES}")
     tiles = plan_tiles(sizes, tile)
     reader = Reader(payload)
     seeds = reader.varint(len(tiles))
@@ -113,6 +120,10 @@ def _encode_tiles(
     start = whiten(_encode_seeds(parts, tiles[:seeds]))
     stack = Stack.seeded(start)
     before = stack.bits
+    seed_pixels = sum(tile.rect.pixels for tile in tiles[:seeds])
+    part_bits = np.zeros(len(parts))
+    for tile in tiles[:seeds]:
+        part_bits[tile.part] += before * tile.rect.pixels / seed_pixels
     batches: list[int] = []
     need = INITIAL_BITS
     for run in shape_runs(tiles[seeds:]):
@@ -125,19 +136,24 @@ def _encode_tiles(
                 # Every retry is smaller than what has just run dry.
                 need = max(1.1 * need, stack.bits / (count * dims))
                 continue
-            stack = pushed
+            stack, bits = pushed
+            np.add.at(part_bits, [tile.part for tile in run[:count]], bits)
             batches.append(count)
             run = run[count:]
     header = bytearray()
     for value in (seeds, len(batches), *batches):
         write_varint(header, value)
     model_dims = sum(3 * tile.rect.pixels for tile in tiles[seeds:])
-    seed_dims = sum(3 * tile.rect.pixels for tile in tiles[:seeds])
-    return bytes(header) + stack.to_bytes(), BlockStats(model_dims, stack.bits - before, seed_dims, before)
+    stats = BlockStats(model_dims, stack.bits - before, 3 * seed_pixels, before, tuple(part_bits.tolist()))
+    return bytes(header) + stack.to_bytes(), stats
 
 
-def _try_batch(stack: Stack, model: DiffusionLattice, parts: list[Pixels], batch: list[Tile]) -> Stack | None:
-    """Return the stack with ``batch`` on it, or None where it ran dry.
+def _try_batch(
+    stack: Stack, model: DiffusionLattice, parts: list[Pixels], batch: list[Tile]
+) -> tuple[Stack, Floats] | None:
+    """Return the stack with ``batch`` on it and the net bits of each tile, or None where it ran dry.
+
+    Tiles of one part share the bits evenly, which is all that is asked of them and costs nothing.
 
     Raises:
         _NeedMoreSeeds: there is not enough for a single tile.
@@ -146,11 +162,12 @@ def _try_batch(stack: Stack, model: DiffusionLattice, parts: list[Pixels], batch
         raise _NeedMoreSeeds
     pixels = np.stack([_view(parts, tile).transpose(2, 0, 1) for tile in batch])
     attempt = stack.copy()
+    prices = np.zeros(len(batch))
     try:
-        encode_batch(attempt, model, pixels)
+        encode_batch(attempt, model, pixels, prices if batch[0].part != batch[-1].part else None)
     except StackExhausted:
         return None
-    return attempt
+    return attempt, prices - prices.mean() + (attempt.bits - stack.bits) / len(batch)
 
 
 def _view(parts: list[Pixels], tile: Tile) -> Pixels:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_codec.codecs.options import MAX_TILE, CodingOptions
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.codecs.output import PictureSink
 from ddpm_codec.codecs.reports import DecodeReport
 from ddpm_codec.container import CODEC_FALLBACK, DEFAULT_MAX_PIXELS, Container, read_container
@@ -37,20 +37,20 @@ def decode_file(
         path: the .ddpm file.
         output: a picture file, where ``path`` holds one picture and ``output`` names no folder; else a folder, which
             appears only when everything has been decoded, unless it is there already.
-        model: a model file beyond those that ship.
+        model: the model that it was coded with, a file or a name; None: whichever it names among those that ship.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
         overwrite: replace files that are there.
         keep_going: of a damaged file write the pictures that can be recovered; ``damaged`` of the report says what
             could not.
         max_pixels: refuse a file that declares more pixels.
-        output_format: extension of the pictures within a folder.
+        output_format: extension of the pictures within a folder; that of a picture file must agree with it.
         progress: called with (pictures done, pictures).
 
     Raises:
         EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
         FormatError: the file is damaged.
         InputError: an option is at fault, or a format cannot hold a picture.
-        ModelError: the model that it was coded with is not here.
+        ModelError: the model that it was coded with is not here, or is not ``model``.
         OutputExistsError: an output is there.
         OutputError: it cannot be written.
     """
@@ -58,6 +58,8 @@ def decode_file(
     opened = read_container(path, max_pixels=max_pixels, tolerant=keep_going)
     infos = [entry.info for entry in opened.images]
     report = DecodeReport(file_bytes=opened.file_bytes)
+    if model is not None and opened.head.codec == CODEC_FALLBACK:
+        report.notes.append(f"{path}: needs no model; {model} was not looked at")
     with PictureSink(output, infos, overwrite=overwrite, output_format=output_format) as sink:
 
         def write(index: int, picture: Picture) -> None:
@@ -99,7 +101,7 @@ def decode_blocks(
     Args:
         opened: the file.
         device: see :func:`decode_file`.
-        extra: a model file beyond those that ship.
+        extra: the model, where the caller names one.
         take: called once a picture.
         damaged: gets a line for each block and each picture that is lost; None: the first is an error.
 
@@ -166,9 +168,10 @@ def _session_of(opened: Container, device: str, extra: Path | None) -> tuple["Co
     if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
         raise FormatError(f"{opened.path}: its coding parameters are damaged")
     block_pixels, tile, steps = (int(value) for value in values)
-    if tile % 8 or tile > MAX_TILE:
-        raise FormatError(f"{opened.path}: its coding parameters are damaged")
+    options = CodingOptions(block_pixels, tile)
+    if tile % 8 or tile > MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
+        raise FormatError(f"{opened.path}: its coding parameters are damaged (block of {block_pixels}, tile = {tile})")
     session = CodingSession.for_decoding(
         head.model_id.hex(), dict(head.fingerprint), steps, device, extra, str(opened.path)
     )
-    return session, CodingOptions(block_pixels, tile)
+    return session, options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ddpm_codec.atomic import check_target, publish
 from ddpm_codec.codecs.decoding import decode_blocks
 from ddpm_codec.codecs.layout import MODEL, BlockHeader
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, MAX_TILE, CodingOptions
+from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.codecs.reports import EncodeReport
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
@@ -23,7 +23,7 @@ from ddpm_codec.container import (
     read_container,
 )
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.image_io import Picture, PictureInfo, list_inputs, read_picture
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, list_inputs, read_picture
 from ddpm_codec.zoo.registry import DEFAULT
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def encode_files(
 
     Args:
         inputs: files and folders.
-        output: the .ddpm file.
+        output: the .ddpm file; its extension must not be that of a picture.
         model: name or file of a model; ``none``: everything goes through the fallback.
         device: ``auto``, ``cpu`` or ``cuda``.
         overwrite: replace ``output``.
@@ -70,15 +70,16 @@ def encode_files(
         OutputError: it cannot be written.
     """
     started = time.perf_counter()
+    if output.suffix.lower() in IMAGE_EXTENSIONS:
+        raise InputError(
+            f"{output}: {output.suffix} is the name of a picture; what is written is no such file, use .ddpm"
+        )
     check_target(output, overwrite=overwrite)
     files = list_inputs(inputs)
     if output.exists() and any(path.samefile(output) for path, _ in files):
         raise InputError(f"{output}: is one of the pictures; name another output")
     session = _open_session(model, device, levels)
-    side = tile if tile is not None else (session.model.tile if session else 256)
-    if not 8 <= side <= MAX_TILE or side % 8 or block_pixels < 1:
-        raise InputError(f"tile = {side}, block of {block_pixels} pixels: a tile is a multiple of 8 up to {MAX_TILE}")
-    options = CodingOptions(block_pixels, side)
+    options = _checked_options(block_pixels, tile if tile is not None else (session.model.tile if session else 256))
     target = output.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if verify else output
     run = _Encoding(session, options, strip, first_frame)
     try:
@@ -100,6 +101,18 @@ def _open_session(model: str, device: str, levels: int | None) -> "CodingSession
     from ddpm_codec.codecs.session import CodingSession
 
     return CodingSession.for_encoding(model, device, levels)
+
+
+def _checked_options(block_pixels: int, tile: int) -> CodingOptions:
+    if not 8 <= tile <= MAX_TILE or tile % 8 or block_pixels < 1:
+        raise InputError(f"tile = {tile}, block of {block_pixels} pixels: a tile is a multiple of 8 up to {MAX_TILE}")
+    options = CodingOptions(block_pixels, tile)
+    if options.square_tiles > MAX_BLOCK_TILES:
+        raise InputError(
+            f"tile = {tile}, block of {block_pixels} pixels: a block would have {options.square_tiles} tiles, at most "
+            f"{MAX_BLOCK_TILES} may be; use larger tiles or smaller blocks"
+        )
+    return options
 
 
 class _Encoding:
@@ -143,7 +156,7 @@ class _Encoding:
             size = writer.finish(self._head(encoder.used_model), images)
         if progress is not None:
             progress(len(files), len(files))
-        session = self._session if encoder.used_model else None
+        network_seconds = self._session.network_seconds if self._session else 0.0
         return EncodeReport(
             images=len(infos),
             dims=sum(info.pixel_count * info.layout.channels for info in infos),
@@ -152,10 +165,11 @@ class _Encoding:
             net_bits=encoder.totals.net_bits,
             net_dims=encoder.totals.net_dims,
             fallback_images=encoder.totals.fallback_images,
-            network_seconds=session.network_seconds if session else 0.0,
+            # The network has run, too, where the fallback turned out smaller.
+            network_seconds=network_seconds,
             coding_seconds=coding,
-            model=session.model.name if session else None,
-            device=session.device.type if session else "cpu",
+            model=self._session.model.name if self._session and encoder.used_model else None,
+            device=self._session.device.type if self._session and network_seconds else "cpu",
         )
 
     def _read(self, path: Path, name: str) -> Picture:

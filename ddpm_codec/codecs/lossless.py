@@ -1,22 +1,23 @@
 """The lossless codec between pictures and blocks; files are the business of :mod:`ddpm_codec.codecs.api`.
 
 Colour pictures (RGB, and the RGB of RGBA) go through the model, gathered into blocks; a picture larger than a block is cut
-into parts, one block each. Every block is compared with the fallback and the smaller one is kept.
+into parts, one block each. Every block is compared with the fallback and the smaller one is kept; a picture of it that the
+model codes badly goes to the fallback alone.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.block import decode_block, encode_block
-from ddpm_codec.codecs.fallback import decode_array, decode_fallback, encode_array, encode_fallback
+from ddpm_codec.codecs.choice import OVERHEAD_BYTES, PICTURE_BYTES, Group, served_by_model
+from ddpm_codec.codecs.colour_block import ColourBody, decode_colours, encode_colours
+from ddpm_codec.codecs.fallback import decode_fallback, encode_fallback
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader, read_header
-from ddpm_codec.codecs.options import CodingOptions
-from ddpm_codec.codecs.tiling import Rect, part_count, split_parts
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
+from ddpm_codec.codecs.tiling import Rect, largest_tile_count, part_count, split_parts
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.varint import Reader, write_varint
@@ -29,13 +30,6 @@ GRAPHIC_BPD = 0.75
 """A picture that the fallback codes below this rate is a graphic, not a photo: it stays with the fallback."""
 
 
-_OVERHEAD_BYTES = 512
-"""What a model-coded block must save beyond its own bytes: more than the head of a file that names a model."""
-
-_PICTURE_BYTES = 16
-"""And for each picture or part in it: more than block framing and lists of indices may cost."""
-
-
 @dataclass
 class CodingTotals:
     """What the blocks of an encoding cost."""
@@ -43,18 +37,6 @@ class CodingTotals:
     net_bits: int = 0
     net_dims: int = 0
     fallback_images: int = 0
-
-
-@dataclass
-class _Group:
-    """Pictures that wait to share a block."""
-
-    pictures: list[tuple[int, Picture, bytes]] = field(default_factory=list)
-    pixels: int = 0
-
-    def add(self, index: int, picture: Picture, fallback: bytes) -> None:
-        self.pictures.append((index, picture, fallback))
-        self.pixels += picture.info.pixel_count
 
 
 class LosslessEncoder:
@@ -73,7 +55,7 @@ class LosslessEncoder:
         emit: Callable[[BlockHeader, bytes], None],
     ) -> None:
         self._model, self._options, self._emit = model, options, emit
-        self._colour, self._other = _Group(), _Group()
+        self._colour, self._other = Group(), Group()
         self._count = 0
         self.totals = CodingTotals()
 
@@ -86,27 +68,33 @@ class LosslessEncoder:
         """Take the next picture of the image table."""
         index, self._count = self._count, self._count + 1
         fallback = encode_fallback(picture)
-        graphic = 8 * len(fallback) < GRAPHIC_BPD * len(picture.pixels)
-        if self._model is None or picture.mode not in COLOUR_MODES or graphic:
-            self._other.add(index, picture, fallback)
+        if not self._suits_model(picture, fallback):
+            self._other.add(index, picture, fallback, self._options.tile)
             if self._other.pixels >= self._options.block_pixels:
                 self._flush_other()
         elif picture.info.pixel_count > self._options.block_pixels:
             self._add_large(index, picture, fallback)
         else:
-            self._colour.add(index, picture, fallback)
-            if self._colour.pixels >= self._options.block_pixels:
+            self._colour.add(index, picture, fallback, self._options.tile)
+            if self._colour.full(self._options):
                 self._flush_colour()
+
+    def _suits_model(self, picture: Picture, fallback: bytes) -> bool:
+        if self._model is None or picture.mode not in COLOUR_MODES:
+            return False
+        # Only a picture that is hardly higher than a pixel, in tiles that are much too small, has so many of them.
+        tiles = largest_tile_count(*picture.size, self._options.block_pixels, self._options.tile)
+        return 8 * len(fallback) >= GRAPHIC_BPD * len(picture.pixels) and 2 * tiles <= MAX_BLOCK_TILES
 
     def finish(self) -> None:
         """Code what still waits."""
         self._flush_colour()
         self._flush_other()
 
-    def _merge_other(self, group: _Group) -> None:
+    def _merge_other(self, group: Group) -> None:
         """Put pictures that the model does not make smaller beside those that it does not serve."""
         for entry in group.pictures:
-            self._other.add(*entry)
+            self._other.add(*entry, self._options.tile)
         self._other.pictures.sort(key=lambda entry: entry[0])
         if self._other.pixels >= self._options.block_pixels:
             self._flush_other()
@@ -114,65 +102,62 @@ class LosslessEncoder:
     def _flush_other(self) -> None:
         if self._other.pictures:
             self._emit_fallback(self._other)
-            self._other = _Group()
+            self._other = Group()
 
     def _flush_colour(self) -> None:
-        """Code the gathered colour pictures by the model where that is smaller."""
-        group, self._colour = self._colour, _Group()
+        """Code the gathered colour pictures by the model, those of them that it makes smaller."""
+        group, self._colour = self._colour, Group()
         if not group.pictures:
             return
-        pictures = [picture for _, picture, _ in group.pictures]
-        body = self._model_body([picture.array() for picture in pictures])
-        price = _OVERHEAD_BYTES + _PICTURE_BYTES * len(pictures)
-        if body is None or len(body[0]) + price > sum(len(data) for _, _, data in group.pictures):
+        group, body = self._served(group, self._model_body([picture.array() for _, picture, _ in group.pictures]))
+        if body is None or group.model_bytes(body.data) > group.fallback_bytes:
             self._merge_other(group)
             return
-        self._count_net(body[1])
-        header = BlockHeader(MODEL, 0, tuple(index for index, _, _ in group.pictures))
-        self._emit(header, header.pack() + body[0])
+        self._count_net(body)
+        header = BlockHeader(MODEL, 0, group.indices)
+        self._emit(header, header.pack() + body.data)
+
+    def _served(self, group: Group, body: ColourBody | None) -> tuple[Group, ColourBody | None]:
+        """Return the group and its body, or, where that saves bytes, those without the pictures that want the fallback."""
+        chosen = None
+        if body is not None and len(group.pictures) > 1:
+            chosen = served_by_model(body.part_bytes, [len(data) for _, _, data in group.pictures])
+        if body is None or chosen is None:
+            return group, body
+        kept, others = group.split(chosen, self._options.tile)
+        again = self._model_body([picture.array() for _, picture, _ in kept.pictures])
+        best = min(group.model_bytes(body.data), group.fallback_bytes)
+        if again is None or kept.model_bytes(again.data) + others.fallback_bytes >= best:
+            return group, body
+        self._merge_other(others)
+        return kept, again
 
     def _add_large(self, index: int, picture: Picture, fallback: bytes) -> None:
         """Code a picture of several parts, one block each, unless the fallback of the whole is smaller."""
         width, height = picture.size
         array = picture.array()
-        blocks: list[tuple[BlockHeader, bytes]] = []
-        costs: list[tuple[int, int]] = []
+        blocks: list[tuple[BlockHeader, ColourBody]] = []
         for number, rect in enumerate(split_parts(width, height, self._options.block_pixels, self._options.tile)):
             part = array[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
             body = self._model_body([part])
             if body is None:
                 blocks.clear()
                 break
-            header = BlockHeader(MODEL, number, (index,))
-            blocks.append((header, header.pack() + body[0]))
-            costs.append(body[1])
-        size = sum(len(block) + _PICTURE_BYTES for _, block in blocks)
-        if not blocks or size + _OVERHEAD_BYTES > len(fallback):
-            group = _Group()
-            group.add(index, picture, fallback)
+            blocks.append((BlockHeader(MODEL, number, (index,)), body))
+        size = sum(len(header.pack()) + len(body.data) + PICTURE_BYTES for header, body in blocks)
+        if not blocks or size + OVERHEAD_BYTES > len(fallback):
+            group = Group()
+            group.add(index, picture, fallback, self._options.tile)
             self._merge_other(group)
             return
-        for (header, block), cost in zip(blocks, costs, strict=True):
-            self._emit(header, block)
-            self._count_net(cost)
+        for header, body in blocks:
+            self._emit(header, header.pack() + body.data)
+            self._count_net(body)
 
-    def _model_body(self, arrays: list[Pixels]) -> tuple[bytes, tuple[int, int]] | None:
-        """Return (checksum, alpha planes and model-coded colours; (net bits, dims)), or None."""
-        if self._model is None:
-            return None
-        colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
-        coded = encode_block(self._model(), colours, self._options.tile)
-        if coded is None:
-            return None
-        out = bytearray(_checksum(colours).to_bytes(4, "little"))
-        for array in arrays:
-            if array.shape[2] == 4:
-                alpha = encode_array(np.ascontiguousarray(array[:, :, 3]))
-                write_varint(out, len(alpha))
-                out += alpha
-        return bytes(out) + coded[0], (coded[1].net_bits, coded[1].dims)
+    def _model_body(self, arrays: list[Pixels]) -> ColourBody | None:
+        return encode_colours(self._model(), arrays, self._options.tile) if self._model is not None else None
 
-    def _emit_fallback(self, group: _Group) -> None:
+    def _emit_fallback(self, group: Group) -> None:
         header = BlockHeader(FALLBACK, 0, tuple(index for index, _, _ in group.pictures))
         out = bytearray(header.pack())
         for _, _, data in group.pictures[:-1]:
@@ -182,9 +167,9 @@ class LosslessEncoder:
         self.totals.fallback_images += len(group.pictures)
         self._emit(header, bytes(out))
 
-    def _count_net(self, cost: tuple[int, int]) -> None:
-        self.totals.net_bits += cost[0]
-        self.totals.net_dims += cost[1]
+    def _count_net(self, body: ColourBody) -> None:
+        self.totals.net_bits += body.stats.net_bits
+        self.totals.net_dims += body.stats.dims
 
 
 class LosslessDecoder:
@@ -242,13 +227,9 @@ class LosslessDecoder:
         if any(info.mode not in COLOUR_MODES for info in infos):
             raise FormatError("it codes a picture by the model that the model does not serve")
         rects = [self._part(info, header) for info in infos]
-        checksum = int.from_bytes(reader.take(4), "little")
-        alphas = [self._alpha(info, rect, reader) for info, rect in zip(infos, rects, strict=True)]
-        colours = decode_block(self._model(), reader.rest(), rects, self._options.tile)
-        if _checksum(colours) != checksum:
-            raise FormatError("its pixels do not match their checksum")
-        for index, rect, colour, alpha in zip(header.pictures, rects, colours, alphas, strict=True):
-            array = colour if alpha is None else np.dstack([colour, alpha])
+        parts = [(rect, info.mode == "RGBA") for info, rect in zip(infos, rects, strict=True)]
+        arrays = decode_colours(self._model(), reader, parts, self._options.tile)
+        for index, rect, array in zip(header.pictures, rects, arrays, strict=True):
             picture = self._place(index, header.part, rect, array)
             if picture is not None:
                 yield index, picture
@@ -260,12 +241,6 @@ class LosslessDecoder:
         if header.part >= len(parts) or (len(header.pictures) > 1 and len(parts) > 1):
             raise FormatError("it names a part that its picture lacks")
         return parts[header.part]
-
-    @staticmethod
-    def _alpha(info: PictureInfo, rect: Rect, reader: Reader) -> Pixels | None:
-        if info.mode != "RGBA":
-            return None
-        return decode_array(reader.take(reader.varint(reader.left)), (rect.height, rect.width))
 
     def _place(self, index: int, part: int, rect: Rect, array: Pixels) -> Picture | None:
         """Put a part where it belongs; return the picture if it is complete."""
@@ -285,11 +260,3 @@ class LosslessDecoder:
             return None
         del self._partial[index]
         return Picture(info, canvas.tobytes())
-
-
-def _checksum(colours: list[Pixels]) -> int:
-    """Return the CRC-32 of the decoded colours: what catches a network that did not repeat itself."""
-    crc = 0
-    for colour in colours:
-        crc = zlib.crc32(colour.tobytes(), crc)
-    return crc

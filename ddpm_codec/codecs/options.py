@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 DEFAULT_BLOCK_PIXELS = 1 << 22
 MAX_TILE = 4096
+MAX_BLOCK_TILES = 1 << 18
+"""Tiles in one block: more of them are no use to compression, and each is work before the first byte is looked at."""
 
 
 @dataclass(frozen=True)
@@ -17,3 +19,8 @@ class CodingOptions:
 
     block_pixels: int
     tile: int
+
+    @property
+    def square_tiles(self) -> int:
+        """Tiles in a block of whole ones."""
+        return self.block_pixels // (self.tile * self.tile)

@@ -59,16 +59,19 @@ class PictureSink:
         output: a picture file, or a folder.
         infos: the image table.
         overwrite: replace files that are there.
-        output_format: format of the pictures within a folder; None: the first of PNG and TIFF that holds each.
+        output_format: format of the pictures within a folder, or what the extension of a picture has to name; None: the
+            first of PNG and TIFF that holds each.
 
     Raises:
-        InputError: ``output`` is a file and there are several pictures, or a format cannot hold a picture.
+        InputError: ``output`` is a file and there are several pictures, or of another format than ``output_format``, or
+            a format cannot hold a picture.
         OutputExistsError: a file is there.
         OutputError: the place cannot be written.
     """
 
     def __init__(self, output: Path, infos: list[PictureInfo], *, overwrite: bool, output_format: str | None) -> None:
         self._output, self._infos, self._overwrite = output, infos, overwrite
+        self._format = output_format
         self.single = len(infos) == 1 and bool(output.suffix) and not output.is_dir()
         if self.single:
             self._names = [PurePosixPath(output.name)]
@@ -89,7 +92,9 @@ class PictureSink:
 
     def _check_file(self) -> Path:
         """Check a single output; return the folder that its temporary files belong in."""
-        format_for(self._infos[0], self._output)
+        kind = format_for(self._infos[0], self._output)
+        if self._format not in (None, kind):
+            raise InputError(f"{self._output}: is named as {kind}, but the format asked for is {self._format}")
         check_target(self._output, overwrite=self._overwrite)
         # A link is followed, so that its target is replaced and not the link.
         return Path(os.path.realpath(self._output)).parent if self._overwrite else self._output.parent

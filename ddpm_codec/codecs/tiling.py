@@ -70,6 +70,17 @@ def _part_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[
     return max(tile, block_pixels // min(column, width) // tile * tile), column
 
 
+def tile_count(height: int, width: int, tile: int) -> int:
+    """Return the number of tiles of a part, before one is cut for the seeds."""
+    return -(-height // tile) * -(-width // tile)
+
+
+def largest_tile_count(width: int, height: int, block_pixels: int, tile: int) -> int:
+    """Return the tiles in the largest part of a picture."""
+    band, column = _part_sides(width, height, block_pixels, tile)
+    return tile_count(min(band, height), min(column, width), tile)
+
+
 def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:
     """Return the tiles of a block in coding order: a largest tile in pieces, then small shapes first, equal ones together.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.ans import Stack
+from ddpm_codec.coding.prices import Floats, lattice_bits, pixel_bits
 
 Ints = NDArray[np.int64]
 Points = NDArray[np.int32]
@@ -61,8 +62,15 @@ def pad_to_multiple(x0: Pixels, multiple: int = PADDING) -> Pixels:
     return np.pad(x0, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x0
 
 
-def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels) -> None:
+def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels, prices: Floats | None = None) -> None:
     """Push the pictures x0 [B, 3, h, w], of any size, onto ``stack``.
+
+    Args:
+        stack: what they go onto.
+        model: the chain.
+        x0: the pictures.
+        prices: [B], where given: gets the bits that each picture pushes added to it, about. What it pops is a sample
+            of the same entropy for each, so that the net bits of two pictures differ by as much.
 
     Raises:
         StackExhausted: the stack has too few bits to begin with; it is of no use afterwards.
@@ -70,12 +78,21 @@ def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels) -> None:
     height, width = x0.shape[2:]
     n = stack.sample_lattice(model.encode_mean(pad_to_multiple(x0)), model.forward_scale(0))
     mean, scale = model.likelihood(n)
-    stack.push_pixels(x0, mean[:, :, :height, :width], scale[:, :, :height, :width])
+    mean, scale = mean[:, :, :height, :width], scale[:, :, :height, :width]
+    stack.push_pixels(x0, mean, scale)
+    if prices is not None:
+        prices += pixel_bits(x0, mean, scale)
     for t in range(1, model.steps + 1):
         noisier = stack.sample_lattice(model.forward_mean(n, t), model.forward_scale(t))
-        stack.push_lattice(n, *model.reverse(noisier, t))
+        mean, scale = model.reverse(noisier, t)
+        stack.push_lattice(n, mean, scale)
+        if prices is not None:
+            prices += lattice_bits(n, mean, scale)
         n = noisier
-    stack.push_lattice(n, *model.prior(n.shape))
+    mean, scale = model.prior(n.shape)
+    stack.push_lattice(n, mean, scale)
+    if prices is not None:
+        prices += lattice_bits(n, mean, scale)
 
 
 def decode_batch(stack: Stack, model: LatticeModel, shape: tuple[int, int, int, int]) -> Pixels:

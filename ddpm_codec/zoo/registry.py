@@ -103,14 +103,18 @@ def find_model(name_or_file: str) -> Path:
 
 
 def find_by_id(wanted: str, extra: Path | None = None) -> Path:
-    """Return the model file whose SHA-256 is ``wanted``, among the shipped ones and ``extra``.
+    """Return the model file whose SHA-256 is ``wanted``.
+
+    Args:
+        wanted: hexadecimal.
+        extra: where given, this one (a file, or a name as of :func:`find_model`) and no other is taken.
 
     Raises:
-        ModelError: none has that identity.
+        ModelError: no model that ships has that identity, or ``extra`` has not.
     """
-    candidates = sorted(FOLDER.glob(f"*{SUFFIX}")) + ([extra] if extra is not None else [])
+    candidates = sorted(FOLDER.glob(f"*{SUFFIX}")) if extra is None else [find_model(str(extra))]
     for path in candidates:
         if model_id(path) == wanted:
             return path
-    hint = f"{extra} is another model" if extra is not None else "name its file with --model"
-    raise ModelError(f"the file was coded with model {wanted[:16]}..., which is not here; {hint}")
+    hint = f"{extra} is another model" if extra is not None else "which is not here; name its file with --model"
+    raise ModelError(f"the file was coded with model {wanted[:16]}..., {hint}")

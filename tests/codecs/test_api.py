@@ -159,11 +159,13 @@ def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Pat
     assert (tmp_path / "x.png").read_bytes() == b"mine"
     with pytest.raises(InputError, match="lose"):
         decode_file(photo_file, tmp_path / "x.jpg")
+    (tmp_path / "x.ddpm").write_bytes(b"mine")
     with pytest.raises(OutputExistsError):
-        encode_files([PHOTO], tmp_path / "x.png")
+        encode_files([PHOTO], tmp_path / "x.ddpm")
+    assert (tmp_path / "x.ddpm").read_bytes() == b"mine"
     with pytest.raises(OutputError):
         encode_files([PHOTO], tmp_path / "no" / "x.ddpm")
-    copy = tmp_path / "copy.png"
+    copy = tmp_path / "copy"
     copy.write_bytes(PHOTO.read_bytes())
     with pytest.raises(InputError, match="one of the pictures"):
         encode_files([copy], copy, overwrite=True)
@@ -171,6 +173,27 @@ def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Pat
     decode_file(photo_file, tmp_path / "x.png", overwrite=True)
     assert same(PHOTO, tmp_path / "x.png")
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.PNG", "x.webp", "x.tiff"])
+def test_a_file_is_not_given_the_name_of_a_picture(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name}: {Path(name).suffix} is the name of a picture"):
+        encode_files([PHOTO], tmp_path / name, model="none", overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x", "x.bin", "x.png.ddpm"])
+def test_any_other_name_will_do(name: str, tmp_path: Path) -> None:
+    encode_files([SMALL], tmp_path / name, model="none")
+    assert describe_file(tmp_path / name)["images"] == 1
+
+
+def test_the_network_is_timed_where_the_fallback_wins(tmp_path: Path) -> None:
+    Image.merge("RGB", [Image.effect_noise((96, 96), 90) for _ in range(3)]).save(tmp_path / "a.png")
+    report = encode_files([tmp_path / "a.png"], tmp_path / "x.ddpm")
+    assert (report.model, report.fallback_images, report.net_dims) == (None, 1, 0)
+    assert 0 < report.network_seconds < report.coding_seconds
+    assert report.coder_seconds == report.coding_seconds - report.network_seconds
 
 
 def test_a_folder_that_is_there_gets_all_pictures_or_none(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:

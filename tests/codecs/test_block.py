@@ -13,6 +13,7 @@ from ddpm_codec.codecs import block
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block, whiten
 from ddpm_codec.codecs.fallback import encode_array
 from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES
 from ddpm_codec.codecs.tiling import Rect, plan_tiles, shape_runs
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
@@ -71,6 +72,7 @@ def check_round_trip(model: DiffusionLattice, parts: list[np.ndarray], tile: int
     for got, part in zip(decoded, parts, strict=True):
         np.testing.assert_array_equal(got, part)
     assert stats.dims + stats.seed_dims == sum(part.size for part in parts)
+    assert sum(stats.part_bits) == pytest.approx(stats.net_bits + stats.seed_bits)
     return payload, stats
 
 
@@ -156,6 +158,18 @@ def test_flat_pictures_need_more_seeds(model: DiffusionLattice) -> None:
     payload, _ = check_round_trip(model, parts)
     # A flat one is the largest and last, and comes first.
     assert Reader(payload).varint() > 1
+
+
+def test_the_share_of_a_part_is_what_it_costs(model: DiffusionLattice) -> None:
+    """Within batches that good and bad pictures have in common, each is charged for its own."""
+    rough = [picture(32, 32, seed) for seed in range(30)]
+    smooth = [(part // 4 + 96).astype(np.uint8) for part in rough]
+    mixed = [part for pair in zip(smooth, rough, strict=True) for part in pair]
+    shares = [np.array(encoded(model, parts)[1].part_bits) for parts in (smooth, rough, mixed)]
+    # The last parts hold the first tiles, which the fallback codes.
+    apart, together = np.array([shares[0][:20], shares[1][:20]]), np.array([shares[2][:40:2], shares[2][1:40:2]])
+    np.testing.assert_allclose(together.mean(axis=1), apart.mean(axis=1), rtol=0.02)
+    assert apart[0].mean() < 0.95 * apart[1].mean()
 
 
 @pytest.mark.parametrize("sizes", [[(1, 1)], [(8, 8)], [(64, 64)]])
@@ -260,6 +274,12 @@ def test_sizes_of_another_block_are_refused(
 ) -> None:
     with pytest.raises(FormatError):
         decode_block(model, payload, change(sizes_of(PARTS_DAMAGED)), TILE)
+
+
+def test_an_absurd_number_of_tiles_is_refused_before_they_are_made(model: DiffusionLattice, payload: bytes) -> None:
+    for sizes in ([Rect(0, 0, 1 << 15, 1 << 15)], [Rect(0, 0, 1, 8)] * (MAX_BLOCK_TILES + 1)):
+        with pytest.raises(FormatError, match=rf"it has \d+ tiles, more than {MAX_BLOCK_TILES}"):
+            decode_block(model, payload, sizes, 8)
 
 
 def test_bytes_left_over_among_the_seeds_are_noticed() -> None:

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ddpm_codec.codecs import block, choice, lossless
+from ddpm_codec.codecs.choice import PICTURE_BYTES
+from ddpm_codec.codecs.colour_block import ColourBody, encode_colours
 from ddpm_codec.codecs.fallback import encode_fallback
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader
@@ -20,7 +23,7 @@ from ddpm_codec.picture import Picture, PictureInfo
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TILE = 64
-BLOCK = 100 * 100
+BLOCK = 120 * 120
 PART = 256 * 64
 Blocks = list[tuple[BlockHeader, bytes]]
 Model = Callable[[], DiffusionLattice]
@@ -68,7 +71,7 @@ def check(pictures: list[Picture], model: Model | None, options: CodingOptions) 
 
 def test_mixed_pictures_come_back_from_blocks_in_any_order(model: Model) -> None:
     grey = photo("g.png", 20, 20, "L")
-    pictures = [photo("a.png", 96, 96), grey, photo("b.png", 96, 90, "RGBA", 90), photo("c.png", 96, 96, turn=180)]
+    pictures = [photo("a.png", 96, 96), grey, photo("b.png", 96, 90, "RGBA", 90), photo("c.png", 120, 120, turn=180)]
     blocks, encoder = check(pictures, model, CodingOptions(BLOCK, TILE))
     assert [(header.kind, header.pictures) for header, _ in blocks] == [
         (MODEL, (0, 2)),
@@ -95,6 +98,70 @@ def test_what_the_model_does_not_make_smaller_goes_to_the_fallback(model: Model)
         assert not encoder.used_model
         assert encoder.totals.fallback_images == 2
         assert {header.kind for header, _ in blocks} == {FALLBACK}
+
+
+def speckled(name: str, side: int) -> Picture:
+    """Eight colours at random: for the model noise, for the fallback three bits a pixel."""
+    rng = np.random.default_rng(side)
+    palette = rng.integers(0, 256, (8, 3), dtype=np.uint8)
+    return Picture(PictureInfo(name, "RGB", (side, side)), palette[rng.integers(0, 8, (side, side))].tobytes())
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Get the number of pictures of each attempt to code a block by the model."""
+    seen: list[int] = []
+
+    def counted(model: DiffusionLattice, arrays: list[np.ndarray], tile: int) -> ColourBody | None:
+        seen.append(len(arrays))
+        return encode_colours(model, arrays, tile)
+
+    monkeypatch.setattr(lossless, "encode_colours", counted)
+    return seen
+
+
+@pytest.mark.parametrize("tile", [64, 256])
+def test_a_picture_that_the_model_codes_badly_goes_to_the_fallback_alone(
+    tile: int, model: Model, attempts: list[int]
+) -> None:
+    pictures = [photo("a.png", 128, 128), speckled("b.png", 200), photo("c.png", 130, 120, "RGBA", 90)]
+    options = CodingOptions(1 << 20, tile)
+    blocks, encoder = check(pictures, model, options)
+    assert [(header.kind, header.pictures) for header, _ in blocks] == [(MODEL, (0, 2)), (FALLBACK, (1,))]
+    assert encoder.totals.fallback_images == 1
+    assert attempts == [3, 2]
+    # Of all three together the fallback is smaller than the model, which is what decided once.
+    whole = encode_colours(model(), [picture.array() for picture in pictures], tile)
+    assert whole is not None
+    fallback = [len(encode_fallback(picture)) for picture in pictures]
+    assert len(whole.data) > sum(fallback)
+    apart = sum(len(payload) for one in (pictures[::2], pictures[1:2]) for _, payload in encode(one, model, options)[0])
+    assert sum(len(payload) for _, payload in blocks) <= apart + PICTURE_BYTES < sum(fallback)
+
+
+def test_a_block_that_the_model_wins_is_coded_once(model: Model, attempts: list[int]) -> None:
+    blocks, _ = encode([photo("a.png", 128, 128), photo("b.png", 120, 128, turn=90)], model, CodingOptions(1 << 20, 64))
+    assert [header.kind for header, _ in blocks] == [MODEL]
+    assert attempts == [2]
+
+
+def test_a_second_attempt_that_saves_nothing_is_not_taken(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices within a block are estimates; what counts is bytes."""
+    pictures = [photo("a.png", 128, 128), photo("b.png", 128, 128, turn=90)]
+    expected, _ = encode(pictures, model, CodingOptions(1 << 20, 64))
+    monkeypatch.setattr(lossless, "served_by_model", lambda *_: [True, False])
+    assert check(pictures, model, CodingOptions(1 << 20, 64))[0] == expected
+
+
+def test_slivers_in_tiny_tiles_do_not_make_blocks_that_the_decoder_refuses(
+    model: Model, monkeypatch: pytest.MonkeyPatch, attempts: list[int]
+) -> None:
+    """With a limit of 60 tiles: one picture may have 30, and a block is closed when it has as many."""
+    for module in (lossless, choice, block):
+        monkeypatch.setattr(module, "MAX_BLOCK_TILES", 60)
+    pictures = [photo(f"{index}.png", 248, 8) for index in range(2)] + [photo("c.png", 160, 8)] * 3
+    check(pictures, model, CodingOptions(1 << 20, 8))
+    assert attempts == [2, 1]
 
 
 def test_without_a_model_everything_goes_to_the_fallback() -> None:

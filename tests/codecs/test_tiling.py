@@ -7,7 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.tiling import SEED_TILE, Rect, Tile, plan_tiles, shape_runs, split_parts
+from ddpm_codec.codecs.tiling import (
+    SEED_TILE,
+    Rect,
+    Tile,
+    largest_tile_count,
+    plan_tiles,
+    shape_runs,
+    split_parts,
+    tile_count,
+)
 
 SIDES = st.integers(1, 400)
 TILES = st.sampled_from([8, 32, 64, 96, 256])
@@ -43,6 +52,13 @@ def test_parts_cover_a_picture_once_and_are_small(height: int, width: int, block
     assert (len(parts) == 1) == (width * height <= block_pixels or (height <= tile and width <= tile))
     assert all(part.top % tile == 0 and part.left % tile == 0 for part in parts)
     assert parts == split_parts(width, height, block_pixels, tile)
+
+
+@given(height=SIDES, width=SIDES, block_pixels=st.integers(64, 1 << 17), tile=TILES)
+def test_tiles_are_counted_without_making_them(height: int, width: int, block_pixels: int, tile: int) -> None:
+    counts = [len(part.cut(tile, tile)) for part in split_parts(width, height, block_pixels, tile)]
+    assert largest_tile_count(width, height, block_pixels, tile) == max(counts)
+    assert tile_count(height, width, tile) == len(Rect(0, 0, height, width).cut(tile, tile))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1_000_000), (1_000_000, 1), (3, 700_000), (700_000, 3)])

@@ -77,6 +77,7 @@ class _Layer:
             eight = torch.full_like(pre_shift, 8)
             self._lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
             self._scale, self._sum_limit = torch.exp2(-pre_shift.float()), limit
+        self._bytes: dict[int, Tensor] = {}
         self._multiplier: list[Tensor] = []
         self._bias: list[Tensor] = []
         if scale is not None:
@@ -105,9 +106,10 @@ class _Layer:
         """Return clamp(v 2^-pre_shift), not yet rounded."""
         bits = self._read(stream).view(torch.int32)
         if not self._wide:
-            return self._sum(self._padded(bits, self._zero))
-        lower = self._lower(self._padded(bits, self._zero)).round_()
-        v = self._sum(self._padded(bits >> 8, self._zero.int() >> 8)).addcmul_(lower, self._scale)
+            return self._sum(self._padded(bits))
+        lower = self._lower(self._padded(bits)).round_()
+        upper = torch.bitwise_right_shift(bits, 8, out=self._scratch.take("upper", bits.shape).view(torch.int32))
+        v = self._sum(self._padded(upper, 8)).addcmul_(lower, self._scale)
         return v if self._sum_limit is None else v.clamp_(-self._sum_limit, self._sum_limit)
 
     def _read(self, stream: Tensor) -> Tensor:
@@ -122,16 +124,17 @@ class _Layer:
             torch.addcmul(self._zero, q, slope, out=q)
         return q.clamp_(0.0, self._limit).add_(_ROUND)
 
-    def _padded(self, bits: Tensor, zero: Tensor) -> Tensor:
-        """Return the lowest byte of ``bits``, bordered by that of ``zero``."""
-        if not self._padding:
-            return bits.to(torch.uint8)
+    def _padded(self, bits: Tensor, shift: int = 0) -> Tensor:
+        """Return the lowest byte of ``bits``, bordered by that of the zero point moved by ``shift``."""
         batch, height, width, channels = bits.shape
-        pad, border = self._padding, zero.int().to(torch.uint8)
-        out = torch.empty((batch, height + 2 * pad, width + 2 * pad, channels), dtype=torch.uint8, device=bits.device)
-        out[:, pad:-pad, pad:-pad] = bits
-        out[:, :pad], out[:, -pad:] = border, border
-        out[:, :, :pad], out[:, :, -pad:] = border, border
+        pad = self._padding
+        shape = (batch, height + 2 * pad, width + 2 * pad, channels)
+        out = self._bytes.get(shift)
+        if out is None or out.shape != shape:
+            # The border stays as it is for as long as pictures have this size.
+            border = (self._zero.int() >> shift).to(torch.uint8)
+            out = self._bytes[shift] = border.expand(shape).contiguous()
+        out[:, pad : pad + height, pad : pad + width] = bits
         return out
 
 

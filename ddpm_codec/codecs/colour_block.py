@@ -1,0 +1,81 @@
+"""The body of a block that the model codes: a checksum of the colours, alpha planes, and the tiles of the colours."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block
+from ddpm_codec.codecs.fallback import decode_array, encode_array
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.tiling import Rect
+from ddpm_codec.errors import FormatError
+from ddpm_codec.varint import Reader, write_varint
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ColourBody:
+    """An encoded body.
+
+    Attributes:
+        data: its bytes.
+        stats: what the colours cost.
+        part_bytes: what each part costs, alpha included.
+    """
+
+    data: bytes
+    stats: BlockStats
+    part_bytes: tuple[float, ...]
+
+
+def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> ColourBody | None:
+    """Code parts of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
+    colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
+    coded = encode_block(model, colours, tile)
+    if coded is None:
+        return None
+    payload, stats = coded
+    alphas = [_encode_alpha(array) for array in arrays]
+    data = _checksum(colours).to_bytes(4, "little") + b"".join(alphas) + payload
+    costs = [len(alpha) + bits / 8 for alpha, bits in zip(alphas, stats.part_bits, strict=True)]
+    return ColourBody(data, stats, tuple(costs))
+
+
+def decode_colours(model: DiffusionLattice, reader: Reader, parts: list[tuple[Rect, bool]], tile: int) -> list[Pixels]:
+    """Undo :func:`encode_colours`, for parts of which each has a size, and alpha or not.
+
+    Raises:
+        FormatError: the body is not of these parts, or the network did not repeat itself.
+    """
+    checksum = int.from_bytes(reader.take(4), "little")
+    alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in parts]
+    colours = decode_block(model, reader.rest(), [rect for rect, _ in parts], tile)
+    if _checksum(colours) != checksum:
+        raise FormatError("its pixels do not match their checksum")
+    return [
+        colour if alpha is None else np.dstack([colour, alpha]) for colour, alpha in zip(colours, alphas, strict=True)
+    ]
+
+
+def _encode_alpha(array: Pixels) -> bytes:
+    if array.shape[2] != 4:
+        return b""
+    alpha = encode_array(np.ascontiguousarray(array[:, :, 3]))
+    out = bytearray()
+    write_varint(out, len(alpha))
+    return bytes(out) + alpha
+
+
+def _decode_alpha(reader: Reader, rect: Rect) -> Pixels:
+    return decode_array(reader.take(reader.varint(reader.left)), (rect.height, rect.width))
+
+
+def _checksum(colours: list[Pixels]) -> int:
+    """Return the CRC-32 of the decoded colours: what catches a network that did not repeat itself."""
+    crc = 0
+    for colour in colours:
+        crc = zlib.crc32(colour.tobytes(), crc)
+    return crc
