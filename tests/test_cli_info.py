@@ -39,10 +39,17 @@ def test_json_of_a_model_coded_file(photo_file: Path, run: Run) -> None:
     assert facts["file_bpd"] == pytest.approx(8 * facts["file_bytes"] / (3 * 128 * 128))
     assert (facts["images"], facts["pixels"], facts["blocks"]) == (1, 128 * 128, 1)
     assert facts["coding_steps"] == model.levels
-    assert facts["environment_device"] in ("cpu", "cuda")
+    assert facts["arithmetic"] == "exact"
+    assert not [key for key in facts if key.startswith("environment_")]
     assert facts["pictures"] == [
         {"name": PHOTO.name, "width": 128, "height": 128, "mode": "RGB", "coded_by": "model", "metadata": None}
     ]
+
+
+def test_json_of_a_file_in_floating_point(float_file: Path, run: Run) -> None:
+    facts = json.loads(run("info", float_file, "--json")[1])
+    assert (facts["arithmetic"], facts["model"]) == ("float", "tiny-float")
+    assert facts["environment_device"] in ("cpu", "cuda")
 
 
 def test_json_of_a_file_without_a_model(run: Run, tmp_path: Path) -> None:
@@ -50,6 +57,7 @@ def test_json_of_a_file_without_a_model(run: Run, tmp_path: Path) -> None:
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "x.ddpm")[0] == 0
     facts = json.loads(run("info", tmp_path / "x.ddpm", "--json")[1])
     assert (facts["codec"], facts["model"], facts["model_id"]) == ("fallback only", None, None)
+    assert facts["arithmetic"] is None
     assert not [key for key in facts if key.startswith("environment_")]
     assert facts["pictures"][0] | {"name": ""} == {
         "name": "",

@@ -51,6 +51,7 @@ def describe_file(path: Path) -> dict[str, Any]:
         "blocks": len(opened.blocks),
         "model": head.model_name or None,
         "model_id": head.model_id.hex() or None,
+        "arithmetic": ("float" if head.fingerprint else "exact") if head.model_name else None,
         **{f"coding_{key}": value for key, value in head.parameters.items()},
         **{f"environment_{key}": value for key, value in head.fingerprint.items()},
         "pictures": rows,

@@ -119,11 +119,13 @@ def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
         decode_file(path, tmp_path / "x.png")
 
 
-def test_another_environment_is_refused(photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_environment_is_refused(
+    float_file: Path, float_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads = torch.get_num_threads()
     monkeypatch.setattr(torch, "__version__", "9.9")
     with pytest.raises(EnvironmentMismatchError, match=r"torch .* there, 9\.9 here"):
-        decode_file(photo_file, tmp_path / "x.png")
+        decode_file(float_file, tmp_path / "x.png", model=float_model)
     assert torch.get_num_threads() == threads
 
 
