@@ -17,11 +17,11 @@ from benchmarks.cifar import train_images as cifar_train
 from benchmarks.common import table, write_json
 from ddpm_codec.codecs.fingerprint import preferred_dtype
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.diffusion.chain import Chain, even_chain, select_chain
+from ddpm_codec.diffusion.chain import Chain, select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
+from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform, by_name, identity
-from ddpm_codec.nn.denoiser import MixedPrecision
 from ddpm_codec.nn.frozen import load_model
 from ddpm_codec.zoo import find_model
 
@@ -34,9 +34,7 @@ def batches(images: np.ndarray, size: int = 64) -> list[torch.Tensor]:
     return list(values.split(size))
 
 
-def calibrate(
-    denoiser: MixedPrecision, transform: BlockTransform, grid: np.ndarray
-) -> tuple[LevelMeasurement, PriorModel]:
+def calibrate(denoiser: Denoiser, transform: BlockTransform, grid: np.ndarray) -> tuple[LevelMeasurement, PriorModel]:
     """Measure levels and prior on 256 training images."""
     train = cifar_train()[:2000]
     prior = PriorModel.fit(batches(train), transform)
@@ -53,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     frozen = load_model(find_model(options.model))
     device = torch.device("cpu")
-    denoiser = MixedPrecision(frozen.denoiser(device), preferred_dtype(device))
+    denoiser = frozen.bound_denoiser(device, preferred_dtype(device))
     images = batches(test_images()[: options.limit])
     rows: list[dict[str, Any]] = []
 
@@ -67,7 +65,7 @@ def main() -> None:
     prior = PriorModel(frozen.prior_mean, frozen.prior_variance)
     chosen = {k: Chain(tuple((-2.0 * np.log(np.array(frozen.chain_sigmas(k)))).tolist())) for k in STEPS}
     bound("W, DP", block, prior, chosen)
-    even = {k: even_chain(chain.log_snr[0], chain.log_snr[-1], k) for k, chain in chosen.items()}
+    even = {k: frozen.even_chain(k) for k in STEPS}
     bound("W, even", block, prior, even)
     measured, plain_prior = calibrate(denoiser, identity(), frozen.grid_log_snr)
     level = measured.table("level")

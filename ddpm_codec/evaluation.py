@@ -18,16 +18,13 @@ from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.codecs.fingerprint import preferred_dtype
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.diffusion.chain import Chain, even_chain
+from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.denoiser import MixedPrecision
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.frozen import FrozenModel, load_model
-from ddpm_codec.nn.integer import IntegerBoundDenoiser
 from ddpm_codec.training.data import ImageSet, open_images
 from ddpm_codec.units import GREY_PER_UNIT
 from ddpm_codec.zoo import find_model
@@ -118,12 +115,12 @@ def evaluate_bpd(
     images = open_images(data, test=True)
     count = len(images) if limit is None else min(limit, len(images))
     target = resolve_device(device)
-    chain, rows = _chain(frozen, levels, schedule)
+    chain = _chain(frozen, levels, schedule)
     side = frozen.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
     dtype = "exact" if frozen.exact is not None else preferred_dtype(target)
-    denoiser = _denoiser(frozen, chain, rows, target, dtype)
+    denoiser = frozen.bound_denoiser(target, dtype)
     evaluator = _Evaluator(frozen, denoiser, chain, target, variance, seed, batch * 1024)
     started = time.perf_counter()
     table, dims = evaluator.run(images, count, side, progress)
@@ -140,23 +137,10 @@ def evaluate_bpd(
     return BoundReport(table[:, 0], table[:, 1:-1], table[:, -1], dims, chain.log_snr, facts)
 
 
-def _chain(frozen: FrozenModel, levels: int | None, schedule: Schedule) -> tuple[Chain, tuple[int, ...]]:
-    """Return a chain and, of an exact model, the rows of its tables; even steps go to the nearest levels it has."""
-    log_snr = tuple((-2.0 * np.log(np.array(frozen.chain_sigmas(levels)))).tolist())
-    steps = len(log_snr) - 1
-    if schedule == "dp":
-        return Chain(log_snr), frozen.rows.get(steps, ())
-    even = even_chain(log_snr[0], log_snr[-1], steps)
-    if frozen.exact is None:
-        return even, ()
-    rows = tuple(int(np.abs(frozen.grid_log_snr - level).argmin()) for level in even.log_snr)
-    return Chain(tuple(frozen.grid_log_snr[list(rows)].tolist())), rows
-
-
-def _denoiser(frozen: FrozenModel, chain: Chain, rows: tuple[int, ...], device: torch.device, dtype: str) -> Denoiser:
-    if frozen.exact is None:
-        return MixedPrecision(frozen.denoiser(device), dtype)
-    return IntegerBoundDenoiser(ExactDenoiser(ExactExecutor(frozen.exact, device), rows), chain.log_snr)
+def _chain(frozen: FrozenModel, levels: int | None, schedule: Schedule) -> Chain:
+    if schedule == "even":
+        return frozen.even_chain(levels)
+    return Chain(tuple((-2.0 * np.log(np.array(frozen.chain_sigmas(levels)))).tolist()))
 
 
 class _Evaluator:

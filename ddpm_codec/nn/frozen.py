@@ -17,12 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ddpm_codec.diffusion.chain import Chain, even_chain
+from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.errors import ModelError
 from ddpm_codec.model_header import FORMAT, KEY, read_metadata
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
-from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
+from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
-from ddpm_codec.nn.exact.parameters import ExactParameters, from_arrays, to_arrays
+from ddpm_codec.nn.exact.parameters import ExactParameters
+from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
 
 
@@ -88,6 +92,30 @@ class FrozenModel:
             return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
         log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
         return FloatIntegerDenoiser(self.denoiser(device), log_snr, dtype)
+
+    def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
+        """Return the denoiser for bounds: of an exact model, over its levels alone and with the integers of its coder.
+
+        Raises:
+            ModelError: weights that do not fit.
+        """
+        if self.exact is None:
+            return MixedPrecision(self.denoiser(device), dtype)
+        rows = tuple(range(self.exact.levels))
+        return ExactBoundDenoiser(ExactExecutor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
+
+    def even_chain(self, steps: int | None = None) -> Chain:
+        """Return the chain of even steps between the ends of :meth:`chain_sigmas`; an exact model's nearest levels.
+
+        Raises:
+            ModelError: there is no chain of that length.
+        """
+        ends = -2.0 * np.log(np.array(self.chain_sigmas(steps)))
+        even = even_chain(float(ends[0]), float(ends[-1]), len(ends) - 1)
+        if self.exact is None:
+            return even
+        nearest = [int(np.abs(self.grid_log_snr - level).argmin()) for level in even.log_snr]
+        return Chain(tuple(self.grid_log_snr[nearest].tolist()))
 
     def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
         """Return the sigmas of the chain of ``steps`` steps (default: the model's own).

@@ -11,11 +11,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ddpm_codec.diffusion.gaussian import alpha_bar
 from ddpm_codec.diffusion.prediction import Prediction
-from ddpm_codec.errors import InputError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -102,45 +99,6 @@ class FloatIntegerDenoiser:
         log_snr = torch.full((len(z),), self._log_snr[level], device=self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
             return self._denoiser.predict_scaled(z, log_snr)
-
-
-class IntegerBoundDenoiser:
-    """A :class:`~ddpm_codec.diffusion.prediction.Denoiser` that says what an :class:`IntegerDenoiser` says, for bounds.
-
-    Args:
-        denoiser: over the levels of a chain.
-        log_snr: those levels, cleanest first; no others can be asked for.
-    """
-
-    def __init__(self, denoiser: IntegerDenoiser, log_snr: tuple[float, ...]) -> None:
-        self._denoiser = denoiser
-        self._levels = np.array(log_snr)
-
-    def __call__(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
-        """Predict x_0 from x_t [B, 3, H, W], all at one level of the chain.
-
-        Raises:
-            InputError: pictures at several levels, or at one that the chain does not have.
-        """
-        wanted = float(log_snr[0])
-        level = int(np.abs(self._levels - wanted).argmin())
-        if not bool((log_snr == log_snr[0]).all()) or abs(self._levels[level] - wanted) > _SAME_LEVEL:
-            raise InputError(f"log-SNR {wanted:g} is not a level of this chain of an exact model")
-        z = x_t.double() / alpha_bar(log_snr.double()).sqrt()[:, None, None, None]
-        picture = torch.round(z * (GREY_PER_UNIT * 2**PICTURE_BITS)).to(torch.int64).cpu().numpy()
-        pixels, coefficients = self._denoiser.pixels(picture, level), self._denoiser.coefficients(picture, level)
-        return Prediction(
-            x0_mean=torch.from_numpy(pixels.mean).to(x_t) / (GREY_PER_UNIT * 2**MEAN_BITS),
-            coef_log_var=_log_variance(coefficients.log_var_index).to(x_t),
-            pixel_log_var=_log_variance(pixels.log_var_index).to(x_t),
-        )
-
-
-_SAME_LEVEL = 1e-4
-
-
-def _log_variance(index: NDArray[np.int16]) -> Tensor:
-    return torch.from_numpy(log_variances()[index])
 
 
 def _mean(prediction: Prediction) -> NDArray[np.int64]:

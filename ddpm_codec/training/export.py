@@ -19,11 +19,11 @@ from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
+from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
-from ddpm_codec.nn.integer import IntegerBoundDenoiser
 from ddpm_codec.training.calibration import calibrate_on, measure_reach
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
@@ -111,8 +111,7 @@ def export_model(
     parameters = _freeze(denoiser, train, config, grid, target) if exact else None
     source: Denoiser = MixedPrecision(denoiser, config.dtype)
     if parameters is not None:
-        integers = ExactDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)))
-        source = IntegerBoundDenoiser(integers, tuple(grid.tolist()))
+        source = ExactBoundDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
     sampler = CropSampler(calibration, crop or config.crop, flip=False, seed=config.seed)
     measured = _measure(source, sampler, limit, config, grid, prior, target, progress)
     table = measured.table("predicted")

@@ -162,24 +162,35 @@ class ExactExecutor:
         }
 
     @torch.no_grad()
-    def pixels(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Return (mean, variance index of sub-pixels), float64 [B, 3, H, W], for a picture int64 [B, 3, H, W]."""
-        picture, outer = self._body(picture, level)
-        v = self._head("pixel_head", outer)
-        index = _round_shift(v[..., 12:] * self._heads["pixel_multiplier"], INDEX_SHIFT).clamp_(*PIXEL_INDEX_RANGE)
-        index += self._heads["index_base"][level]
-        return self._mean(picture, v, level), _to_picture(index.clamp_(0, LOG_VAR_INDICES - 1))
+    def predict(
+        self, picture: Tensor, level: int, *, pixels: bool, coefficients: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Apply the network to a picture int64 [B, 3, H, W].
 
-    @torch.no_grad()
-    def coefficients(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Return (mean [B, 3, H, W], variance index of coefficients [B, D, H/8, W/8])."""
+        Args:
+            picture: (grey - 127.5) 2**PICTURE_BITS.
+            level: row of the tables.
+            pixels: whether the variance indices of sub-pixels are wanted.
+            coefficients: whether those of coefficients are.
+
+        Returns:
+            (mean [B, 3, H, W], variance index of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]), float64.
+        """
         picture, outer = self._body(picture, level)
-        mean = self._mean(picture, self._head("pixel_head", outer), level)
-        sums = self._head("variance_second", self._layers["variance_first"](outer, level))
-        bias = self._heads["coefficient_bias"][level]
-        logs = torch.addcmul(bias, sums, self._heads["coefficient_multiplier"])
-        index = _round_shift(logs, INDEX_SHIFT).clamp_(*COEFFICIENT_INDEX_RANGE) + self._heads["index_base"][level]
-        return mean, index.clamp_(0, LOG_VAR_INDICES - 1).permute(0, 3, 1, 2)
+        heads, base = self._heads, self._heads["index_base"][level]
+        v = self._layers["pixel_head"].sums(outer).double()
+        skip = _unshuffle(picture * heads["mean_skip"][level])
+        mean = torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level])
+        of_pixels = of_coefficients = None
+        if pixels:
+            index = _round_shift(v[..., 12:] * heads["pixel_multiplier"], INDEX_SHIFT).clamp_(*PIXEL_INDEX_RANGE)
+            of_pixels = _to_picture(index.add_(base).clamp_(0, LOG_VAR_INDICES - 1))
+        if coefficients:
+            sums = self._layers["variance_second"].sums(self._layers["variance_first"](outer, level)).double()
+            logs = torch.addcmul(heads["coefficient_bias"][level], sums, heads["coefficient_multiplier"])
+            index = _round_shift(logs, INDEX_SHIFT).clamp_(*COEFFICIENT_INDEX_RANGE)
+            of_coefficients = index.add_(base).clamp_(0, LOG_VAR_INDICES - 1).permute(0, 3, 1, 2)
+        return _to_picture(_round_shift(mean, MEAN_SHIFT)), of_pixels, of_coefficients
 
     def _body(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Return (the clamped picture in float64, the outer stream)."""
@@ -209,14 +220,6 @@ class ExactExecutor:
         inner = self._layers[f"{name}.first"](stream, level)
         return _saturate(self._layers[f"{name}.second"].add_to(stream, inner, level))
 
-    def _head(self, name: str, stream: Tensor) -> Tensor:
-        return self._layers[name].sums(stream).double()
-
-    def _mean(self, picture: Tensor, v: Tensor, level: int) -> Tensor:
-        skip = _unshuffle(picture * self._heads["mean_skip"][level])
-        mean = torch.addcmul(skip, v[..., :12], self._heads["mean_multiplier"][level])
-        return _to_picture(_round_shift(mean, MEAN_SHIFT))
-
 
 class ExactDenoiser:
     """An :class:`~ddpm_codec.nn.integer.IntegerDenoiser`: an exact network over the levels of one chain.
@@ -231,22 +234,33 @@ class ExactDenoiser:
 
     def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
         """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""
-        return self._predict(picture, level, coefficients=True)
+        mean, _, index = self._predict(picture, level, pixels=False, coefficients=True)
+        return IntegerPrediction(mean, index)
 
     def pixels(self, picture: Array, level: int) -> IntegerPrediction:
         """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""
-        return self._predict(picture, level, coefficients=False)
+        mean, index, _ = self._predict(picture, level, pixels=True, coefficients=False)
+        return IntegerPrediction(mean, index)
 
-    def _predict(self, picture: Array, level: int, coefficients: bool) -> IntegerPrediction:
+    def both(self, picture: Array, level: int) -> tuple[IntegerPrediction, IntegerPrediction]:
+        """Return what :meth:`pixels` and :meth:`coefficients` do, for hardly more than one of them."""
+        mean, pixels, coefficients = self._predict(picture, level, pixels=True, coefficients=True)
+        return IntegerPrediction(mean, pixels), IntegerPrediction(mean, coefficients)
+
+    def _predict(
+        self, picture: Array, level: int, *, pixels: bool, coefficients: bool
+    ) -> tuple[Array, NDArray[np.int16], NDArray[np.int16]]:
+        """Apply the network in chunks; what was not asked for is empty."""
         device = self._executor.device
-        run = self._executor.coefficients if coefficients else self._executor.pixels
         size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
-        means, indices = [], []
+        parts: tuple[list[Tensor], ...] = ([], [], [])
         for start in range(0, len(picture), size):
-            mean, index = run(torch.from_numpy(picture[start : start + size]).to(device), self._rows[level])
-            means.append(mean.to(torch.int64).cpu().numpy())
-            indices.append(index.to(torch.int16).cpu().numpy())
-        return IntegerPrediction(np.concatenate(means), np.concatenate(indices))
+            chunk = torch.from_numpy(picture[start : start + size]).to(device)
+            found = self._executor.predict(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
+            for part, values, dtype in zip(parts, found, (torch.int64, torch.int16, torch.int16), strict=True):
+                part.append(torch.empty(0, dtype=dtype) if values is None else values.to(dtype).cpu())
+        mean, of_pixels, of_coefficients = (torch.cat(part).numpy() for part in parts)
+        return mean, of_pixels, of_coefficients
 
 
 def _reordered(name: str, layer: Convolution) -> Convolution:

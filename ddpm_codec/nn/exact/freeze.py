@@ -17,6 +17,7 @@ from ddpm_codec.nn.codec_net import CodecNet, Layer
 from ddpm_codec.nn.denoiser import DATA_VARIANCE, CodecDenoiser
 from ddpm_codec.nn.exact import parameters as exact
 from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters, Heads, Reading, Rescaling
+from ddpm_codec.nn.exact.storage import layer_shapes
 from ddpm_codec.nn.integer import LOG_VAR_FLOOR, LOG_VAR_STEPS, MEAN_BITS, PICTURE_BITS
 from ddpm_codec.nn.quantization import LARGEST_OFFSET, WEIGHT_LIMIT, Quantizer
 from ddpm_codec.units import GREY_PER_UNIT
@@ -80,7 +81,7 @@ class _Freezer:
     def layers(self) -> dict[str, tuple[Convolution, Floats]]:
         """Return each layer with the step of its sums."""
         out: dict[str, tuple[Convolution, Floats]] = {}
-        for name in exact.layer_shapes(self._net.config):
+        for name in layer_shapes(self._net.config):
             stream = self._middle if name.startswith(("middle", "up")) else self._outer
             if name == "stem":
                 sums = self._sums(name, _picture_reading())
@@ -101,7 +102,7 @@ class _Freezer:
             elif name == "pixel_head":
                 sums = self._sums(name, self._stream_reading(name, stream))
                 out[name] = (_convolution(sums, None), sums.step)
-        return {name: out[name] for name in exact.layer_shapes(self._net.config)}
+        return {name: out[name] for name in layer_shapes(self._net.config)}
 
     def _sums(self, name: str, reading: Reading) -> _Sums:
         """Round the kernel, with the steps of its input folded in, as training does."""

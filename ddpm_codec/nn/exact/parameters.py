@@ -14,7 +14,6 @@ and outside the picture q is ``zero``. Wide inputs have 0..8191 in place of 0..2
 v = sum of w floor(q / 256) + R(sum of w (q mod 256), 8) + offset. docs/FORMAT.md tells the whole network.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -40,6 +39,9 @@ EXACT_BITS = 24
 
 OUTPUT_BITS = 22
 """Rescaled numbers stay below 2**22: a binary32 rounds 1.5 2**23 plus such a number to an integer."""
+
+PICTURE_REACH = 1 << 22
+"""Noisy pictures are clamped to this magnitude, 65,536 grey levels: beyond lie damaged files alone."""
 
 Array = NDArray[np.int64]
 
@@ -177,27 +179,28 @@ class ExactParameters:
         _check_heads(self)
 
 
-def _refuse(name: str, reason: str) -> ModelError:
+def refuse(name: str, reason: str) -> ModelError:
+    """Return the error for a layer that does not do."""
     return ModelError(f"layer {name}: {reason}")
 
 
 def _check_layer(name: str, layer: Convolution, levels: int) -> None:
     if np.abs(layer.weight).max(initial=0) > 127:
-        raise _refuse(name, "weights of more than one byte")
+        raise refuse(name, "weights of more than one byte")
     reading = layer.reading
     if layer.largest_sum >= 1 << EXACT_BITS:
-        raise _refuse(name, f"its sums could reach {layer.largest_sum}, and must stay below 2^{EXACT_BITS}")
+        raise refuse(name, f"its sums could reach {layer.largest_sum}, and must stay below 2^{EXACT_BITS}")
     _check_reading(name, reading)
     if layer.rescaling is None:
         return
     scale = layer.rescaling
     if len(scale.multiplier) not in (1, levels) or scale.multiplier.shape != scale.bias.shape:
-        raise _refuse(name, "its tables do not have one row a level")
+        raise refuse(name, "its tables do not have one row a level")
     if ((scale.shift < 0) | (scale.shift > 30) | (scale.pre_shift < 0) | (scale.pre_shift > 30)).any():
-        raise _refuse(name, "a shift outside 0..30")
+        raise refuse(name, "a shift outside 0..30")
     product, whole = T_LIMIT * np.abs(scale.multiplier).max(initial=0), output_reach(scale).max(initial=0)
     if product >= 1 << EXACT_BITS or whole + STREAM_LIMIT >= 1 << OUTPUT_BITS:
-        raise _refuse(
+        raise refuse(
             name, f"its rescaling could reach {product} and {whole}: not below 2^{EXACT_BITS}, 2^{OUTPUT_BITS}"
         )
 
@@ -206,14 +209,14 @@ def _check_reading(name: str, reading: Reading) -> None:
     if reading.limit == PICTURE:
         return
     if reading.limit not in (BYTE, WIDE):
-        raise _refuse(name, f"inputs up to {reading.limit}")
+        raise refuse(name, f"inputs up to {reading.limit}")
     if (reading.zero < 0).any() or (reading.zero > reading.limit).any():
-        raise _refuse(name, "a zero point outside its range")
+        raise refuse(name, "a zero point outside its range")
     if (reading.half % 2 != 0).any() or (reading.half < 0).any():
-        raise _refuse(name, "an offset of the hard-swish that is odd or negative")
+        raise refuse(name, "an offset of the hard-swish that is odd or negative")
     most = largest_shift(reading.limit)
     if (reading.shift < 0).any() or (reading.shift > most).any():
-        raise _refuse(name, f"a shift outside 0..{most}")
+        raise refuse(name, f"a shift outside 0..{most}")
 
 
 def largest_shift(limit: int) -> int:
@@ -229,7 +232,7 @@ def check_reach(name: str, reading: Reading, reach: Array) -> None:
     """
     product = reach * 2 * reading.half
     if product.max(initial=0) >= 1 << EXACT_BITS:
-        raise _refuse(name, f"its hard-swish could reach {product.max()}, and must stay below 2^{EXACT_BITS}")
+        raise refuse(name, f"its hard-swish could reach {product.max()}, and must stay below 2^{EXACT_BITS}")
 
 
 def output_reach(rescaling: Rescaling) -> Array:
@@ -251,10 +254,10 @@ def _check_heads(parameters: ExactParameters) -> None:
         check_reach(name, layer.reading, stream if before is None else output_reach(before))
     rows = {len(getattr(heads, part)) for part in ("picture_multiplier", "mean_skip", "mean_multiplier", "index_base")}
     if rows | {len(heads.coefficient_bias)} != {parameters.levels}:
-        raise _refuse("heads", "their tables do not have one row a level")
+        raise refuse("heads", "their tables do not have one row a level")
     for field in fields(heads):
         if np.abs(getattr(heads, field.name)).max(initial=0) >= 1 << 40:
-            raise _refuse("heads", f"{field.name} is out of range")
+            raise refuse("heads", f"{field.name} is out of range")
     sums = 1 << EXACT_BITS
     most = {field.name: int(np.abs(getattr(heads, field.name)).max(initial=0)) for field in fields(heads)}
     largest = {
@@ -265,81 +268,4 @@ def _check_heads(parameters: ExactParameters) -> None:
     }
     for name, reach in largest.items():
         if reach >= 1 << 53:
-            raise _refuse("heads", f"{name} could reach {reach}, and must stay below 2^53")
-
-
-PICTURE_REACH = 1 << 22
-"""Noisy pictures are clamped to this magnitude, 65,536 grey levels: beyond lie damaged files alone."""
-
-
-_READING = ("half", "shift", "zero")
-_RESCALING = ("pre_shift", "multiplier", "bias", "shift")
-
-
-def to_arrays(parameters: ExactParameters) -> dict[str, NDArray[np.generic]]:
-    """Return every number of the network by name, in the smallest type of a fixed few that holds it."""
-    out: dict[str, NDArray[np.generic]] = {}
-    for name, layer in parameters.layers.items():
-        out[f"{name}.weight"] = layer.weight.astype(np.int8)
-        out[f"{name}.offset"] = layer.offset.astype(np.int32)
-        out[f"{name}.limit"] = np.array([layer.reading.limit], np.int32)
-        out |= {f"{name}.read.{key}": getattr(layer.reading, key).astype(np.int32) for key in _READING}
-        if layer.rescaling is not None:
-            out |= {f"{name}.scale.{key}": getattr(layer.rescaling, key).astype(np.int32) for key in _RESCALING}
-    out |= {f"heads.{field.name}": getattr(parameters.heads, field.name).astype(np.int64) for field in fields(Heads)}
-    return out
-
-
-def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArray[np.generic]]) -> ExactParameters:
-    """Return the network of :func:`to_arrays`, checked.
-
-    Raises:
-        KeyError: a part is missing.
-        ModelError: it could overflow, or its parts do not fit each other.
-    """
-
-    def read(name: str) -> Array:
-        return np.asarray(arrays[name]).astype(np.int64)
-
-    layers = {}
-    for name, (shape, stride, head) in layer_shapes(config).items():
-        weight = read(f"{name}.weight")
-        reading = Reading(**{key: read(f"{name}.read.{key}") for key in _READING}, limit=int(read(f"{name}.limit")[0]))
-        rescaling = None if head else Rescaling(**{key: read(f"{name}.scale.{key}") for key in _RESCALING})
-        layer = Convolution(weight, read(f"{name}.offset"), stride, reading, rescaling)
-        vectors = [layer.offset] + ([] if rescaling is None else [rescaling.pre_shift, rescaling.shift])
-        rows = [] if rescaling is None else [rescaling.multiplier, rescaling.bias]
-        inputs = [reading.half, reading.shift, reading.zero]
-        if (
-            weight.shape != shape
-            or any(vector.shape != shape[:1] for vector in vectors)
-            or any(row.ndim != 2 or row.shape[1:] != shape[:1] for row in rows)
-            or any(vector.shape != shape[1:2] for vector in inputs)
-        ):
-            raise _refuse(name, "its arrays do not have the shapes of the network")
-        layers[name] = layer
-    heads = Heads(**{field.name: read(f"heads.{field.name}") for field in fields(Heads)})
-    parameters = ExactParameters(config, layers, heads, levels)
-    parameters.check()
-    return parameters
-
-
-def layer_shapes(config: CodecNetConfig) -> dict[str, tuple[tuple[int, int, int, int], int, bool]]:
-    """Return (shape of the kernel, stride, whether it is a head) of every layer, in the order of the network."""
-    width, mid, variance = config.width, config.mid_width, config.variance_width
-    shapes: dict[str, tuple[tuple[int, int, int, int], int, bool]] = {"stem": ((width, 12, 3, 3), 1, False)}
-
-    def blocks(part: str, count: int, channels: int) -> None:
-        for index in range(count):
-            for half in ("first", "second"):
-                shapes[f"{part}.{index}.{half}"] = ((channels, channels, 3, 3), 1, False)
-
-    blocks("before", config.outer_blocks, width)
-    shapes["down"] = ((mid, width, 2, 2), 2, False)
-    blocks("middle", config.mid_blocks, mid)
-    shapes["up"] = ((4 * width, mid, 1, 1), 1, False)
-    blocks("after", config.outer_blocks, width)
-    shapes["pixel_head"] = ((24, width, 3, 3), 1, True)
-    shapes["variance_first"] = ((variance, width, 4, 4), 4, False)
-    shapes["variance_second"] = ((config.coefficients, variance, 1, 1), 1, True)
-    return shapes
+            raise refuse("heads", f"{name} could reach {reach}, and must stay below 2^53")

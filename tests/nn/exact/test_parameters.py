@@ -19,12 +19,10 @@ from ddpm_codec.nn.exact.parameters import (
     ExactParameters,
     Reading,
     Rescaling,
-    from_arrays,
     largest_shift,
-    layer_shapes,
     output_reach,
-    to_arrays,
 )
+from ddpm_codec.nn.exact.storage import from_arrays, layer_shapes, to_arrays
 
 ONE_LINE = r"\A[^\n]+\Z"
 
