@@ -194,6 +194,8 @@ def _check_layer(name: str, layer: Convolution, levels: int) -> None:
     if layer.rescaling is None:
         return
     scale = layer.rescaling
+    if name.endswith((".second", "up")) and scale.bias.any():
+        raise refuse(name, "a bias, where its sums go to a stream")
     if len(scale.multiplier) not in (1, levels) or scale.multiplier.shape != scale.bias.shape:
         raise refuse(name, "its tables do not have one row a level")
     if ((scale.shift < 0) | (scale.shift > 30) | (scale.pre_shift < 0) | (scale.pre_shift > 30)).any():
@@ -206,9 +208,8 @@ def _check_layer(name: str, layer: Convolution, levels: int) -> None:
 
 
 def _check_reading(name: str, reading: Reading) -> None:
-    if reading.limit == PICTURE:
-        return
-    if reading.limit not in (BYTE, WIDE):
+    of_picture = reading.limit == PICTURE and not (reading.half.any() or reading.shift.any())
+    if not of_picture and reading.limit not in (BYTE, WIDE):
         raise refuse(name, f"inputs up to {reading.limit}")
     if (reading.zero < 0).any() or (reading.zero > reading.limit).any():
         raise refuse(name, "a zero point outside its range")
@@ -252,9 +253,19 @@ def _check_heads(parameters: ExactParameters) -> None:
         else:
             before = None
         check_reach(name, layer.reading, stream if before is None else output_reach(before))
-    rows = {len(getattr(heads, part)) for part in ("picture_multiplier", "mean_skip", "mean_multiplier", "index_base")}
-    if rows | {len(heads.coefficient_bias)} != {parameters.levels}:
-        raise refuse("heads", "their tables do not have one row a level")
+    levels, coefficients = parameters.levels, parameters.config.coefficients
+    shapes = {
+        "picture_multiplier": (levels,),
+        "mean_skip": (levels,),
+        "mean_multiplier": (levels, 12),
+        "pixel_multiplier": (12,),
+        "coefficient_multiplier": (coefficients,),
+        "coefficient_bias": (levels, coefficients),
+        "index_base": (levels,),
+    }
+    for name, shape in shapes.items():
+        if getattr(heads, name).shape != shape:
+            raise refuse("heads", f"{name} has shape {getattr(heads, name).shape}, expected {shape}")
     for field in fields(heads):
         if np.abs(getattr(heads, field.name)).max(initial=0) >= 1 << 40:
             raise refuse("heads", f"{field.name} is out of range")

@@ -110,6 +110,19 @@ def test_rescalings_that_could_overflow(part: str, value: int, reason: str, para
         changed(parameters, "middle.0.first", rescaling=bad).check()
 
 
+def test_a_bias_into_a_stream_is_refused(parameters: ExactParameters) -> None:
+    rescaling = parameters.layers["up"].rescaling
+    assert rescaling is not None
+    with pytest.raises(ModelError, match=r"\Alayer up: a bias, where its sums go to a stream\Z"):
+        changed(parameters, "up", rescaling=dataclasses.replace(rescaling, bias=rescaling.bias + 1)).check()
+
+
+def test_a_stem_that_does_not_read_plainly_is_refused(parameters: ExactParameters) -> None:
+    reading = parameters.layers["stem"].reading
+    with pytest.raises(ModelError, match=r"\Alayer stem: inputs up to 65535\Z"):
+        changed(parameters, "stem", reading=dataclasses.replace(reading, shift=reading.shift + 1)).check()
+
+
 @pytest.mark.parametrize(
     ("part", "value", "reason"),
     [
