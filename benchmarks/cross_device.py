@@ -1,0 +1,102 @@
+"""Question: do a CPU and a GPU make the same files, and how fast is each?
+
+Run: python -m benchmarks.cross_device [--images 100] [--photo kodim13] [--speed] [--json FILE]
+CIFAR-10 test images in one archive and one Kodak photo, coded on every device that is here: the files must be equal byte for
+byte, and each is decoded on the other device. `--speed` adds 1,000 CIFAR-10 images and a mosaic of 12 megapixels, with the split
+between network and coder. Without CUDA it says so, and does the CPU's part.
+"""
+
+import argparse
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.cifar import test_images
+from benchmarks.common import SHARED_DATA, need, table, write_json
+from ddpm_codec.codecs.api import decode_file, encode_files
+
+MOSAIC = (4000, 3000)
+
+
+def write_pictures(folder: Path, images: int, photo: str, speed: bool) -> dict[str, tuple[str, list[Path]]]:
+    """Write the pictures of each job; return its model and files."""
+    jobs: dict[str, tuple[str, list[Path]]] = {}
+    counts = {f"cifar{images}": images} | ({"cifar1000": 1000} if speed else {})
+    for name, count in counts.items():
+        place = folder / name
+        place.mkdir()
+        for index, image in enumerate(test_images()[:count]):
+            Image.fromarray(image).save(place / f"{index:05d}.png")
+        jobs[name] = ("cifar10", [place])
+    source = need(SHARED_DATA / "kodak" / f"{photo}.png")
+    jobs[photo] = ("photo", [source])
+    if speed:
+        tile = np.asarray(Image.open(source).convert("RGB"))
+        repeats = (-(-MOSAIC[1] // tile.shape[0]), -(-MOSAIC[0] // tile.shape[1]), 1)
+        Image.fromarray(np.tile(tile, repeats)[: MOSAIC[1], : MOSAIC[0]]).save(folder / "mosaic.png")
+        jobs["12 megapixels"] = ("photo", [folder / "mosaic.png"])
+    return jobs
+
+
+def pixel_hash(output: Path) -> str:
+    """Return the SHA-256 of the pixels of a decoded file or folder, in the order of names."""
+    digest = hashlib.sha256()
+    for path in sorted(output.iterdir()):
+        digest.update(np.asarray(Image.open(path)).tobytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Measure, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--photo", default="kodim13")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    if len(devices) == 1:
+        print("no CUDA device here: only the CPU's part is run")
+    rows: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for job, (model, inputs) in write_pictures(folder, options.images, options.photo, options.speed).items():
+            files = {}
+            for device in devices:
+                coded = folder / f"{job}-{device}.ddpm"
+                report = encode_files(inputs, coded, model=model, device=device)
+                files[device] = hashlib.sha256(coded.read_bytes()).hexdigest()
+                rows.append(row(job, f"encode on {device}", report, files[device]))
+            if len(set(files.values())) != 1:
+                raise SystemExit(f"{job}: the devices wrote different files")
+            pixels = set()
+            for device in devices:
+                output = folder / f"{job}-{device}-out"
+                output.mkdir()
+                # Decoded where it was not coded, if there are two devices.
+                report = decode_file(
+                    folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm", output, device=device
+                )
+                pixels.add(pixel_hash(output))
+                rows.append(row(job, f"decode on {device}", report, next(iter(pixels))))
+            if len(pixels) != 1:
+                raise SystemExit(f"{job}: the devices read different pixels")
+    print(table(["pictures", "what", "megapixels/s", "network s", "coder s", "SHA-256 of file or pixels"], rows))
+    write_json({"devices": devices, "rows": rows}, options.json)
+
+
+def row(job: str, what: str, report: Any, digest: str) -> list[Any]:  # noqa: ANN401 - either of two reports
+    """Return a line of the table."""
+    return [
+        *(job, what, report.pixels / report.seconds / 1e6),
+        *(report.network_seconds, report.coder_seconds, digest[:16]),
+    ]
+
+
+if __name__ == "__main__":
+    main()
