@@ -1,9 +1,9 @@
 """Question: do a CPU and a GPU make the same files, and how fast is each?
 
 Run: python -m benchmarks.cross_device [--images 100] [--photo kodim13] [--speed] [--json FILE]
-CIFAR-10 test images in one archive and one Kodak photo, coded on every device that is here: the files must be equal byte for
-byte, and each is decoded on the other device. `--speed` adds 1,000 CIFAR-10 images and a mosaic of 12 megapixels, with the split
-between network and coder. Without CUDA it says so, and does the CPU's part.
+CIFAR-10 test images in one archive and one Kodak photo, coded on every device that is here: the files must be equal byte
+for byte, and each is decoded on the other device. `--speed` adds 1,000 CIFAR-10 images and a mosaic of 12 megapixels, with
+the split between network and coder. Without CUDA it says so, and does the CPU's part.
 """
 
 import argparse
