@@ -74,7 +74,10 @@ def train(config_file: Path | None, threads: int | None, as_json: bool, **overri
     from ddpm_codec.training.config import TrainConfig
 
     options.limit_threads(threads)
-    checkpoint = run.train(TrainConfig.from_sources(config_file, overrides))
+    config = TrainConfig.from_sources(config_file, overrides)
+    if not config.data or not config.output:
+        raise click.UsageError("name DATA and --output DIR, here or in the file of --config")
+    checkpoint = run.train(config)
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:

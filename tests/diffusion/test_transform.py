@@ -107,4 +107,4 @@ def test_bad_transforms_are_refused() -> None:
     with pytest.raises(InputError, match=r"unknown transform 'fourier'.*colour-8x8"):
         by_name("fourier")
     with pytest.raises(InputError, match="not orthogonal"):
-        BlockTransform("bent", np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]), 1)
+        BlockTransform("bent", np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]), np.eye(1, dtype=np.int64), 1)

@@ -29,10 +29,8 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     ("arguments", "cause"),
     [
         (["missing", "-o", "run"], "missing: no such file or folder"),
-        (["missing"], "output: name a folder"),
-        (["-o", "run"], "DATA: no such file or folder"),
         (["x", "-o", "run", "--lr", "nan"], "lr = nan: not a number that makes sense"),
-        (["x", "-o", "run", "--size", "huge"], "size = 'huge': use one of base, small"),
+        (["x", "-o", "run", "--size", "huge"], "size = 'huge': use one of base, small, tiny"),
         (["x", "-o", "run", "--config", "none.toml"], "none.toml: cannot read the configuration"),
     ],
 )
@@ -50,6 +48,16 @@ def test_errors_are_one_line_and_leave_nothing(
     assert captured.err.count("\n") == 1
     assert cause in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["missing"], ["-o", "run"], []])
+def test_what_and_where_have_to_be_named(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words]) == 2
+    assert "name DATA and --output DIR" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_value_of_the_wrong_kind_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
