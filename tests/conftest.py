@@ -12,7 +12,11 @@ PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--regenerate-golden", action="store_true", help="write tests/golden anew instead of reading it")
+    parser.addoption(
+        "--regenerate-golden",
+        choices=["photo", "all"],
+        help="write tests/golden anew: the file of the model that ships, or every file and the tiny models",
+    )
 
 
 @pytest.fixture(scope="session")

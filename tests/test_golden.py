@@ -14,8 +14,9 @@ from tests.golden.regenerate import EXACT, EXPECTED, FILES, FLOAT, FOLDER, pixel
 
 @pytest.fixture(scope="module")
 def expected(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if request.config.getoption("--regenerate-golden"):
-        regenerate()
+    wanted = request.config.getoption("--regenerate-golden")
+    if wanted:
+        regenerate(everything=wanted == "all")
     for path in (EXPECTED, EXACT, FLOAT, *(FOLDER / name for name in FILES)):
         assert path.is_file(), f"{path} is missing: a golden file is never deleted, only regenerated"
     content: dict[str, Any] = json.loads(EXPECTED.read_text(encoding="utf-8"))
