@@ -211,7 +211,11 @@ def _allowed(reader: Quantizer, offset: Tensor) -> Tensor:
     """Return the steps nearest to those of ``reader`` that a stream with 4 = ``offset`` units can be read in."""
     unit = 4.0 / offset
     finest = 0.75 * (unit if reader.signed else unit * unit / 8.0)
-    return finest * torch.exp2(torch.round(torch.log2(reader.step / finest)).clamp(0.0, LARGEST_SHIFT))
+    power = torch.round(torch.log2(reader.step / finest)).clamp(0.0, LARGEST_SHIFT)
+    if not reader.signed:
+        # The whole lobe of the hard-swish has to fit below the zero point.
+        power = torch.maximum(power, torch.ceil(torch.log2(LOBE / reader.largest / finest)))
+    return finest * torch.exp2(power)
 
 
 def _choose_wide(layers: dict[str, Layer], cost: Callable[[], float]) -> None:

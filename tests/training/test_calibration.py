@@ -67,6 +67,18 @@ def test_readers_of_a_stream_share_its_unit(alive: CodecDenoiser) -> None:
             power = torch.log2(found[name].step / finest)
             torch.testing.assert_close(power, power.round(), rtol=0, atol=1e-4)
             assert 0 <= power.min() <= power.max() <= 16.01
+    for reader in found.values():
+        assert (reader.zero_point(reader.step) <= reader.largest).all()
+
+
+def test_the_lobe_fits_below_the_zero_point_whatever_the_unit() -> None:
+    """Steps that would be too fine are moved up the ladder, not to the nearest rung."""
+    reader = Quantizer(64)
+    reader.step.fill_(1.02 * LOBE / BYTE)
+    offsets = torch.arange(200.0, 328.0, 2.0)
+    moved = calibration._allowed(reader, offsets)
+    assert (reader.zero_point(moved) <= BYTE).all()
+    assert (moved < 2.05 * reader.step).all()
 
 
 def test_streams_have_room_above_what_calibration_saw(alive: CodecDenoiser) -> None:
