@@ -9,7 +9,7 @@ import torch
 from ddpm_codec.nn.codec_net import Layer
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.quantization import BYTE, LARGEST_OFFSET, LOBE, STREAM_LIMIT, WIDE, Quantizer
-from ddpm_codec.training import calibration
+from ddpm_codec.training import calibration, export
 from ddpm_codec.training.calibration import best_steps, calibrate, measure_reach
 from ddpm_codec.training.checkpoint import build_denoiser, load_checkpoint
 from ddpm_codec.training.config import TrainConfig
@@ -17,6 +17,13 @@ from ddpm_codec.training.export import export_model
 from ddpm_codec.training.run import train
 
 LEVELS = torch.tensor([8.0, 2.0, -2.0])
+
+
+@pytest.fixture(autouse=True)
+def _few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on a few crops, as far as runs do it by themselves."""
+    monkeypatch.setattr(calibration, "CROP_PIXELS", 1 << 13)
+    monkeypatch.setattr(export, "REACH_PIXELS", 1 << 12)
 
 
 def crops() -> torch.Tensor:
