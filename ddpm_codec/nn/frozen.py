@@ -237,10 +237,12 @@ def _check(model: FrozenModel, arithmetic: str) -> None:
         if steps < 1 or len(chain) != steps + 1 or not ordered:
             raise ValueError(f"its chain of {steps} steps is not one")
     if model.exact is not None:
-        levels = range(model.exact.levels)
-        if model.rows.keys() != model.sigmas.keys() or any(
-            len(rows) != steps + 1 or not set(rows) <= set(levels) for steps, rows in model.rows.items()
-        ):
+        most = model.exact.levels
+        fits = [
+            len(rows) == steps + 1 and all(type(row) is int and 0 <= row < most for row in rows)
+            for steps, rows in model.rows.items()
+        ]
+        if model.rows.keys() != model.sigmas.keys() or not all(fits):
             raise ValueError("its chains do not have rows in its tables")
     if model.default_steps not in model.sigmas:
         raise ValueError(f"it has no chain of its default length {model.default_steps}")

@@ -62,3 +62,14 @@ def test_threads_of_this_process_are_left_alone_by_exact_files(tmp_path: Path) -
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", [(0, 1), (0, 1, 80), (0, -1, 3), (0.0, 1.0, 2.0)])
+def test_a_chain_without_rows_in_the_tables_is_refused(rows: tuple[int, ...], tmp_path: Path) -> None:
+    model = load_model(EXACT)
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(model_bytes(replace(model, rows=model.rows | {2: rows})))
+    with pytest.raises(
+        ModelError, match=r"\A[^\n]*m\.safetensors: [^\n]*its chains do not have rows in its tables[^\n]*\Z"
+    ):
+        load_model(path)

@@ -20,6 +20,9 @@ from ddpm_codec.nn.exact.parameters import (
 _READING = ("half", "shift", "zero")
 _RESCALING = ("pre_shift", "multiplier", "bias", "shift")
 
+LARGEST_SIZE = 4096
+"""Of a width or depth in a model file."""
+
 
 def to_arrays(parameters: ExactParameters) -> dict[str, NDArray[np.generic]]:
     """Return every number of the network by name, in the smallest type of a fixed few that holds it."""
@@ -40,16 +43,24 @@ def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArra
 
     Raises:
         KeyError: a part is missing.
+        ValueError: a size that no network has.
         ModelError: it could overflow, or its parts do not fit each other.
     """
 
     def read(name: str) -> Array:
-        return np.asarray(arrays[name]).astype(np.int64)
+        if arrays[name].dtype.kind != "i":
+            raise refuse(name, "its numbers are not integers")
+        return arrays[name].astype(np.int64)
 
+    sizes = [config.width, config.mid_width, config.outer_blocks, config.mid_blocks, config.variance_width]
+    if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in [*sizes, config.coefficients]):
+        raise ValueError(f"its sizes are not from 1 to {LARGEST_SIZE}")
     layers = {}
     for name, (shape, stride, head) in layer_shapes(config).items():
         weight = read(f"{name}.weight")
-        reading = Reading(**{key: read(f"{name}.read.{key}") for key in _READING}, limit=int(read(f"{name}.limit")[0]))
+        reading = Reading(
+            **{key: read(f"{name}.read.{key}") for key in _READING}, limit=int(read(f"{name}.limit").item())
+        )
         rescaling = None if head else Rescaling(**{key: read(f"{name}.scale.{key}") for key in _RESCALING})
         layer = Convolution(weight, read(f"{name}.offset"), stride, reading, rescaling)
         vectors = [layer.offset] + ([] if rescaling is None else [rescaling.pre_shift, rescaling.shift])

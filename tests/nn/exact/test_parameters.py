@@ -183,3 +183,20 @@ def test_arrays_that_do_not_fit(name: str, parameters: ExactParameters) -> None:
     arrays[name] = arrays[name][:-1]
     with pytest.raises(ModelError, match=ONE_LINE):
         from_arrays(parameters.config, parameters.levels, arrays)
+
+
+@pytest.mark.parametrize("name", ["stem.weight", "up.limit", "heads.index_base"])
+def test_numbers_that_are_not_integers(name: str, parameters: ExactParameters) -> None:
+    arrays = to_arrays(parameters)
+    arrays[name] = arrays[name].astype(np.float32)
+    with pytest.raises(ModelError, match=rf"\Alayer {name}: its numbers are not integers\Z"):
+        from_arrays(parameters.config, parameters.levels, arrays)
+
+
+@pytest.mark.parametrize(
+    "change", [{"outer_blocks": 1 << 40}, {"width": 0}, {"mid_width": 2.0}, {"coefficients": "192"}]
+)
+def test_sizes_that_no_network_has(change: dict[str, Any], parameters: ExactParameters) -> None:
+    config = dataclasses.replace(parameters.config, **change)
+    with pytest.raises(ValueError, match="its sizes are not from 1 to 4096"):
+        from_arrays(config, parameters.levels, to_arrays(parameters))
