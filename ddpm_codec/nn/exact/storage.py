@@ -20,6 +20,9 @@ from ddpm_codec.nn.exact.parameters import (
 _READING = ("half", "shift", "zero")
 _RESCALING = ("pre_shift", "multiplier", "bias", "shift")
 
+LARGEST_NUMBER = 1 << 40
+"""Magnitude of any number of an exact network."""
+
 LARGEST_SIZE = 4096
 """Of a width or depth in a model file."""
 
@@ -50,7 +53,11 @@ def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArra
     def read(name: str) -> Array:
         if arrays[name].dtype.kind != "i":
             raise refuse(name, "its numbers are not integers")
-        return arrays[name].astype(np.int64)
+        values = arrays[name].astype(np.int64)
+        # The magnitude of the least int64 is not one: all bounds would call it small.
+        if values.min(initial=0) < -LARGEST_NUMBER or values.max(initial=0) > LARGEST_NUMBER:
+            raise refuse(name, "a number of more than 40 bits")
+        return values
 
     sizes = [config.width, config.mid_width, config.outer_blocks, config.mid_blocks, config.variance_width]
     if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in [*sizes, config.coefficients]):

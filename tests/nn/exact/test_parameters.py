@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.exact import oracle
+from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.kernels import pick_kernels
 from ddpm_codec.nn.exact.parameters import (
     BYTE,
     EXACT_BITS,
@@ -23,6 +26,8 @@ from ddpm_codec.nn.exact.parameters import (
     output_reach,
 )
 from ddpm_codec.nn.exact.storage import from_arrays, layer_shapes, to_arrays
+from ddpm_codec.nn.frozen import load_model
+from tests.golden.regenerate import EXACT
 
 ONE_LINE = r"\A[^\n]+\Z"
 
@@ -200,3 +205,40 @@ def test_sizes_that_no_network_has(change: dict[str, Any], parameters: ExactPara
     config = dataclasses.replace(parameters.config, **change)
     with pytest.raises(ValueError, match="its sizes are not from 1 to 4096"):
         from_arrays(config, parameters.levels, to_arrays(parameters))
+
+
+def test_the_least_integer_is_refused(parameters: ExactParameters) -> None:
+    """Its magnitude overflows, so that bounds on magnitudes do not see it."""
+    arrays = to_arrays(parameters)
+    arrays["heads.pixel_multiplier"][3] = np.iinfo(np.int64).min
+    with pytest.raises(ModelError, match=r"\Alayer heads\.pixel_multiplier: a number of more than 40 bits\Z"):
+        from_arrays(parameters.config, parameters.levels, arrays)
+
+
+@given(seed=st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_accepted_is_exact(seed: int) -> None:
+    """Damage numbers of a model at random: it is refused, or kernels still agree with the oracle."""
+    model = load_model(EXACT).exact
+    assert model is not None
+    rng = np.random.default_rng(seed)
+    arrays = to_arrays(model)
+    for name in rng.choice(sorted(arrays), 2):
+        values = arrays[name]
+        place = tuple(rng.integers(0, size) for size in values.shape)
+        info = np.iinfo(values.dtype)
+        changes = [info.min, info.max, int(rng.integers(-5, 6)), 8 * int(values[place]), int(values[place]) + 1]
+        values[place] = np.clip(changes[rng.integers(len(changes))], info.min, info.max)
+    try:
+        damaged = from_arrays(model.config, model.levels, arrays)
+    except ModelError:
+        return
+    picture = rng.integers(-(1 << 20), 1 << 20, (1, 3, 8, 16))
+    level = int(rng.integers(0, model.levels))
+    mean, pixel, coefficient = oracle.forward(damaged, picture, level)
+    for kernels in ("float32", pick_kernels(torch.device("cpu"))):
+        denoiser = ExactDenoiser(ExactExecutor(damaged, torch.device("cpu"), kernels), (level,))
+        pixels, coefficients = denoiser.both(picture, 0)
+        np.testing.assert_array_equal(pixels.mean, mean)
+        np.testing.assert_array_equal(pixels.log_var_index, pixel)
+        np.testing.assert_array_equal(coefficients.log_var_index, coefficient)
