@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain, even_chain
 from ddpm_codec.diffusion.prediction import Denoiser
+from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import ModelError
 from ddpm_codec.model_header import FORMAT, KEY, read_metadata
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
@@ -215,7 +216,7 @@ def load_model(path: Path) -> FrozenModel:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"{path}: not a usable model file ({_last_line(error)})") from error
     return model
 
@@ -236,6 +237,10 @@ def _check(model: FrozenModel, arithmetic: str) -> None:
         ordered = all(0.0 < fine < coarse < math.inf for fine, coarse in pairwise(chain))
         if steps < 1 or len(chain) != steps + 1 or not ordered:
             raise ValueError(f"its chain of {steps} steps is not one")
+    if not (np.isfinite(model.prior_mean).all() and np.isfinite(model.prior_variance).all()):
+        raise ValueError("its prior is not finite")
+    if not isinstance(model.tables, str) or dims != (by_name(model.transform).dims,):
+        raise ValueError("its prior does not have the coefficients of its transform")
     if model.exact is not None:
         most = model.exact.levels
         fits = [

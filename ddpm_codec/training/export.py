@@ -95,6 +95,8 @@ def export_model(
     check_target(output, overwrite=overwrite)
     saved = load_checkpoint(checkpoint)
     config = saved.config
+    if config.quantize and not exact:
+        raise InputError(f"{checkpoint}: was trained with rounding, and is of no use in floating point")
     steps = levels or config.levels
     if steps > MAX_STEPS:
         raise InputError(f"levels = {steps}: must lie in 1..{MAX_STEPS}")

@@ -176,6 +176,13 @@ class ExactExecutor:
         Returns:
             (mean [B, 3, H, W], variance index of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]), float64.
         """
+        # A caller's autocast would round the integers of matrix products.
+        with torch.autocast(self.device.type, enabled=False):
+            return self._evaluate(picture, level, pixels, coefficients)
+
+    def _evaluate(
+        self, picture: Tensor, level: int, pixels: bool, coefficients: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         picture, outer = self._body(picture, level)
         heads, base = self._heads, self._heads["index_base"][level]
         v = self._layers["pixel_head"].sums(outer).double()

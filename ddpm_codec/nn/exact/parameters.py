@@ -209,7 +209,7 @@ def _check_layer(name: str, layer: Convolution, levels: int) -> None:
 
 def _check_reading(name: str, reading: Reading) -> None:
     of_picture = reading.limit == PICTURE and not (reading.half.any() or reading.shift.any())
-    if not of_picture and reading.limit not in (BYTE, WIDE):
+    if of_picture != (name == "stem") or (not of_picture and reading.limit not in (BYTE, WIDE)):
         raise refuse(name, f"inputs up to {reading.limit}")
     if (reading.zero < 0).any() or (reading.zero > reading.limit).any():
         raise refuse(name, "a zero point outside its range")
@@ -269,12 +269,12 @@ def _check_heads(parameters: ExactParameters) -> None:
     for field in fields(heads):
         if np.abs(getattr(heads, field.name)).max(initial=0) >= 1 << 40:
             raise refuse("heads", f"{field.name} is out of range")
-    sums = 1 << EXACT_BITS
+    pixel, coefficient = layers["pixel_head"].largest_sum, layers["variance_second"].largest_sum
     most = {field.name: int(np.abs(getattr(heads, field.name)).max(initial=0)) for field in fields(heads)}
     largest = {
-        "mean_multiplier": most["mean_multiplier"] * sums + most["mean_skip"] * PICTURE_REACH,
-        "pixel_multiplier": most["pixel_multiplier"] * sums,
-        "coefficient_multiplier": most["coefficient_multiplier"] * sums + most["coefficient_bias"],
+        "mean_multiplier": most["mean_multiplier"] * pixel + most["mean_skip"] * PICTURE_REACH,
+        "pixel_multiplier": most["pixel_multiplier"] * pixel,
+        "coefficient_multiplier": most["coefficient_multiplier"] * coefficient + most["coefficient_bias"],
         "picture_multiplier": most["picture_multiplier"] * PICTURE_REACH,
     }
     for name, reach in largest.items():

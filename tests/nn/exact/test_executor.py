@@ -81,6 +81,15 @@ def test_threads_change_nothing(parameters: ExactParameters) -> None:
     np.testing.assert_array_equal(one.log_var_index, two.log_var_index)
 
 
+def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactParameters) -> None:
+    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    outside = denoiser.coefficients(noisy(1), 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = denoiser.coefficients(noisy(1), 0)
+    np.testing.assert_array_equal(inside.mean, outside.mean)
+    np.testing.assert_array_equal(inside.log_var_index, outside.log_var_index)
+
+
 def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> None:
     denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (0, 3))
     first = denoiser.coefficients(noisy(0), 0).mean.copy()

@@ -124,8 +124,16 @@ def test_a_bias_into_a_stream_is_refused(parameters: ExactParameters) -> None:
 
 def test_a_stem_that_does_not_read_plainly_is_refused(parameters: ExactParameters) -> None:
     reading = parameters.layers["stem"].reading
-    with pytest.raises(ModelError, match=r"\Alayer stem: inputs up to 65535\Z"):
-        changed(parameters, "stem", reading=dataclasses.replace(reading, shift=reading.shift + 1)).check()
+    for change in (
+        {"shift": reading.shift + 1},
+        {"limit": 255, "shift": reading.shift + 12, "zero": reading.zero // 256},
+    ):
+        with pytest.raises(ModelError, match=r"\Alayer stem: inputs up to \d+\Z"):
+            changed(parameters, "stem", reading=dataclasses.replace(reading, **change)).check()
+    down = parameters.layers["down"].reading
+    wide = dataclasses.replace(down, limit=65535, half=0 * down.half, shift=0 * down.shift)
+    with pytest.raises(ModelError, match=r"\Alayer down: inputs up to 65535\Z"):
+        changed(parameters, "down", reading=wide).check()
 
 
 @pytest.mark.parametrize(
