@@ -55,7 +55,7 @@ def main() -> None:
     images = batches(test_images()[: options.limit])
     rows: list[dict[str, Any]] = []
 
-    def bound(name: str, transform: BlockTransform, prior: PriorModel, chains: dict[int, Chain], **kwargs: Any) -> None:  # noqa: ANN401
+    def bound(name: str, transform: BlockTransform, prior: PriorModel, chains: dict[int, Chain], **kwargs: Any) -> None:  # noqa: ANN401 - handed on
         for steps, chain in chains.items():
             terms = evaluate_bound(denoiser, images, transform, chain, prior, **kwargs)
             rows.append({"chain": name, "steps": steps, "bpd": terms.mean_bpd, "stderr": terms.stderr_bpd})

@@ -65,14 +65,14 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401
+def _cell(value: Any) -> str:  # noqa: ANN401 - any cell
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def has_jxl() -> bool:
     """Say whether Pillow can write JPEG XL here."""
     try:
-        import pillow_jxl  # noqa: F401
+        import pillow_jxl  # noqa: F401 - registers with Pillow
     except ImportError:
         return False
     return True

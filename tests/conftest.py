@@ -6,9 +6,22 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.codecs.api import encode_files
+from ddpm_codec_cli.main import main
 from tests.golden.regenerate import FLOAT, noisy_picture
+from tests.helpers import PHOTO, Run
 
-PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; return exit code, standard output and standard error."""
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,25 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec_cli.main import main
 from tests.golden.regenerate import EXACT, noisy_picture
-
-PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+from tests.helpers import PHOTO, Run
 
 
 @pytest.fixture

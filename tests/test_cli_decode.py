@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,29 +13,7 @@ from ddpm_codec.container import ROUTE_MODEL, ContainerWriter, Head, ImageEntry,
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import PictureInfo
 from ddpm_codec.zoo import find_model
-from ddpm_codec_cli.main import main
-
-PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def pixels(path: Path) -> tuple[str, tuple[int, int], bytes]:
-    with Image.open(path) as image:
-        return image.mode, image.size, image.tobytes()
+from tests.helpers import PHOTO, Run, pixels
 
 
 def check_refused(result: tuple[int, str, str], cause: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm_codec.codecs.api import decode_file, describe_file
-from ddpm_codec_cli.main import main
-
-DATA = Path(__file__).resolve().parent / "data"
-PHOTO = DATA / "shutters_128x128.png"
-SMALL = DATA / "parrots_96x80.png"
-TINY = DATA / "lighthouse_33x17.png"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def pixels(path: Path) -> tuple[str, tuple[int, int], bytes]:
-    with Image.open(path) as image:
-        return image.mode, image.size, image.tobytes()
+from tests.helpers import PHOTO, SMALL, TINY, Run, pixels
 
 
 def png(size: tuple[int, int], depth: int, colour: int, rows: bytes, interlace: int = 0) -> bytes:

@@ -5,22 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
-
-DATA = Path(__file__).resolve().parent / "data"
-PHOTO = DATA / "shutters_128x128.png"
-SMALL = DATA / "parrots_96x80.png"
-
-
-def same(a: Path, b: Path) -> bool:
-    with Image.open(a) as first, Image.open(b) as second:
-        return (
-            first.mode == second.mode
-            and first.size == second.size
-            and first.tobytes() == second.tobytes()
-            and first.getpalette() == second.getpalette()
-            and first.info.get("transparency") == second.info.get("transparency")
-        )
+from tests.helpers import PHOTO, SMALL, same
 
 
 def cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """``ddpm-codec info``: what a file holds, for people and for programs, whatever its names hold."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,24 +8,7 @@ from PIL import Image
 
 from ddpm_codec.container import read_container
 from ddpm_codec.zoo import list_models
-from ddpm_codec_cli.main import main
-
-PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+from tests.helpers import PHOTO, Run
 
 
 def test_json_of_a_model_coded_file(photo_file: Path, run: Run) -> None:

@@ -1,7 +1,6 @@
 """``ddpm-codec models`` and ``export``: what ships, and how another comes to be."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
 from ddpm_codec.zoo.registry import DEFAULT, model_id
-from ddpm_codec_cli.main import main
+from tests.helpers import PHOTO, Run
 
-PHOTO = Path(__file__).resolve().parent / "data" / "shutters_128x128.png"
 KEYS = {
     "name",
     "id",
@@ -24,21 +22,6 @@ KEYS = {
     "macs_per_pixel_total",
     "description",
 }
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_json_lists_what_ships_within_its_limits(run: Run) -> None:

@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
         lazy: commands by name, in the order in which ``--help`` lists them.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(*args, **kwargs)
         self._lazy = dict(lazy)
 

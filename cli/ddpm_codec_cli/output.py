@@ -50,7 +50,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def format_value(value: Any) -> str:  # noqa: ANN401
+def format_value(value: Any) -> str:  # noqa: ANN401 - any fact
     """Return a value as a person reads it: thousands separated, four decimals, lists as words."""
     if value is None:
         return "-"

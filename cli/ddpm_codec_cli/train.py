@@ -65,7 +65,7 @@ def config_options(command: options.Command) -> options.Command:
 @config_options
 @options.threads_option
 @options.json_option
-def train(config_file: Path | None, threads: int | None, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
+def train(config_file: Path | None, threads: int | None, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401 - of any kind
     """Train a denoiser on DATA; a run that was stopped goes on where its folder left off.
 
     DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.

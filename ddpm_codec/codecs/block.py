@@ -51,7 +51,7 @@ class BlockStats:
     part_bits: tuple[float, ...]
 
 
-class _NeedMoreSeeds(Exception):  # noqa: N818
+class _NeedMoreSeeds(Exception):  # noqa: N818 - a signal, not an error
     """The stack cannot start with so few seeds."""
 
 

@@ -29,7 +29,7 @@ def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
     """Return everything that may change the last bit of a convolution, and the hash of the coding tables."""
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
-        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch gives it no type
         detail = f"CUDA {torch.version.cuda}, cuDNN {cudnn}"
     else:
         hardware, detail = _processor(), f"{torch.backends.cpu.get_cpu_capability()} {_features()}"

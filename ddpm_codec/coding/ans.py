@@ -44,7 +44,7 @@ _PLACES = 1 << 9
 """Of a pixel's mean: place 0 where its whole window is inside the grey range, else the floor counted from 1."""
 
 
-class StackExhausted(DdpmCodecError, ValueError):  # noqa: N818
+class StackExhausted(DdpmCodecError, ValueError):  # noqa: N818 - a state that callers expect
     """A stack has too few bits to sample from; it is of no use afterwards."""
 
 

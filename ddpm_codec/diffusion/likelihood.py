@@ -31,13 +31,13 @@ class _LogNormalCdf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        (z,) = ctx.saved_tensors  # type: ignore[attr-defined]  # torch types no context
         slope: Tensor = math.sqrt(2.0 / math.pi) / torch.special.erfcx(-math.sqrt(0.5) * z)
         return grads[0] * slope
 
 
 def _log_normal_cdf(z: Tensor) -> Tensor:
-    value: Tensor = _LogNormalCdf.apply(z)  # type: ignore[no-untyped-call]
+    value: Tensor = _LogNormalCdf.apply(z)  # type: ignore[no-untyped-call]  # nor apply
     return value
 
 

@@ -65,7 +65,7 @@ def _check_regular(path: Path) -> None:
         raise InputError(f"{path}: is not a regular file")
 
 
-def _read(file: Any, path: Path, name: str, *, first_frame: bool, max_pixels: int) -> Picture:  # noqa: ANN401
+def _read(file: Any, path: Path, name: str, *, first_frame: bool, max_pixels: int) -> Picture:  # noqa: ANN401 - as Pillow takes
     with Image.open(file) as image:
         if image.width * image.height > max_pixels:
             raise InputError(f"{path}: has {image.width * image.height} pixels, more than {max_pixels}")

@@ -68,7 +68,7 @@ class LevelEmbedding(nn.Module):
         """Return [B, width] for levels [B]."""
         half = 0.5 * log_snr.float()[:, None]
         angles = half * self.frequencies
-        return self.layers(torch.cat([angles.sin(), angles.cos(), 0.25 * half], dim=1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat([angles.sin(), angles.cos(), 0.25 * half], dim=1))  # type: ignore[no-any-return]  # modules return Any
 
 
 class Layer(nn.Module):
@@ -100,7 +100,7 @@ def _autocast(y: Tensor) -> bool:
 def _in_full(function: nn.Module, level: Tensor) -> Tensor:
     """Apply a function of the noise level in float32, as its tables will be made."""
     with torch.autocast(level.device.type, enabled=False):
-        return function(level)  # type: ignore[no-any-return]
+        return function(level)  # type: ignore[no-any-return]  # modules return Any
 
 
 class ResidualBlock(nn.Module):

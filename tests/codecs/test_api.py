@@ -21,25 +21,7 @@ from ddpm_codec.errors import (
 )
 from ddpm_codec.picture import PictureInfo
 from tests.golden.regenerate import EXACT, noisy_picture
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-PHOTO = DATA / "shutters_128x128.png"
-SMALL = DATA / "parrots_96x80.png"
-
-
-def same(a: Path, b: Path) -> bool:
-    with Image.open(a) as first, Image.open(b) as second:
-        return (
-            first.mode == second.mode
-            and first.size == second.size
-            and first.tobytes() == second.tobytes()
-            and first.getpalette() == second.getpalette()
-            and first.info.get("transparency") == second.info.get("transparency")
-        )
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+from tests.helpers import PHOTO, SMALL, leftovers, same
 
 
 def test_a_photo_comes_back_and_is_smaller_than_the_fallback(photo_file: Path, tmp_path: Path) -> None:

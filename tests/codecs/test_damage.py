@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ddpm_codec import container
 from ddpm_codec.codecs.api import decode_file, encode_files
@@ -18,25 +17,7 @@ from ddpm_codec.errors import (
     ModelError,
 )
 from ddpm_codec.picture import PictureInfo
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-PHOTO = DATA / "shutters_128x128.png"
-SMALL = DATA / "parrots_96x80.png"
-
-
-def same(a: Path, b: Path) -> bool:
-    with Image.open(a) as first, Image.open(b) as second:
-        return (
-            first.mode == second.mode
-            and first.size == second.size
-            and first.tobytes() == second.tobytes()
-            and first.getpalette() == second.getpalette()
-            and first.info.get("transparency") == second.info.get("transparency")
-        )
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+from tests.helpers import PHOTO, leftovers, same
 
 
 def test_a_damaged_block_costs_its_pictures_only(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
