@@ -13,10 +13,9 @@ which is the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.coding.exact_math import exact_exp
-from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
+from ddpm_codec.codecs.arithmetic import GREY2, PixelLaw, grey_variances, noisy_picture, norms, rounded
+from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS
 from ddpm_codec.diffusion.transform import BlockTransform
-from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser
 from ddpm_codec.units import GREY_MAX
@@ -24,13 +23,7 @@ from ddpm_codec.units import GREY_MAX
 RATIO = 0.75
 """sigma_j / delta_j: the width of the lattice."""
 
-_GREY2 = 127.5 * 127.5
 _ONE = float(1 << MEAN_BITS)
-_SHIFT = 20
-"""Fractional bits while a picture is put together from lattice points."""
-
-_FARTHEST = float(1 << 24)
-"""Grey levels: only damaged data hold latents beyond, and arithmetic stays exact up to here."""
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
@@ -59,12 +52,11 @@ class DiffusionLattice:
         self._denoiser, self._transform = denoiser, transform
         self._sigma = np.array(sigmas, dtype=np.float64) * 127.5
         self._delta = self._sigma / RATIO
-        self._norm = np.sqrt(transform.norms2.astype(np.float64))[None, :, None, None]
-        variance = exact_exp(-np.abs(integer.log_variances()))
-        self._variance = np.where(integer.log_variances() > 0, 1.0 / variance, variance) * _GREY2
-        self._prior_mean, self._prior_variance = prior_mean * 127.5, prior_variance * _GREY2
+        self._norm = norms(transform)
+        self._variance = grey_variances()
+        self._prior_mean, self._prior_variance = prior_mean * 127.5, prior_variance * GREY2
         self._reverse_scales = [np.zeros(0, np.int32)] + [self._scales(t) for t in range(1, self.steps + 1)]
-        self._pixel_scales = PIXEL_GRID.index(np.sqrt(self._variance)).astype(np.int32)
+        self._pixel_law = PixelLaw()
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return [B, D, H / block, W / block] for padded pictures [B, 3, H, W]."""
@@ -75,7 +67,7 @@ class DiffusionLattice:
     def encode_mean(self, x0: NDArray[np.uint8]) -> Ints:
         """Return the mean of n_0 given grey levels x0 [B, 3, H, W], [B, D, h, w]."""
         doubled = 2 * x0.astype(np.int64) - GREY_MAX
-        return _fixed(self._transform.forward_exact(doubled) * (_ONE / (2.0 * self._norm * self._delta[0])))
+        return rounded(self._transform.forward_exact(doubled) * (_ONE / (2.0 * self._norm * self._delta[0])))
 
     def forward_scale(self, level: int) -> float:
         """Return the standard deviation of q(z_level | z_{level - 1}), or of q(z_0 | y_0), in units of delta_level."""
@@ -86,14 +78,11 @@ class DiffusionLattice:
 
     def forward_mean(self, n_prev: NDArray[np.int32], level: int) -> Ints:
         """Return the mean of n_level given n_{level - 1}."""
-        return _fixed(n_prev * (self._delta[level - 1] / self._delta[level] * _ONE))
+        return rounded(n_prev * (self._delta[level - 1] / self._delta[level] * _ONE))
 
     def likelihood(self, n_0: NDArray[np.int32]) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0), grey levels, [B, 3, H, W]."""
-        prediction = self._denoiser.pixels(self._picture(n_0, 0), 0)
-        half = (GREY_MAX << MEAN_BITS) >> 1
-        mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
-        return mean, self._pixel_scales[prediction.log_var_index]
+        return self._pixel_law(self._denoiser.pixels(self._picture(n_0, 0), 0))
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_{level - 1} | n_level), [B, D, h, w]."""
@@ -105,14 +94,14 @@ class DiffusionLattice:
         from_noisy = n_t * (kept * self._delta[level] / cleaner * _ONE)
         weight = (1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._norm * cleaner)
         from_mean = self._transform.forward_exact(prediction.mean) * weight
-        return _fixed(from_noisy + from_mean), self._reverse_scales[level][prediction.log_var_index]
+        return rounded(from_noisy + from_mean), self._reverse_scales[level][prediction.log_var_index]
 
     def prior(self, shape: tuple[int, ...]) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_K) for latents of ``shape`` [B, D, h, w]."""
         delta = self._delta[-1]
         scale = np.sqrt(self._prior_variance + self._sigma[-1] * self._sigma[-1]) / delta
         per_class = (1, len(scale), 1, 1)
-        mean = _fixed(self._prior_mean * (_ONE / delta)).reshape(per_class)
+        mean = rounded(self._prior_mean * (_ONE / delta)).reshape(per_class)
         index = LATTICE_GRID.index(scale).astype(np.int32).reshape(per_class)
         return np.broadcast_to(mean, shape), np.broadcast_to(index, shape)
 
@@ -128,19 +117,4 @@ class DiffusionLattice:
         return LATTICE_GRID.index(np.sqrt(variance) / self._delta[level - 1]).astype(np.int32)
 
     def _picture(self, n: NDArray[np.int32], level: int) -> Ints:
-        """Return W^T z as a picture, (grey - 127.5) 2**PICTURE_BITS.
-
-        Raises:
-            FormatError: a latent that no encoder draws.
-        """
-        # Python integers: the absolute value of the smallest int32 is not one.
-        if max(int(n.max(initial=0)), -int(n.min(initial=0))) * self._delta[level] > _FARTHEST:
-            raise FormatError("its entropy-coded data is damaged")
-        fixed = np.rint(n * (self._delta[level] / self._norm * 2.0**_SHIFT)).astype(np.int64)
-        # One factor 1/norm of M^T N^-1/2 is in `fixed`; M^T itself is exact.
-        drop = _SHIFT - integer.PICTURE_BITS
-        return (self._transform.inverse_exact(fixed) + (1 << (drop - 1))) >> drop
-
-
-def _fixed(value: NDArray[np.float64]) -> Ints:
-    return np.rint(value).astype(np.int64)
+        return noisy_picture(self._transform, n, float(self._delta[level]))
