@@ -6,17 +6,17 @@ the stack fills.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_array, encode_array
-from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES
 from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs, tile_count
 from ddpm_codec.coding.ans import Stack, StackExhausted
-from ddpm_codec.coding.bits_back import decode_batch, encode_batch
+from ddpm_codec.coding.bits_back import LatticeModel, decode_batch, encode_batch
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
 
@@ -62,11 +62,15 @@ def whiten(data: bytes) -> bytes:
     return mixed.tobytes()
 
 
-def encode_block(model: DiffusionLattice, parts: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
+Models = Callable[[list[Tile]], LatticeModel]
+"""Gives the chain that a batch of equal tiles is coded with."""
+
+
+def encode_block(models: Models, parts: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
     """Code the parts of a block.
 
     Args:
-        model: the chain.
+        models: gives the chain of a batch.
         parts: RGB pictures, [H, W, 3] uint8 each.
         tile: side of a tile.
 
@@ -77,13 +81,13 @@ def encode_block(model: DiffusionLattice, parts: list[Pixels], tile: int) -> tup
     seeds = 1
     while seeds < len(tiles):
         try:
-            return _encode_tiles(model, parts, tiles, seeds)
+            return _encode_tiles(models, parts, tiles, seeds)
         except _NeedMoreSeeds:
             seeds += max(1, seeds // 2)
     return None
 
 
-def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], tile: int) -> list[Pixels]:
+def decode_block(models: Models, payload: bytes, sizes: list[Rect], tile: int) -> list[Pixels]:
     """Return the parts of a block, of the given sizes.
 
     Raises:
@@ -106,7 +110,7 @@ def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], til
         largest = max(1, BATCH_PIXELS // batch[0].rect.pixels)
         if len({piece.shape for piece in batch}) != 1 or count > largest:
             raise FormatError("its plan does not fit the image table")
-        pixels = decode_batch(stack, model, (count, 3, *batch[0].shape))
+        pixels = decode_batch(stack, models(batch), (count, 3, *batch[0].shape))
         for piece, pixel in zip(batch, pixels, strict=True):
             _view(parts, piece)[:] = pixel.transpose(1, 2, 0)
         end -= count
@@ -114,9 +118,7 @@ def decode_block(model: DiffusionLattice, payload: bytes, sizes: list[Rect], til
     return parts
 
 
-def _encode_tiles(
-    model: DiffusionLattice, parts: list[Pixels], tiles: list[Tile], seeds: int
-) -> tuple[bytes, BlockStats]:
+def _encode_tiles(models: Models, parts: list[Pixels], tiles: list[Tile], seeds: int) -> tuple[bytes, BlockStats]:
     start = whiten(_encode_seeds(parts, tiles[:seeds]))
     stack = Stack.seeded(start)
     before = stack.bits
@@ -131,7 +133,7 @@ def _encode_tiles(
         while run:
             dims = 3 * run[0].rect.pixels
             count = min(len(run), most, int(stack.bits / (need * dims)))
-            pushed = _try_batch(stack, model, parts, run[:count])
+            pushed = _try_batch(stack, models, parts, run[:count])
             if pushed is None:
                 # Every retry is smaller than what has just run dry.
                 need = max(1.1 * need, stack.bits / (count * dims))
@@ -148,9 +150,7 @@ def _encode_tiles(
     return bytes(header) + stack.to_bytes(), stats
 
 
-def _try_batch(
-    stack: Stack, model: DiffusionLattice, parts: list[Pixels], batch: list[Tile]
-) -> tuple[Stack, Floats] | None:
+def _try_batch(stack: Stack, models: Models, parts: list[Pixels], batch: list[Tile]) -> tuple[Stack, Floats] | None:
     """Return the stack with ``batch`` on it and the net bits of each tile, or None where it ran dry.
 
     Tiles of one part share the bits evenly, which is all that is asked of them and costs nothing.
@@ -164,7 +164,7 @@ def _try_batch(
     attempt = stack.copy()
     prices = np.zeros(len(batch))
     try:
-        encode_batch(attempt, model, pixels, prices if batch[0].part != batch[-1].part else None)
+        encode_batch(attempt, models(batch), pixels, prices if batch[0].part != batch[-1].part else None)
     except StackExhausted:
         return None
     return attempt, prices - prices.mean() + (attempt.bits - stack.bits) / len(batch)

@@ -34,7 +34,7 @@ class ColourBody:
 def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> ColourBody | None:
     """Code parts of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
     colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
-    coded = encode_block(model, colours, tile)
+    coded = encode_block(lambda _: model, colours, tile)
     if coded is None:
         return None
     payload, stats = coded
@@ -52,7 +52,7 @@ def decode_colours(model: DiffusionLattice, reader: Reader, parts: list[tuple[Re
     """
     checksum = int.from_bytes(reader.take(4), "little")
     alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in parts]
-    colours = decode_block(model, reader.rest(), [rect for rect, _ in parts], tile)
+    colours = decode_block(lambda _: model, reader.rest(), [rect for rect, _ in parts], tile)
     if _checksum(colours) != checksum:
         raise FormatError("its pixels do not match their checksum")
     return [

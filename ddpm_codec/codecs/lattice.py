@@ -38,6 +38,10 @@ class DiffusionLattice:
         sigmas: noise of each level in model values, cleanest first, [K + 1].
         prior_mean: mean of each coefficient of W x_0 in model values, [D].
         prior_variance: its variance, [D].
+
+    Attributes:
+        steps: K.
+        sigmas: in grey levels, [K + 1].
     """
 
     def __init__(
@@ -50,13 +54,17 @@ class DiffusionLattice:
     ) -> None:
         self.steps = len(sigmas) - 1
         self._denoiser, self._transform = denoiser, transform
-        self._sigma = np.array(sigmas, dtype=np.float64) * 127.5
-        self._delta = self._sigma / RATIO
+        self.sigmas = np.array(sigmas, dtype=np.float64) * 127.5
+        self._delta = self.sigmas / RATIO
         self._norm = norms(transform)
         self._variance = grey_variances()
         self._prior_mean, self._prior_variance = prior_mean * 127.5, prior_variance * GREY2
         self._reverse_scales = [np.zeros(0, np.int32)] + [self._scales(t) for t in range(1, self.steps + 1)]
         self._pixel_law = PixelLaw()
+
+    def unit(self, level: int) -> float:
+        """Return delta, the distance of lattice points at a level, in grey levels."""
+        return float(self._delta[level])
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return [B, D, H / block, W / block] for padded pictures [B, 3, H, W]."""
@@ -73,8 +81,8 @@ class DiffusionLattice:
         """Return the standard deviation of q(z_level | z_{level - 1}), or of q(z_0 | y_0), in units of delta_level."""
         if level == 0:
             return RATIO
-        cleaner = self._sigma[level - 1]
-        return float(np.sqrt(self._sigma[level] * self._sigma[level] - cleaner * cleaner) / self._delta[level])
+        cleaner = self.sigmas[level - 1]
+        return float(np.sqrt(self.sigmas[level] * self.sigmas[level] - cleaner * cleaner) / self._delta[level])
 
     def forward_mean(self, n_prev: NDArray[np.int32], level: int) -> Ints:
         """Return the mean of n_level given n_{level - 1}."""
@@ -99,19 +107,19 @@ class DiffusionLattice:
     def prior(self, shape: tuple[int, ...]) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_K) for latents of ``shape`` [B, D, h, w]."""
         delta = self._delta[-1]
-        scale = np.sqrt(self._prior_variance + self._sigma[-1] * self._sigma[-1]) / delta
+        scale = np.sqrt(self._prior_variance + self.sigmas[-1] * self.sigmas[-1]) / delta
         per_class = (1, len(scale), 1, 1)
         mean = rounded(self._prior_mean * (_ONE / delta)).reshape(per_class)
         index = LATTICE_GRID.index(scale).astype(np.int32).reshape(per_class)
         return np.broadcast_to(mean, shape), np.broadcast_to(index, shape)
 
     def _kept(self, level: int) -> float:
-        ratio = self._sigma[level - 1] / self._sigma[level]
+        ratio = self.sigmas[level - 1] / self.sigmas[level]
         return float(ratio * ratio)
 
     def _scales(self, level: int) -> Indices:
         """Return the table scale of p(z_{level - 1} | z_level) for every variance index."""
-        kept, cleaner = self._kept(level), self._sigma[level - 1]
+        kept, cleaner = self._kept(level), self.sigmas[level - 1]
         learnt = (1.0 - kept) * (1.0 - kept) * self._variance
         variance = cleaner * cleaner * (1.0 - kept) + learnt
         return LATTICE_GRID.index(np.sqrt(variance) / self._delta[level - 1]).astype(np.int32)

@@ -6,6 +6,7 @@ Nothing here knows what the bytes of a block mean; nothing here imports torch or
 from ddpm_codec.container.layout import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
+    CODEC_PROGRESSIVE,
     DEFAULT_MAX_PIXELS,
     ROUTE_FALLBACK,
     ROUTE_MODEL,
@@ -14,11 +15,13 @@ from ddpm_codec.container.layout import (
     ImageEntry,
 )
 from ddpm_codec.container.reader import BlockInfo, Container, read_container
+from ddpm_codec.container.sections import SectionFile, SectionWriter, file_codec, read_sections
 from ddpm_codec.container.writer import Block, ContainerWriter
 
 __all__ = [
     "CODEC_BITS_BACK",
     "CODEC_FALLBACK",
+    "CODEC_PROGRESSIVE",
     "DEFAULT_MAX_PIXELS",
     "ROUTE_FALLBACK",
     "ROUTE_MODEL",
@@ -29,5 +32,9 @@ __all__ = [
     "ContainerWriter",
     "Head",
     "ImageEntry",
+    "SectionFile",
+    "SectionWriter",
+    "file_codec",
     "read_container",
+    "read_sections",
 ]

@@ -12,7 +12,9 @@ VERSION: Final = 1
 
 CODEC_FALLBACK: Final = 0
 CODEC_BITS_BACK: Final = 1
+CODEC_PROGRESSIVE: Final = 2
 CODECS: Final = frozenset({CODEC_FALLBACK, CODEC_BITS_BACK})
+"""Those of files of many pictures; a progressive file is built otherwise."""
 
 ROUTE_FALLBACK: Final = 0
 ROUTE_MODEL: Final = 1
@@ -36,7 +38,13 @@ MAX_TABLE_BYTES: Final = 1 << 28
 DEFAULT_MAX_PIXELS: Final = 1 << 30
 
 MODEL_ID_BYTES: Final = 32
+SHORT_ID_BYTES: Final = 16
+"""Of the identity of a model, in progressive files, which may be smaller than a thousand bytes."""
+
 MAX_MODEL_NAME_BYTES: Final = 255
+
+PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level", "tile", "block_pixels")
+"""What a progressive file says of its coding, in this order."""
 
 Values = dict[str, int | str]
 
@@ -46,9 +54,9 @@ class Head:
     """What the whole file was coded with.
 
     Attributes:
-        codec: ``CODEC_FALLBACK`` (no model; the other fields are empty) or ``CODEC_BITS_BACK``.
+        codec: ``CODEC_FALLBACK`` (no model; the other fields are empty), ``CODEC_BITS_BACK`` or ``CODEC_PROGRESSIVE``.
         model_name: the model's name, for messages.
-        model_id: SHA-256 of the model, 32 bytes.
+        model_id: SHA-256 of the model, 32 bytes; of a progressive file the first SHORT_ID_BYTES.
         fingerprint: the environment of a file coded in floating point; empty where any environment decodes.
         parameters: what the codec needs besides, such as the side of a tile.
     """

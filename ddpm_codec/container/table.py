@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from ddpm_codec.container.layout import (
+    CODEC_PROGRESSIVE,
     CODECS,
     MAX_BLOCKS,
     MAX_HEAD_BYTES,
@@ -12,7 +13,9 @@ from ddpm_codec.container.layout import (
     MAX_SIDE,
     MAX_TABLE_BYTES,
     MODEL_ID_BYTES,
+    PROGRESSIVE_PARAMETERS,
     ROUTES,
+    SHORT_ID_BYTES,
     Head,
     ImageEntry,
     Values,
@@ -124,6 +127,47 @@ def read_head(payload: bytes, codec: int) -> Head:
     if not isinstance(values, dict) or not set(values) <= {"fingerprint", "parameters"} or not name:
         raise FormatError("its head is damaged")
     return Head(codec, name, model_id, *(_values(values.get(key, {})) for key in ("fingerprint", "parameters")))
+
+
+def write_short_head(head: Head) -> bytes:
+    """Return the head of a progressive file: name, identity, PROGRESSIVE_PARAMETERS as varints, fingerprint if any.
+
+    Raises:
+        ValueError: a parameter is missing, or the model's name or identity is not of the right length.
+    """
+    name = head.model_name.encode()
+    known = set(PROGRESSIVE_PARAMETERS)
+    if len(head.model_id) != SHORT_ID_BYTES or not 1 <= len(name) <= MAX_MODEL_NAME_BYTES:
+        raise ValueError("the head of a progressive file names a model by 16 bytes and a short name")
+    if set(head.parameters) != known:
+        raise ValueError(f"a progressive file has the parameters {sorted(known)}")
+    out = bytearray()
+    write_varint(out, len(name))
+    out += name + head.model_id
+    for key in PROGRESSIVE_PARAMETERS:
+        write_varint(out, int(head.parameters[key]))
+    if head.fingerprint:
+        out += pack(json.dumps(head.fingerprint, sort_keys=True, separators=(",", ":")).encode())
+    return bytes(out)
+
+
+def read_short_head(payload: bytes) -> Head:
+    """Undo :func:`write_short_head`.
+
+    Raises:
+        FormatError: the head is damaged.
+    """
+    reader = Reader(payload)
+    try:
+        name = reader.take(reader.varint(MAX_MODEL_NAME_BYTES)).decode()
+        model_id = reader.take(SHORT_ID_BYTES)
+        parameters: Values = {key: reader.varint(1 << 40) for key in PROGRESSIVE_PARAMETERS}
+        fingerprint = json.loads(unpack(reader.rest(), MAX_HEAD_BYTES)) if reader.left else {}
+    except (ValueError, RecursionError):
+        raise FormatError("its head is damaged") from None
+    if not name:
+        raise FormatError("its head is damaged")
+    return Head(CODEC_PROGRESSIVE, name, model_id, _values(fingerprint), parameters)
 
 
 def _values(found: object) -> Values:

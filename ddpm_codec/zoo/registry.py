@@ -106,7 +106,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     """Return the model file whose SHA-256 is ``wanted``.
 
     Args:
-        wanted: hexadecimal.
+        wanted: hexadecimal, or the first half of it.
         extra: where given, this one (a file, or a name as of :func:`find_model`) and no other is taken.
 
     Raises:
@@ -114,7 +114,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     """
     candidates = sorted(FOLDER.glob(f"*{SUFFIX}")) if extra is None else [find_model(str(extra))]
     for path in candidates:
-        if model_id(path) == wanted:
+        if model_id(path).startswith(wanted):
             return path
     hint = f"{extra} is another model" if extra is not None else "which is not here; name its file with --model"
     raise ModelError(f"the file was coded with model {wanted[:16]}..., {hint}")

@@ -60,14 +60,14 @@ def sizes_of(parts: list[np.ndarray]) -> list[Rect]:
 
 
 def encoded(model: DiffusionLattice, parts: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
-    result = encode_block(model, parts, tile)
+    result = encode_block(lambda _: model, parts, tile)
     assert result is not None
     return result
 
 
 def check_round_trip(model: DiffusionLattice, parts: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
     payload, stats = encoded(model, parts, tile)
-    decoded = decode_block(model, payload, sizes_of(parts), tile)
+    decoded = decode_block(lambda _: model, payload, sizes_of(parts), tile)
     assert len(decoded) == len(parts)
     for got, part in zip(decoded, parts, strict=True):
         np.testing.assert_array_equal(got, part)
@@ -96,7 +96,7 @@ def test_parts_of_any_sizes_come_back_or_are_too_small(sizes: list[tuple[int, in
     prior = np.zeros(192), np.full(192, SPREAD**2)
     model = DiffusionLattice(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior)
     parts = [picture(*size) for size in sizes]
-    if encode_block(model, parts, 32) is not None:
+    if encode_block(lambda _: model, parts, 32) is not None:
         check_round_trip(model, parts, 32)
 
 
@@ -174,7 +174,7 @@ def test_the_share_of_a_part_is_what_it_costs(model: DiffusionLattice) -> None:
 
 @pytest.mark.parametrize("sizes", [[(1, 1)], [(8, 8)], [(64, 64)]])
 def test_what_is_too_small_is_none(model: DiffusionLattice, sizes: list[tuple[int, int]]) -> None:
-    assert encode_block(model, [picture(*size) for size in sizes], TILE) is None
+    assert encode_block(lambda _: model, [picture(*size) for size in sizes], TILE) is None
 
 
 def test_the_same_block_has_the_same_bytes(model: DiffusionLattice) -> None:
@@ -210,7 +210,7 @@ def payload() -> bytes:
 def decode_damaged(model: DiffusionLattice, data: bytes) -> None:
     """Decode: a FormatError or other pixels, which the block's checksum sees; any other exception is a defect."""
     with contextlib.suppress(FormatError):
-        decoded = decode_block(model, data, sizes_of(PARTS_DAMAGED), TILE)
+        decoded = decode_block(lambda _: model, data, sizes_of(PARTS_DAMAGED), TILE)
         assert any((got != part).any() for got, part in zip(decoded, PARTS_DAMAGED, strict=True))
 
 
@@ -253,7 +253,7 @@ def with_plan(payload: bytes, *plan: int) -> bytes:
 )
 def test_a_plan_that_does_not_fit_is_refused(model: DiffusionLattice, payload: bytes, plan: tuple[int, ...]) -> None:
     with pytest.raises(FormatError):
-        decode_block(model, with_plan(payload, *plan), sizes_of(PARTS_DAMAGED), TILE)
+        decode_block(lambda _: model, with_plan(payload, *plan), sizes_of(PARTS_DAMAGED), TILE)
 
 
 def test_a_batch_of_unequal_tiles_is_refused(model: DiffusionLattice) -> None:
@@ -262,7 +262,7 @@ def test_a_batch_of_unequal_tiles_is_refused(model: DiffusionLattice) -> None:
     seeds = Reader(payload).varint()
     assert seeds < 6
     with pytest.raises(FormatError, match="its plan does not fit"):
-        decode_block(model, with_plan(payload, seeds, 1, 7 - seeds), sizes_of(parts), TILE)
+        decode_block(lambda _: model, with_plan(payload, seeds, 1, 7 - seeds), sizes_of(parts), TILE)
 
 
 @pytest.mark.parametrize(
@@ -273,13 +273,13 @@ def test_sizes_of_another_block_are_refused(
     model: DiffusionLattice, payload: bytes, change: Callable[[list[Rect]], list[Rect]]
 ) -> None:
     with pytest.raises(FormatError):
-        decode_block(model, payload, change(sizes_of(PARTS_DAMAGED)), TILE)
+        decode_block(lambda _: model, payload, change(sizes_of(PARTS_DAMAGED)), TILE)
 
 
 def test_an_absurd_number_of_tiles_is_refused_before_they_are_made(model: DiffusionLattice, payload: bytes) -> None:
     for sizes in ([Rect(0, 0, 1 << 15, 1 << 15)], [Rect(0, 0, 1, 8)] * (MAX_BLOCK_TILES + 1)):
         with pytest.raises(FormatError, match=rf"it has \d+ tiles, more than {MAX_BLOCK_TILES}"):
-            decode_block(model, payload, sizes, 8)
+            decode_block(lambda _: model, payload, sizes, 8)
 
 
 def test_bytes_left_over_among_the_seeds_are_noticed() -> None:

@@ -1,0 +1,114 @@
+"""A picture to the sections of a progressive file."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.progressive.parameters import SMALL_SECTION, ProgressiveParameters
+from ddpm_codec.codecs.progressive.part import encode_part
+from ddpm_codec.codecs.progressive.steps import VALUE_BITS, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.progressive.tail import Tail
+from ddpm_codec.codecs.progressive.walk import Walk
+from ddpm_codec.coding.bits_back import pad_to_multiple
+from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section and what it stands for.
+
+    Attributes:
+        payload: its bytes.
+        level: that the picture is on its way to with this section; -1 for the lossless end.
+        ideal_bits: KL of what it sends; 0 for the lossless end.
+    """
+
+    payload: bytes
+    level: int
+    ideal_bits: float
+
+
+class ProgressiveEncoder:
+    """Encodes one picture.
+
+    Args:
+        chain: the chain.
+        lattice: opens the lattice model of the same chain, for a tail level above 0.
+        parameters: of the file.
+        pixels: the picture, [H, W, 3].
+        code: the channel code; None: a trellis of the parameters' register.
+        slack: bits paid for a bit of KL; None: that of the parameters.
+        threads: to search with.
+
+    Attributes:
+        walk: what a decoder of everything so far knows.
+    """
+
+    def __init__(
+        self,
+        chain: ProgressiveChain,
+        lattice: Callable[[], DiffusionLattice],
+        parameters: ProgressiveParameters,
+        pixels: Pixels,
+        *,
+        code: ChannelCode | None = None,
+        slack: float | None = None,
+        threads: int = 1,
+    ) -> None:
+        self._chain, self._lattice, self._parameters, self._pixels = chain, lattice, parameters, pixels
+        self._padded = padded_pixels(pixels)
+        self._code = code or TrellisCode(parameters.register_bits)
+        self._slack = slack if slack is not None else parameters.slack
+        self._threads = threads
+        self.walk = Walk(chain, *self._padded.shape[:2], parameters.tail_level)
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections down to the tail level."""
+        payload, ideal = bytearray(), 0.0
+        while not self.walk.finished:
+            level = self.walk.level
+            data, bits = self._part()
+            payload += data
+            ideal += bits
+            if len(payload) >= SMALL_SECTION or self.walk.finished:
+                yield Section(bytes(payload), level - 1, ideal)
+                payload, ideal = bytearray(), 0.0
+
+    def tail(self) -> list[Section] | None:
+        """Return the sections of the lossless end; None where a region is too small for bits-back."""
+        height, width = self._pixels.shape[:2]
+        tail = Tail(self.walk, (width, height), self._lattice, self._parameters.tile, self._parameters.block_pixels)
+        sections = []
+        for number, rect in enumerate(tail.regions):
+            region = self._pixels[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
+            payload = tail.encode(number, np.ascontiguousarray(region))
+            if payload is None:
+                return None
+            sections.append(Section(payload, -1, 0.0))
+        return sections
+
+    def _part(self) -> tuple[bytes, float]:
+        walk = self.walk
+        state = walk.band()
+        part = encode_part(self._code, state.law, self._target(state.law), walk.part(), self._slack, self._threads)
+        walk.put(part.order, part.labels, part.law)
+        return part.data, part.ideal_bits
+
+    def _target(self, law: StepLaw) -> NDArray[np.float64]:
+        """Return the mean of q(z_s | z_t, x_0) of the band in progress, in units of latents, flat."""
+        rows, block = self.walk.rows, self._chain.transform.block
+        y_0 = self._chain.coefficients(self._padded[rows.start * block : rows.stop * block])
+        target = (1.0 - law.kept) * float(1 << VALUE_BITS) * y_0
+        if law.kept:
+            target += law.kept * self.walk.latents[:, rows]
+        return target.reshape(-1)
+
+
+def padded_pixels(pixels: Pixels) -> Pixels:
+    """Return a picture [H, W, 3] with its last row and column repeated up to multiples of eight."""
+    return np.ascontiguousarray(pad_to_multiple(pixels.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0))

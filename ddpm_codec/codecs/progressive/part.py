@@ -1,0 +1,170 @@
+"""Parts: what is sent of one band and one step, the dearest dimensions first.
+
+A part is a range of cost classes. It says how many bits are paid for a bit expected, which dimensions lie so far out that
+their mean has to jump (a codebook of samples does not reach them, and an error that stays grows from step to step), and
+then the indices of the codewords.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.progressive.steps import JUMP, VALUE_BITS, StepLaw
+from ddpm_codec.coding.allocation import COST_BITS, UNCODED, Classes, class_costs
+from ddpm_codec.coding.channel_simulation import RATE_BITS, ChannelCode, Plan
+from ddpm_codec.coding.codebook import Labels
+from ddpm_codec.errors import FormatError
+from ddpm_codec.varint import Reader, write_varint
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+PART_BITS = 1 << 15
+"""A step of a band is cut into parts of about so many expected bits,"""
+
+MAX_PARTS = 8
+"""but into no more than these."""
+
+FAR = 4.0
+"""An encoder lets the mean jump where q lies farther away, in standard deviations of p."""
+
+_RATES = np.array(
+    [int(Decimal(1 << RATE_BITS) * Decimal(2) ** (Decimal(code - 16) / 16)) for code in range(64)], dtype=np.int64
+)
+"""Rates that a part can have, 4.4 % apart, from 1/2 to 7.7, RATE_BITS fractional bits."""
+
+_MAX_JUMP = 1 << 20
+
+
+def cut_classes(classes: Classes) -> list[tuple[int, int]]:
+    """Return the ranges (first, end) of classes that make the parts of a band, from its dimensions' classes [N]."""
+    costs = class_costs() * np.bincount(classes, minlength=UNCODED + 1)[:UNCODED]
+    total = int(costs.sum())
+    count = max(1, min(MAX_PARTS, total // (PART_BITS << COST_BITS)))
+    # The class that crosses a share of the total ends the part.
+    shares = [total * part // count for part in range(1, count)]
+    ends = (np.searchsorted(np.cumsum(costs), shares) + 1).tolist()
+    edges = sorted({0, UNCODED, *ends})
+    return list(pairwise(edges))
+
+
+def part_classes(classes: Classes, limits: tuple[int, int]) -> Classes:
+    """Return ``classes`` with all outside the part UNCODED."""
+    inside = (classes >= limits[0]) & (classes < limits[1])
+    return np.where(inside, classes, UNCODED).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class CodedPart:
+    """A part as it is sent.
+
+    Attributes:
+        data: its bytes.
+        ideal_bits: KL( q || p ) of its dimensions.
+        order: these, flat.
+        labels: their labels.
+        law: p, with jumps.
+    """
+
+    data: bytes
+    ideal_bits: float
+    order: Ints
+    labels: Labels
+    law: StepLaw
+
+
+def encode_part(
+    code: ChannelCode, law: StepLaw, target: Floats, classes: Classes, slack: float, threads: int
+) -> CodedPart:
+    """Choose the codewords of a part.
+
+    Args:
+        code: the channel code.
+        law: p.
+        target: mean of q in units of latents, flat, [N].
+        classes: of all dimensions, UNCODED outside the part, [N].
+        slack: bits paid for a bit of KL.
+        threads: to search with.
+    """
+    chosen = np.flatnonzero(classes < UNCODED)
+    index = law.index.reshape(-1)[chosen]
+    spread = law.spread[index]
+    distance = (target[chosen] - law.mean.reshape(-1)[chosen]) / spread
+    ratio = (spread / (1 << VALUE_BITS)) ** 2 / law.variance
+    kl_nats = 0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)
+    ideal = float(kl_nats.sum()) / np.log(2.0)
+    far = np.abs(distance) > FAR
+    jumps = np.where(far, rounded_jump(distance), 0)
+    distance = distance - jumps * JUMP
+    kl_left = float((0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)).sum()) / np.log(2.0)
+    expected = float((class_costs()[classes[chosen]]).sum()) / (1 << COST_BITS)
+    rate = slack * kl_left / max(expected, 1.0)
+    rate_code = int(np.abs(_RATES - rate * (1 << RATE_BITS)).argmin())
+    plan = code.plan(classes, int(_RATES[rate_code]))
+    quadratic, linear = np.zeros(len(classes), np.float32), np.zeros(len(classes), np.float32)
+    quadratic[chosen] = 0.5 * (1.0 - ratio)
+    linear[chosen] = ratio * distance
+    message = code.encode(plan, quadratic, linear, threads)
+    head = bytearray()
+    places = chosen[far]
+    write_varint(head, 2 * rate_code + bool(len(places)))
+    if len(places):
+        _write_jumps(head, plan, places, jumps[far].astype(np.int64))
+    moved = law.jumped(places, jumps[far].astype(np.int64))
+    return CodedPart(bytes(head) + message, ideal, plan.order, code.decode(plan, message), moved)
+
+
+def rounded_jump(distance: Floats) -> Floats:
+    """Return the jump nearest to a distance in standard deviations."""
+    return np.rint(distance / JUMP)
+
+
+def decode_part(code: ChannelCode, law: StepLaw, classes: Classes, reader: Reader) -> tuple[Ints, Labels, StepLaw]:
+    """Read a part.
+
+    Args:
+        code: the channel code.
+        law: p, with the jumps of the parts before.
+        classes: of all dimensions, UNCODED outside the part, [N].
+        reader: stands at the part.
+
+    Returns:
+        Its dimensions, their labels, and p with its jumps.
+
+    Raises:
+        FormatError: the part is damaged.
+    """
+    rate_code, jumping = divmod(reader.varint(2 * len(_RATES) - 1), 2)
+    plan = code.plan(classes, int(_RATES[rate_code]))
+    places, jumps = _read_jumps(reader, plan, reader.varint(len(plan.order)) if jumping else 0)
+    labels = code.decode(plan, reader.take(plan.byte_count))
+    return plan.order, labels, law.jumped(places, jumps)
+
+
+def _write_jumps(out: bytearray, plan: Plan, places: Ints, jumps: Ints) -> None:
+    """Append the number of jumps, then for each the gap to the one before, in coding order, and its signed size."""
+    rank = np.zeros(int(plan.order.max(initial=-1)) + 1, np.int64)
+    rank[plan.order] = np.arange(len(plan.order))
+    ranks = rank[places]
+    by_rank = np.argsort(ranks)
+    write_varint(out, len(places))
+    last = -1
+    for place, jump in zip(ranks[by_rank].tolist(), jumps[by_rank].tolist(), strict=True):
+        write_varint(out, place - last - 1)
+        write_varint(out, 2 * jump if jump > 0 else -2 * jump - 1)
+        last = place
+
+
+def _read_jumps(reader: Reader, plan: Plan, count: int) -> tuple[Ints, Ints]:
+    ranks, jumps = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    last = -1
+    for number in range(count):
+        last += 1 + reader.varint(len(plan.order))
+        code = reader.varint(2 * _MAX_JUMP)
+        if last >= len(plan.order):
+            raise FormatError("its entropy-coded data is damaged")
+        ranks[number], jumps[number] = last, -(code + 1 >> 1) if code & 1 else code >> 1
+    return plan.order[ranks], jumps

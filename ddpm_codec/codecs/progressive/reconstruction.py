@@ -1,0 +1,126 @@
+"""Pictures from what is known so far.
+
+- ``mean``: x0_mean at the latest complete level; where a part of the next step is known already, its dimensions are better
+  known by the gain of a linear observation, (1 - a) w / ((1 - a)^2 w + v). The least squared error.
+- ``sample``: the rest of the chain by ancestral sampling from shared noise (Ho et al. 2020, algorithm 4). The most realistic.
+- ``flow``: the rest of the chain by the probability-flow ODE, one Euler step a level (Song et al. 2021, DDIM):
+  z_s = x0 + (sigma_s / sigma_t) (z_t - x0).
+
+All of them are integers and single float64 operations, so that they are the same on every machine.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.arithmetic import noisy_picture, rounded
+from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS, Latents, StepLaw
+from ddpm_codec.codecs.progressive.walk import Walk
+from ddpm_codec.coding.codebook import gaussian_labels
+from ddpm_codec.coding.tables import MEAN_BITS
+from ddpm_codec.errors import InputError
+from ddpm_codec.nn import integer
+
+Pixels = NDArray[np.uint8]
+
+MEAN, SAMPLE, FLOW = "mean", "sample", "flow"
+RECONSTRUCTIONS: Final = (MEAN, SAMPLE, FLOW)
+
+_ONE = float(1 << VALUE_BITS)
+_SAMPLE_KEY = 3 << 62
+
+
+def reconstruct(walk: Walk, how: str) -> Pixels:
+    """Return the picture as far as it is known, padded, [H, W, 3].
+
+    Args:
+        walk: where the file ends.
+        how: one of RECONSTRUCTIONS.
+
+    Raises:
+        InputError: there is no such reconstruction.
+    """
+    if how == MEAN:
+        return _mean(walk)
+    if how not in RECONSTRUCTIONS:
+        raise InputError(f"unknown reconstruction {how!r}; known: {', '.join(RECONSTRUCTIONS)}")
+    latents, level = _finished_step(walk, how)
+    while level > 0:
+        step: Callable[[StepLaw, Latents, int, int], Latents] = _sampled if how == SAMPLE else _flowed(walk, level)
+        cleaner = np.empty_like(latents)
+        for number, rows in enumerate(walk.bands):
+            law = walk.chain.law(latents, rows, level)
+            cleaner[:, rows] = step(law, latents[:, rows], level, number)
+        latents, level = cleaner, level - 1
+    return _pixel_means(walk, latents)
+
+
+def _mean(walk: Walk) -> Pixels:
+    if walk.level == 0:
+        return _pixel_means(walk, walk.latents)
+    pieces = list(walk.done)
+    opened = walk.open_state()
+    if opened is not None:
+        pieces.append(opened.updated_mean())
+    for number in range(len(pieces), len(walk.bands)):
+        pieces.append(rounded(walk.law(number).x0_mean * _ONE).astype(np.int32))
+    return _to_pixels(walk, np.concatenate(pieces, axis=1))
+
+
+def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
+    """Return latents of the whole picture: where a step is in progress, the end of it with the rest filled in."""
+    opened = walk.open_state()
+    if walk.level == walk.last or (not walk.done and opened is None and walk.level <= walk.chain.steps):
+        return walk.latents, walk.level
+    latents = np.empty(walk.shape, np.int32)
+    for number, rows in enumerate(walk.bands):
+        if number < len(walk.done):
+            latents[:, rows] = walk.sampled(number)
+            continue
+        state = opened if number == len(walk.done) else None
+        law = state.law if state is not None else walk.law(number)
+        if how == FLOW and walk.level <= walk.chain.steps:
+            filled = _flowed(walk, walk.level)(law, walk.latents[:, rows], walk.level, number)
+        else:
+            filled = law.sample(_noise(law, walk.level, number))
+        if state is not None:
+            filled = np.where(state.known.reshape(law.mean.shape), law.sample(state.labels), filled)
+        latents[:, rows] = filled
+    return latents, walk.level - 1
+
+
+def _noise(law: StepLaw, level: int, band: int) -> NDArray[np.int16]:
+    return gaussian_labels(_SAMPLE_KEY | level << 32 | band, law.mean.size)
+
+
+def _sampled(law: StepLaw, _latents: Latents, level: int, band: int) -> Latents:
+    return law.sample(_noise(law, level, band))
+
+
+def _flowed(walk: Walk, level: int) -> Callable[[StepLaw, Latents, int, int], Latents]:
+    ratio = float(walk.chain.sigmas[level - 1] / walk.chain.sigmas[level])
+
+    def step(law: StepLaw, latents: Latents, _level: int, _band: int) -> Latents:
+        x_0 = law.x0_mean * _ONE
+        return rounded(x_0 + ratio * (latents - x_0)).astype(np.int32)
+
+    return step
+
+
+def _pixel_means(walk: Walk, latents: Latents) -> Pixels:
+    """Return the mean of p(x_0 | z_0)."""
+    pieces = [walk.chain.pixel_law(latents, rows)[0] for rows in walk.bands]
+    mean = np.concatenate(pieces, axis=1)
+    grey = (mean + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+    return np.ascontiguousarray(np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _to_pixels(walk: Walk, coefficients: Latents) -> Pixels:
+    """Return W^T y + 127.5, rounded, for y in units of latents."""
+    picture = noisy_picture(walk.chain.transform, coefficients[None], UNIT)[0]
+    half = 1 << (integer.PICTURE_BITS - 1)
+    # 127.5 and the half for rounding make 128.
+    grey = (picture + (255 << (integer.PICTURE_BITS - 1)) + half) >> integer.PICTURE_BITS
+    return np.ascontiguousarray(np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0))

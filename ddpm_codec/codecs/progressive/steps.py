@@ -1,0 +1,211 @@
+"""The reverse steps of a chain on whole pictures, as encoder and decoder both compute them.
+
+Latents z_t = W (x_0 - 127.5) + sigma_t eps are integers in units of 2**-VALUE_BITS grey levels. Step t leads from level t to
+level t - 1; step K + 1 is the first one and leads from nothing to level K, with the prior in the network's place:
+
+    p(z_s | z_t) = N(a z_t + (1 - a) W x0_mean, sigma_s^2 (1 - a) + (1 - a)^2 w),   a = sigma_s^2 / sigma_t^2,
+
+and a = 0 for the first. Everything that a decoder needs is integers, tables, or single float64 operations.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.arithmetic import GREY2, PixelLaw, grey_variances, noisy_picture, norms, rounded
+from ddpm_codec.coding.allocation import Classes, cost_class
+from ddpm_codec.coding.codebook import LABEL_BITS, Labels
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import FormatError
+from ddpm_codec.nn import integer
+from ddpm_codec.nn.integer import IntegerDenoiser
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Latents = NDArray[np.int32]
+
+VALUE_BITS = 10
+"""Fractional bits of a latent, in grey levels."""
+
+UNIT = 2.0**-VALUE_BITS
+
+MARGIN = 64
+"""Pixels around a band that the network sees with it: farther than it reaches (56), so that no border shows."""
+
+JUMP = 2.5
+"""Standard deviations of p to a jump."""
+
+_ONE = float(1 << VALUE_BITS)
+
+
+@dataclass(frozen=True)
+class StepLaw:
+    """p(z_s | z_t) of a band.
+
+    Attributes:
+        mean: in units of latents, [D, h, w].
+        index: into the tables, [D, h, w].
+        spread: standard deviation of p in units of latents, by index.
+        classes: what a dimension is expected to cost, by index.
+        variance: v of q(z_s | z_t, x_0) in grey levels squared.
+        kept: a, the weight of z_t.
+        x0_mean: W x0_mean in grey levels, [D, h, w].
+        x0_variance: w in grey levels squared, by index.
+    """
+
+    mean: Ints
+    index: NDArray[np.integer]
+    spread: Floats
+    classes: Classes
+    variance: float
+    kept: float
+    x0_mean: Floats
+    x0_variance: Floats
+
+    def jumped(self, places: Ints, jumps: Ints) -> "StepLaw":
+        """Return the law with the means at flat ``places`` moved by ``jumps`` times JUMP standard deviations.
+
+        Raises:
+            FormatError: farther than any encoder goes.
+        """
+        if not len(places):
+            return self
+        moved = self.mean.copy()
+        flat = moved.reshape(-1)
+        distance = jumps * (self.spread[self.index.reshape(-1)[places]] * JUMP)
+        if np.abs(distance).max() > 2.0**40:
+            raise FormatError("its entropy-coded data is damaged")
+        flat[places] += rounded(distance)
+        return replace(self, mean=moved)
+
+    def sample(self, labels: Labels) -> Latents:
+        """Return z_s = mean + spread * label, [D, h, w], for labels of every dimension.
+
+        Raises:
+            FormatError: a latent that no encoder draws.
+        """
+        offset = rounded(self.spread[self.index] * (labels.reshape(self.mean.shape) * 2.0**-LABEL_BITS))
+        values = self.mean + offset
+        if values.size and max(int(values.max()), -int(values.min())) >> 31:
+            raise FormatError("its entropy-coded data is damaged")
+        return values.astype(np.int32)
+
+    def cut(self, columns: slice) -> "StepLaw":
+        """Return the law of some columns of blocks."""
+        mean, index, x0_mean = (values[:, :, columns] for values in (self.mean, self.index, self.x0_mean))
+        return replace(self, mean=mean, index=index, x0_mean=x0_mean)
+
+    def flat_classes(self) -> Classes:
+        """Return the class of every dimension, [D h w]."""
+        return self.classes[self.index].reshape(-1)
+
+
+class ProgressiveChain:
+    """A frozen chain for progressive coding.
+
+    Args:
+        denoiser: integers in, integers out.
+        transform: W.
+        sigmas: noise of each level in model values, cleanest first, [K + 1].
+        prior_mean: mean of each coefficient of W x_0 in model values, [D].
+        prior_variance: its variance, [D].
+
+    Attributes:
+        steps: K.
+        sigmas: in grey levels, [K + 1].
+    """
+
+    def __init__(
+        self,
+        denoiser: IntegerDenoiser,
+        transform: BlockTransform,
+        sigmas: tuple[float, ...],
+        prior_mean: Floats,
+        prior_variance: Floats,
+    ) -> None:
+        self.steps = len(sigmas) - 1
+        self.transform = transform
+        self.sigmas = np.array(sigmas, dtype=np.float64) * 127.5
+        self._denoiser = denoiser
+        self._norm = norms(transform)
+        self._variance = grey_variances()
+        self._prior_mean, self._prior_variance = prior_mean * 127.5, prior_variance * GREY2
+        self._pixel_law = PixelLaw()
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return [D, H / block, W / block] of a picture whose sides are multiples of the block."""
+        return self.transform.dims, height // self.transform.block, width // self.transform.block
+
+    def coefficients(self, x_0: NDArray[np.uint8]) -> Floats:
+        """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], of pixels [H, W, 3]."""
+        doubled = 2 * x_0.transpose(2, 0, 1)[None].astype(np.int64) - 255
+        return (self.transform.forward_exact(doubled) / (2.0 * self._norm))[0]
+
+    def first_law(self, shape: tuple[int, int, int]) -> StepLaw:
+        """Return the law of step K + 1, from nothing to level K, for latents of ``shape`` [D, h, w]."""
+        variance = float(self.sigmas[-1] * self.sigmas[-1])
+        index = np.broadcast_to(np.arange(shape[0], dtype=np.int16)[:, None, None], shape)
+        mean = np.broadcast_to(self._prior_mean[:, None, None], shape)
+        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._prior_variance)
+
+    def law(self, z_t: Latents, rows: slice, level: int) -> StepLaw:
+        """Return the law of the step from ``level`` to the one below, for a band.
+
+        Args:
+            z_t: latents of the whole picture, [D, h, w].
+            rows: of blocks, the band.
+            level: t, 1 to K.
+        """
+        above, below, inner = self._surroundings(rows, z_t.shape[1])
+        seen = np.ascontiguousarray(z_t[None, :, above:below])
+        # Where W is the identity, a coefficient is a sub-pixel.
+        predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
+        prediction = predict(noisy_picture(self.transform, seen, UNIT), level)
+        kept = self.kept(level)
+        mean = self.transform.forward_exact(prediction.mean)[:, :, inner]
+        from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._norm))
+        variance = float(self.sigmas[level - 1] * self.sigmas[level - 1] * (1.0 - kept))
+        return self._law(
+            rounded(z_t[:, rows] * kept + from_mean[0]),
+            prediction.log_var_index[0, :, inner],
+            variance,
+            kept,
+            (mean / (2**integer.MEAN_BITS * self._norm))[0],
+            self._variance,
+        )
+
+    def pixel_law(self, z_0: Latents, rows: slice) -> tuple[Ints, NDArray[np.int32]]:
+        """Return mean and scale index of p(x_0 | z_0) of a band, [3, H, W]."""
+        above, below, inner = self._surroundings(rows, z_0.shape[1])
+        seen = np.ascontiguousarray(z_0[None, :, above:below])
+        prediction = self._denoiser.pixels(noisy_picture(self.transform, seen, UNIT), 0)
+        mean, scale = self._pixel_law(prediction)
+        block = self.transform.block
+        pixels = slice(inner.start * block, inner.stop * block)
+        return mean[0, :, pixels], scale[0, :, pixels]
+
+    def kept(self, level: int) -> float:
+        """Return a of the step from ``level`` to the one below."""
+        ratio = self.sigmas[level - 1] / self.sigmas[level]
+        return float(ratio * ratio)
+
+    def _law(
+        self,
+        mean: Ints,
+        index: NDArray[np.integer],
+        variance: float,
+        kept: float,
+        x0_mean: Floats,
+        x0_variance: Floats,
+    ) -> StepLaw:
+        learnt = (1.0 - kept) * (1.0 - kept) * x0_variance
+        spread2 = variance + learnt
+        classes = cost_class(spread2 / variance)
+        return StepLaw(mean, index, np.sqrt(spread2) * _ONE, classes, variance, kept, x0_mean, x0_variance)
+
+    def _surroundings(self, rows: slice, height: int) -> tuple[int, int, slice]:
+        """Return the first and last row of blocks that the network sees for a band, and the band within them."""
+        margin = MARGIN // self.transform.block
+        above, below = max(0, rows.start - margin), min(height, rows.stop + margin)
+        return above, below, slice(rows.start - above, rows.stop - above)
