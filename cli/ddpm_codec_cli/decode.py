@@ -15,6 +15,9 @@ LABELS = {
     "coder_seconds": "  of them, entropy coder",
     "model": "model",
     "device": "device",
+    "used_bytes": "bytes used",
+    "level": "level reached (-1: the picture itself)",
+    "lossless": "lossless",
 }
 
 
@@ -43,6 +46,14 @@ LABELS = {
     help="The model that it was coded with, where that does not ship; any other is refused.",
 )
 @options.device_option
+@click.option("--bpp", type=float, default=None, help="Of a progressive file, use so many bits a pixel.")
+@click.option("--level", type=int, default=None, help="Of a progressive file, stop at this level; 0 is the cleanest.")
+@click.option(
+    "--reconstruction",
+    type=click.Choice(["mean", "sample", "flow"]),
+    default=None,
+    help="What to show of a part of a progressive file: the least error, the most realistic, or the ODE.  [default: mean]",
+)
 @click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")
 @click.option(
     "--max-pixels",
@@ -61,6 +72,9 @@ def decode(
     output_format: str | None,
     model: Path | None,
     device: str,
+    bpp: float | None,
+    level: int | None,
+    reconstruction: str | None,
     keep_going: bool,
     max_pixels: int,
     overwrite: bool,
@@ -82,6 +96,9 @@ def decode(
             keep_going=keep_going,
             max_pixels=max_pixels,
             output_format=output_format,
+            max_bpp=bpp,
+            level=level,
+            reconstruction=reconstruction,
             progress=progress,
         )
     if as_json:

@@ -1,11 +1,15 @@
 """``ddpm-codec encode``: pictures into one file, without loss."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+from ddpm_codec_cli.output import print_facts, print_json, print_table, printable, progress_bar
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.api import ProgressiveOptions
 
 LABELS = {
     "images": "images",
@@ -51,6 +55,17 @@ LABELS = {
     help="Pixels in a block, the unit of damage and of independent decoding.",
 )
 @options.tile_option
+@click.option(
+    "--progressive", is_flag=True, help="A file that can be cut anywhere; of several pictures, one file each."
+)
+@click.option("--bpp", type=float, default=None, help="With --progressive: stop at so many bits a pixel.")
+@click.option("--psnr", type=float, default=None, help="With --progressive: stop when so many decibels are reached.")
+@click.option(
+    "--register-bits",
+    type=click.IntRange(4, 16),
+    default=None,
+    help="With --progressive: search in 2^N states; more are smaller and slower.  [default: by the size of the picture]",
+)
 @options.overwrite_option
 @options.json_option
 def encode(
@@ -65,6 +80,10 @@ def encode(
     verify: bool,
     block_pixels: int,
     tile: int | None,
+    progressive: bool,
+    bpp: float | None,
+    psnr: float | None,
+    register_bits: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -72,9 +91,17 @@ def encode(
 
     INPUT is a picture or a folder of pictures; names, modes, palettes and metadata are kept.
     """
-    from ddpm_codec.codecs.api import encode_files
+    from ddpm_codec.codecs.api import ProgressiveOptions, encode_files
 
     options.limit_threads(threads)
+    if progressive:
+        how = ProgressiveOptions(
+            model, device, levels, register_bits, None, tile, bpp, psnr, strip, first_frame, verify
+        )
+        _encode_progressive(list(inputs), output, how, overwrite, as_json)
+        return
+    if (bpp, psnr, register_bits) != (None, None, None):
+        raise click.UsageError("--bpp, --psnr and --register-bits need --progressive")
     with progress_bar("picture") as progress:
         report = encode_files(
             list(inputs),
@@ -94,3 +121,38 @@ def encode(
         print_json(report)
     else:
         print_facts(report | {"fallback_images": report["fallback_images"] or None}, LABELS)
+
+
+PROGRESSIVE_LABELS = {
+    "file": "file",
+    "pixels": "pixels",
+    "file_bytes": "file bytes",
+    "header_bytes": "  of them, head and framing",
+    "index_bytes": "  of them, indices",
+    "tail_bytes": "  of them, the lossless end",
+    "file_bpp": "file bits/pixel (every byte of the file)",
+    "file_bpd": "file bits/dim (every byte of the file)",
+    "lossless": "lossless",
+    "seconds": "seconds",
+    "network_seconds": "  of them, network",
+    "model": "model",
+    "device": "device",
+}
+
+
+def _encode_progressive(
+    inputs: list[Path], output: Path, how: "ProgressiveOptions", overwrite: bool, as_json: bool
+) -> None:
+    from ddpm_codec.codecs.api import encode_progressive, progressive_summary
+
+    with progress_bar("picture") as progress:
+        reports = encode_progressive(inputs, output, how, overwrite=overwrite, progress=progress)
+    if as_json:
+        print_json(reports[0].to_json() if len(reports) == 1 else progressive_summary(reports))
+    elif len(reports) == 1:
+        print_facts(reports[0].to_json(), PROGRESSIVE_LABELS)
+    else:
+        rows = [[report.file, report.file_bytes, 8 * report.file_bytes / report.pixels] for report in reports]
+        print_table(["file", "file bytes", "file bits/pixel"], rows)
+    for line in (note for report in reports for note in report.notes):
+        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)

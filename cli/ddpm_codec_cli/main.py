@@ -22,6 +22,7 @@ COMMANDS = {
     "decode": LazyCommand("ddpm_codec_cli.decode:decode", "Decode a .ddpm file into pictures."),
     "info": LazyCommand("ddpm_codec_cli.info:info", "Say what a .ddpm file holds, without decoding it."),
     "bpd": LazyCommand("ddpm_codec_cli.bpd:bpd", "Bound the bits/dim of a model on a data set, term by term."),
+    "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate and distortion beside other codecs."),
     "train": LazyCommand("ddpm_codec_cli.train:train", "Train a denoiser on a data set."),
     "export": LazyCommand("ddpm_codec_cli.export:export", "Freeze a checkpoint into one model file."),
     "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that are there."),

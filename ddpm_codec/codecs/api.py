@@ -6,17 +6,30 @@ from typing import Any
 from ddpm_codec.codecs.decoding import decode_file
 from ddpm_codec.codecs.encoding import encode_files
 from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
-from ddpm_codec.codecs.reports import DecodeReport, EncodeReport
-from ddpm_codec.container import CODEC_FALLBACK, DEFAULT_MAX_PIXELS, ROUTE_MODEL, read_container
+from ddpm_codec.codecs.progressive.decoding import describe_progressive
+from ddpm_codec.codecs.progressive.encoding import ProgressiveOptions, encode_progressive
+from ddpm_codec.codecs.reports import DecodeReport, EncodeReport, ProgressiveReport, progressive_summary
+from ddpm_codec.container import (
+    CODEC_FALLBACK,
+    CODEC_PROGRESSIVE,
+    DEFAULT_MAX_PIXELS,
+    ROUTE_MODEL,
+    file_codec,
+    read_container,
+)
 
 __all__ = [
     "DEFAULT_BLOCK_PIXELS",
     "DEFAULT_MAX_PIXELS",
     "DecodeReport",
     "EncodeReport",
+    "ProgressiveOptions",
+    "ProgressiveReport",
     "decode_file",
     "describe_file",
     "encode_files",
+    "encode_progressive",
+    "progressive_summary",
 ]
 
 
@@ -27,6 +40,8 @@ def describe_file(path: Path) -> dict[str, Any]:
         FormatError: the file is damaged.
         InputError: it cannot be read.
     """
+    if file_codec(path) == CODEC_PROGRESSIVE:
+        return describe_progressive(path)
     opened = read_container(path, max_pixels=1 << 62)
     head = opened.head
     rows = [

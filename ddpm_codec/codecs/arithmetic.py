@@ -1,5 +1,7 @@
 """Arithmetic around the network that both codecs share: integers and correctly rounded float64 only."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,6 +72,7 @@ class PixelLaw:
         return mean, self._scales[prediction.log_var_index]
 
 
-def rounded(values: Floats) -> Ints:
+def rounded(values: NDArray[np.floating[Any]]) -> Ints:
     """Return the nearest integers, halves to even."""
-    return np.rint(values).astype(np.int64)
+    nearest: Ints = np.rint(values).astype(np.int64)
+    return nearest

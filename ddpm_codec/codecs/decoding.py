@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.codecs.output import PictureSink
+from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_progressive
 from ddpm_codec.codecs.reports import DecodeReport
-from ddpm_codec.container import CODEC_FALLBACK, DEFAULT_MAX_PIXELS, Container, read_container
+from ddpm_codec.container import (
+    CODEC_FALLBACK,
+    CODEC_PROGRESSIVE,
+    DEFAULT_MAX_PIXELS,
+    Container,
+    file_codec,
+    read_container,
+)
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import Picture
 
@@ -29,6 +37,9 @@ def decode_file(
     keep_going: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     output_format: str | None = None,
+    max_bpp: float | None = None,
+    level: int | None = None,
+    reconstruction: str | None = None,
     progress: Progress | None = None,
 ) -> DecodeReport:
     """Decode a file into picture files of lossless formats.
@@ -44,6 +55,9 @@ def decode_file(
             could not.
         max_pixels: refuse a file that declares more pixels.
         output_format: extension of the pictures within a folder; that of a picture file must agree with it.
+        max_bpp: of a progressive file, use so many bits a pixel.
+        level: of a progressive file, stop at this level.
+        reconstruction: of a progressive file, ``mean`` (default), ``sample`` or ``flow``.
         progress: called with (pictures done, pictures).
 
     Raises:
@@ -54,8 +68,15 @@ def decode_file(
         OutputExistsError: an output is there.
         OutputError: it cannot be written.
     """
+    if file_codec(path) == CODEC_PROGRESSIVE:
+        how = DecodeOptions(max_bpp, level, reconstruction or "mean", model, device, keep_going)
+        return decode_progressive(
+            path, output, how, overwrite=overwrite, max_pixels=max_pixels, output_format=output_format
+        )
     started = time.perf_counter()
     opened = read_container(path, max_pixels=max_pixels, tolerant=keep_going)
+    if (max_bpp, level, reconstruction) != (None, None, None):
+        raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
     infos = [entry.info for entry in opened.images]
     report = DecodeReport(file_bytes=opened.file_bytes)
     if model is not None and opened.head.codec == CODEC_FALLBACK:

@@ -79,7 +79,7 @@ def encode_files(
     if output.exists() and any(path.samefile(output) for path, _ in files):
         raise InputError(f"{output}: is one of the pictures; name another output")
     session = _open_session(model, device, levels)
-    options = _checked_options(block_pixels, tile if tile is not None else (session.model.tile if session else 256))
+    options = checked_options(block_pixels, tile if tile is not None else (session.model.tile if session else 256))
     target = output.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if verify else output
     run = _Encoding(session, options, strip, first_frame)
     try:
@@ -103,7 +103,12 @@ def _open_session(model: str, device: str, levels: int | None) -> "CodingSession
     return CodingSession.for_encoding(model, device, levels)
 
 
-def _checked_options(block_pixels: int, tile: int) -> CodingOptions:
+def checked_options(block_pixels: int, tile: int) -> CodingOptions:
+    """Return the sizes of blocks and tiles.
+
+    Raises:
+        InputError: they make no sense.
+    """
     if not 8 <= tile <= MAX_TILE or tile % 8 or block_pixels < 1:
         raise InputError(f"tile = {tile}, block of {block_pixels} pixels: a tile is a multiple of 8 up to {MAX_TILE}")
     options = CodingOptions(block_pixels, tile)
@@ -141,7 +146,7 @@ class _Encoding:
 
             encoder = LosslessEncoder(self._session.lattice if self._session else None, self._options, emit)
             for done, (path, name) in enumerate(files):
-                picture = self._read(path, name)
+                picture = read_stripped(path, name, self._first_frame, self._strip)
                 infos.append(picture.info)
                 self.digests.append(picture_digest(picture))
                 started = time.perf_counter()
@@ -172,14 +177,6 @@ class _Encoding:
             device=self._session.device.type if self._session and network_seconds else "cpu",
         )
 
-    def _read(self, path: Path, name: str) -> Picture:
-        picture = read_picture(path, first_frame=self._first_frame, name=name)
-        if not self._strip:
-            return picture
-        info = picture.info
-        bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency)
-        return Picture(bare, picture.pixels)
-
     def _head(self, used_model: bool) -> Head:
         if self._session is None or not used_model:
             return Head(CODEC_FALLBACK)
@@ -191,6 +188,40 @@ class _Encoding:
         }
         name, identity = session.model.name, bytes.fromhex(session.model_id)
         return Head(CODEC_BITS_BACK, name, identity, session.fingerprint(), parameters)
+
+
+def read_stripped(path: Path, name: str, first_frame: bool, strip: bool) -> Picture:
+    """Read a picture; with ``strip``, without its ICC, EXIF and XMP.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    picture = read_picture(path, first_frame=first_frame, name=name)
+    if not strip:
+        return picture
+    info = picture.info
+    bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency)
+    return Picture(bare, picture.pixels)
+
+
+def write_fallback_file(picture: Picture, target: Path, *, overwrite: bool) -> int:
+    """Write a file with one picture, coded by the fallback, and return its bytes.
+
+    Raises:
+        OutputExistsError: ``target`` is there.
+        OutputError: it cannot be written.
+    """
+    from ddpm_codec.codecs.lossless import LosslessEncoder
+
+    with ContainerWriter(target, overwrite=overwrite) as writer:
+
+        def emit(_: BlockHeader, payload: bytes) -> None:
+            writer.add_block(payload)
+
+        encoder = LosslessEncoder(None, CodingOptions(1, 8), emit)
+        encoder.add(picture)
+        encoder.finish()
+        return writer.finish(Head(CODEC_FALLBACK), [ImageEntry(picture.info, ROUTE_FALLBACK)])
 
 
 def picture_digest(picture: Picture) -> bytes:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError
@@ -39,9 +40,10 @@ class TimedDenoiser:
 
 @dataclass(frozen=True)
 class Engine:
-    """A lattice model over a timed denoiser."""
+    """A chain over a timed denoiser, as each codec sees it."""
 
     lattice: DiffusionLattice
+    chain: ProgressiveChain
     clock: TimedDenoiser
     steps: int
 
@@ -71,5 +73,5 @@ def open_engine(model: FrozenModel, steps: int | None, device: torch.device, dty
             f"model {model.name} was made with other coding tables (hash {model.tables[:12]}, here {tables_hash()[:12]})"
         )
     clock = TimedDenoiser(model.integer_denoiser(steps, device, dtype))
-    lattice = DiffusionLattice(clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
-    return Engine(lattice, clock, len(sigmas) - 1)
+    of_model = (clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
+    return Engine(DiffusionLattice(*of_model), ProgressiveChain(*of_model), clock, len(sigmas) - 1)

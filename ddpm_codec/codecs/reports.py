@@ -1,5 +1,6 @@
 """What encoding and decoding report. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,9 @@ class DecodeReport:
         notes: what the picture files could not hold (metadata), one line each.
         model: name of the model, None where none was needed.
         device: where the network ran.
+        lossless: whether the pictures are those that were encoded; a part of a progressive file gives less.
+        level: of a progressive file, the level that was reached; -1 is the picture itself.
+        used_bytes: of a progressive file, the bytes that were used.
     """
 
     images: int = 0
@@ -84,8 +88,82 @@ class DecodeReport:
     notes: list[str] = field(default_factory=list)
     model: str | None = None
     device: str = "cpu"
+    lossless: bool = True
+    level: int | None = None
+    used_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the common keys, and what went wrong."""
         values = {key: value for key, value in vars(self).items() if key != "coding_seconds"}
         return values | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None}
+
+
+@dataclass
+class ProgressiveReport:
+    """Sizes and times of one progressive file.
+
+    Attributes:
+        file: the file.
+        dims: samples of the picture.
+        pixels: its pixels.
+        file_bytes: every byte of the file.
+        header_bytes: signature, head, table, and the framing of all sections.
+        index_bytes: of the sections that hold indices.
+        tail_bytes: of those that make it lossless.
+        index_ideal_bits: KL of what the indices send, before any overhead.
+        lossless: whether the file holds the whole picture.
+        tail_level: level at which the indices end.
+        seconds: wall time, of which ``network_seconds`` in the network.
+        model: name of the model.
+        device: where the network ran.
+        sections: level and end (bytes of the file) of each section.
+        notes: what is to be known besides, one line each.
+    """
+
+    file: str
+    dims: int
+    pixels: int
+    file_bytes: int = 0
+    header_bytes: int = 0
+    index_bytes: int = 0
+    tail_bytes: int = 0
+    index_ideal_bits: float = 0.0
+    lossless: bool = False
+    tail_level: int = 0
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+    model: str | None = None
+    device: str = "cpu"
+    sections: list[dict[str, int]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the common keys and those of a progressive file."""
+        payload = self.index_bytes + self.tail_bytes
+        return (
+            {"images": 1}
+            | vars(self)
+            | {
+                "file_bpd": bytes_to_bpd(self.file_bytes, self.dims),
+                "file_bpp": 8 * self.file_bytes / self.pixels,
+                "payload_bpd": bytes_to_bpd(payload, self.dims) if payload else None,
+            }
+        )
+
+
+def progressive_summary(reports: Sequence[ProgressiveReport]) -> dict[str, Any]:
+    """Return the common keys of several progressive files together, and ``files``, those of each."""
+    dims, pixels = sum(report.dims for report in reports), sum(report.pixels for report in reports)
+    file_bytes = sum(report.file_bytes for report in reports)
+    return {
+        "images": len(reports),
+        "dims": dims,
+        "pixels": pixels,
+        "file_bytes": file_bytes,
+        "file_bpd": bytes_to_bpd(file_bytes, dims),
+        "file_bpp": 8 * file_bytes / pixels,
+        "seconds": sum(report.seconds for report in reports),
+        "model": reports[0].model,
+        "device": reports[0].device,
+        "files": [report.to_json() for report in reports],
+    }

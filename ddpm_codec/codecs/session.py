@@ -12,6 +12,7 @@ from ddpm_codec.codecs.fingerprint import (
     take_fingerprint,
 )
 from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.frozen import FrozenModel, load_model
 from ddpm_codec.zoo import find_model
@@ -113,9 +114,16 @@ class CodingSession:
 
     def lattice(self) -> DiffusionLattice:
         """Return the lattice model, built on first use."""
+        return self._opened().lattice
+
+    def chain(self) -> ProgressiveChain:
+        """Return the chain for progressive coding, built on first use."""
+        return self._opened().chain
+
+    def _opened(self) -> Engine:
         if self._engine is None:
             self._engine = open_engine(self.model, self._steps, self.device, self._dtype)
-        return self._engine.lattice
+        return self._engine
 
 
 def _recorded(recorded: Fingerprint, source: str) -> tuple[str, str, int]:

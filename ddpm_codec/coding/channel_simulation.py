@@ -83,7 +83,12 @@ class TrellisCode:
         self.register_bits = register_bits
 
     def plan(self, classes: Classes, rate: int) -> Plan:
-        """Return the plan for dimensions of the given classes [N], ``rate`` bits paid for a bit expected, RATE_BITS fractional bits."""
+        """Return the plan for dimensions of the given classes [N].
+
+        Args:
+            classes: of all dimensions.
+            rate: bits paid for a bit expected, RATE_BITS fractional bits.
+        """
         order, counts = coding_order(classes)
         costs = class_costs() * rate >> RATE_BITS
         streams = max(1, int((counts * costs).sum()) // (STREAM_BITS << COST_BITS))

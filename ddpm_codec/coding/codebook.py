@@ -47,7 +47,8 @@ def gaussian_labels(key: int, count: int) -> Labels:
     first, through :func:`quantile_table`.
     """
     words = np.random.Philox(key=key).random_raw(-(-count // 4)).astype("<u8")
-    return quantile_table()[words.view("<u2")[:count]]
+    labels: Labels = quantile_table()[words.view("<u2")[:count]]
+    return labels
 
 
 @lru_cache(maxsize=4)

@@ -78,15 +78,20 @@ class SectionFile:
 
 
 def file_codec(path: Path) -> int | None:
-    """Return the codec of a file, or None where it is too short or foreign: the reader proper says what is wrong.
+    """Return the codec of a file, or None where it is foreign: the reader proper says what is wrong.
 
     Raises:
+        FormatError: it ends within its first ten bytes.
         InputError: it cannot be read.
     """
     with reading(path), path.open("rb") as file:
         start = file.read(PREAMBLE_BYTES)
-    if len(start) < PREAMBLE_BYTES or not start.startswith(SIGNATURE):
+    if start and SIGNATURE.startswith(start):
+        raise FormatError(f"{path}: is too short for a first picture")
+    if not start.startswith(SIGNATURE):
         return None
+    if len(start) < PREAMBLE_BYTES:
+        raise FormatError(f"{path}: is too short for a first picture")
     return start[-1] if start[-2] == VERSION else None
 
 
@@ -113,11 +118,14 @@ def reading(path: Path) -> Iterator[None]:
         InputError: it is missing, or not a file.
     """
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path}: is a folder" if path.is_dir() else f"{path}: is not a regular file")
+        regular = not path.exists() or stat.S_ISREG(path.stat().st_mode)
+        folder = path.is_dir()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+    if not regular:
+        raise InputError(f"{path}: is a folder" if folder else f"{path}: is not a regular file")
+    try:
         yield
-    except (FormatError, InputError):
-        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({reason(error)})") from error
 
@@ -249,3 +257,8 @@ def framed_section(payload: bytes) -> bytes:
 def section_bytes(payload: bytes) -> int:
     """Return what a section takes in the file."""
     return len(framed_section(payload)) + CRC_BYTES
+
+
+def preamble_bytes(head: Head, image: ImageEntry) -> int:
+    """Return what comes before the codec's sections takes in the file."""
+    return PREAMBLE_BYTES + section_bytes(write_short_head(head)) + section_bytes(write_table([image], 0))

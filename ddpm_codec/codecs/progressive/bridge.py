@@ -8,6 +8,8 @@ With z_m known, the forward chain below it is a Gaussian bridge. In tau = sigma^
 with z = y_0, tau = 0 in the place of the first z_s; p is the model's as ever, and p(z_{m-1} | z_m) takes the prior's place.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,7 +87,7 @@ class BridgedLattice:
         """Return means and scale indices of p(n_{m-1} | z_m)."""
         return self._mean, self._scale
 
-    def _bridged(self, z_s: NDArray[np.float64], start: float, level: int) -> Ints:
+    def _bridged(self, z_s: NDArray[np.floating[Any]], start: float, level: int) -> Ints:
         share = (float(self._tau[level]) - start) / (self._end - start)
         z_t = z_s + share * (self._z_m - z_s)
         return rounded(z_t * (_ONE / self._lattice.unit(level)))

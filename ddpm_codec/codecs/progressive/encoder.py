@@ -1,7 +1,8 @@
 """A picture to the sections of a progressive file."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.parameters import SMALL_SECTION, ProgressiveParameters
 from ddpm_codec.codecs.progressive.part import encode_part
+from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.progressive.steps import VALUE_BITS, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.coding.bits_back import pad_to_multiple
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
+from ddpm_codec.units import GREY_MAX
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +50,7 @@ class ProgressiveEncoder:
 
     Attributes:
         walk: what a decoder of everything so far knows.
+        parameters: of the file; the tail level and the tile may change, see :meth:`go_on_to` and :meth:`tail`.
     """
 
     def __init__(
@@ -60,12 +64,13 @@ class ProgressiveEncoder:
         slack: float | None = None,
         threads: int = 1,
     ) -> None:
-        self._chain, self._lattice, self._parameters, self._pixels = chain, lattice, parameters, pixels
+        self._chain, self._lattice, self.parameters, self._pixels = chain, lattice, parameters, pixels
         self._padded = padded_pixels(pixels)
         self._code = code or TrellisCode(parameters.register_bits)
         self._slack = slack if slack is not None else parameters.slack
         self._threads = threads
-        self.walk = Walk(chain, *self._padded.shape[:2], parameters.tail_level)
+        height, width = self._padded.shape[:2]
+        self.walk = Walk(chain, height, width, parameters.tail_level)
 
     def sections(self) -> Iterator[Section]:
         """Yield the sections down to the tail level."""
@@ -79,10 +84,34 @@ class ProgressiveEncoder:
                 yield Section(bytes(payload), level - 1, ideal)
                 payload, ideal = bytearray(), 0.0
 
-    def tail(self) -> list[Section] | None:
-        """Return the sections of the lossless end; None where a region is too small for bits-back."""
+    def go_on_to(self, level: int) -> None:
+        """Let the indices end at a lower level than they did."""
+        self.parameters = replace(self.parameters, tail_level=level)
+        self.walk.last = level
+
+    def tail(self, tiles: Sequence[int]) -> list[Section] | None:
+        """Return the sections of the lossless end; None where a region is too small for bits-back.
+
+        Args:
+            tiles: sides of tiles, of which the first is taken that all regions can be started with.
+        """
+        for tile in tiles:
+            found = self._tail(tile)
+            if found is not None:
+                self.parameters = replace(self.parameters, tile=tile)
+                return found
+        return None
+
+    def psnr_db(self) -> float:
+        """Return the PSNR of the ``mean`` reconstruction of everything so far, in decibels."""
         height, width = self._pixels.shape[:2]
-        tail = Tail(self.walk, (width, height), self._lattice, self._parameters.tile, self._parameters.block_pixels)
+        error = reconstruct(self.walk, MEAN)[:height, :width].astype(np.float64) - self._pixels
+        mse = float(np.mean(error * error))
+        return 10.0 * math.log10(GREY_MAX * GREY_MAX / mse) if mse else math.inf
+
+    def _tail(self, tile: int) -> list[Section] | None:
+        height, width = self._pixels.shape[:2]
+        tail = Tail(self.walk, (width, height), self._lattice, tile, self.parameters.block_pixels)
         sections = []
         for number, rect in enumerate(tail.regions):
             region = self._pixels[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]

@@ -93,12 +93,13 @@ class StepLaw:
 
     def cut(self, columns: slice) -> "StepLaw":
         """Return the law of some columns of blocks."""
-        mean, index, x0_mean = (values[:, :, columns] for values in (self.mean, self.index, self.x0_mean))
-        return replace(self, mean=mean, index=index, x0_mean=x0_mean)
+        at = np.s_[:, :, columns]
+        return replace(self, mean=self.mean[at], index=self.index[at], x0_mean=self.x0_mean[at])
 
     def flat_classes(self) -> Classes:
         """Return the class of every dimension, [D h w]."""
-        return self.classes[self.index].reshape(-1)
+        classes: Classes = self.classes[self.index].reshape(-1)
+        return classes
 
 
 class ProgressiveChain:
@@ -140,7 +141,8 @@ class ProgressiveChain:
     def coefficients(self, x_0: NDArray[np.uint8]) -> Floats:
         """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], of pixels [H, W, 3]."""
         doubled = 2 * x_0.transpose(2, 0, 1)[None].astype(np.int64) - 255
-        return (self.transform.forward_exact(doubled) / (2.0 * self._norm))[0]
+        y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self._norm))[0]
+        return y_0
 
     def first_law(self, shape: tuple[int, int, int]) -> StepLaw:
         """Return the law of step K + 1, from nothing to level K, for latents of ``shape`` [D, h, w]."""

@@ -61,6 +61,11 @@ class Walk:
         return self.level == self.last
 
     @property
+    def at_level_end(self) -> bool:
+        """Whether nothing is known yet of the step from the present level."""
+        return not self.done and self._open is None
+
+    @property
     def rows(self) -> slice:
         """The band in progress."""
         return self.bands[len(self.done)]
@@ -113,5 +118,13 @@ class Walk:
             self.done.append(state.updated_mean())
         else:
             self.latents, self._next = self._next, self.latents
-            self.level -= 1
-            self.done = []
+            self._next_level()
+
+    def arrive(self, latents: Latents) -> None:
+        """Take the latents of the whole picture at the level below."""
+        self.latents = latents
+        self._next_level()
+
+    def _next_level(self) -> None:
+        self.level -= 1
+        self.done = []

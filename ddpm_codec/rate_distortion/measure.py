@@ -1,0 +1,151 @@
+"""One picture: every codec, every setting, every metric. Runs in a process of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm_codec.atomic import new_file, reason
+from ddpm_codec.errors import InputError, OutputError
+from ddpm_codec.picture import Picture
+from ddpm_codec.rate_distortion.curves import IDEAL, OURS, RatePoint
+from ddpm_codec.rate_distortion.metrics import METRICS
+from ddpm_codec.rate_distortion.peers import PEERS
+from ddpm_codec.rate_distortion.sources import CurveSource, Sources
+from ddpm_codec.rate_distortion.store import PictureRecord, Store
+
+Pixels = NDArray[np.uint8]
+
+CROP_SIDE: Final = 384
+"""Side of the cut-outs that the page shows."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to measure a picture.
+
+    Attributes:
+        picture: RGB.
+        store: where the record goes.
+        sources: of this codec's curves.
+        peers: names.
+        metrics: names.
+        model: name or file.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        steps: of the chain; None: the model's own.
+        reconstructions: how our pictures are made.
+        crops: also write the cut-outs for the page.
+    """
+
+    picture: Picture
+    store: Store
+    sources: Sources
+    peers: tuple[str, ...]
+    metrics: tuple[str, ...]
+    model: str
+    device: str
+    steps: int | None
+    reconstructions: tuple[str, ...]
+    crops: bool
+
+
+@dataclass
+class _Measurement:
+    """A picture under way."""
+
+    task: Task
+    original: Pixels
+    points: list[RatePoint] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _values: dict[bytes, dict[str, float | None]] = field(default_factory=dict)
+
+    def score(self, pixels: Pixels) -> dict[str, float | None]:
+        """Return every metric; equal pictures, which both curves of this codec have, are measured once."""
+        key = pixels.tobytes()
+        if key not in self._values:
+            self._values[key] = {name: METRICS[name](self.original, pixels) for name in self.task.metrics}
+        return self._values[key]
+
+
+def measure_picture(task: Task) -> PictureRecord:
+    """Measure one picture and write its record.
+
+    Raises:
+        DdpmCodecError: the model, the codec or the folder fails; what a peer refuses becomes a note.
+    """
+    measurement = _Measurement(task, task.picture.array())
+    if task.crops:
+        _save_crop(task, None, measurement.original)
+    for point, pixels in _all_points(measurement):
+        if task.crops and point.codec != IDEAL:
+            _save_crop(task, len(measurement.points), pixels)
+        measurement.points.append(point)
+    return task.store.save(
+        PictureRecord(
+            task.picture.name,
+            task.picture.size,
+            task.store.picture_key(task.picture),
+            tuple(measurement.points),
+            tuple(measurement.notes),
+            task.crops,
+        )
+    )
+
+
+def limit_to_one_thread() -> None:
+    """Keep torch to one thread in a process that is one of several."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _all_points(measurement: _Measurement) -> Iterator[tuple[RatePoint, Pixels]]:
+    sources = measurement.task.sources
+    yield from _our_points(measurement, OURS, sources.real)
+    yield from _our_points(measurement, IDEAL, sources.ideal)
+    for name in measurement.task.peers:
+        yield from _peer_points(measurement, name)
+
+
+def _our_points(measurement: _Measurement, codec: str, source: CurveSource) -> Iterator[tuple[RatePoint, Pixels]]:
+    task = measurement.task
+    milestones = source(
+        task.picture, model=task.model, device=task.device, steps=task.steps, reconstructions=task.reconstructions
+    )
+    for milestone in milestones:
+        count = milestone.file_bytes if codec == OURS else None
+        bits = milestone.ideal_bits if count is None else 8.0 * count
+        for reconstruction, pixels in milestone.pictures.items():
+            values = measurement.score(pixels)
+            bpp = float(bits) / task.picture.info.pixel_count
+            yield RatePoint(codec, milestone.label, count, bpp, values, reconstruction), pixels
+
+
+def _peer_points(measurement: _Measurement, name: str) -> Iterator[tuple[RatePoint, Pixels]]:
+    peer = PEERS[name]
+    for setting in peer.ladder:
+        try:
+            data = peer.encode(measurement.original, setting)
+        except InputError as error:
+            measurement.notes.append(f"{measurement.task.picture.name}: {error}")
+            return
+        pixels = peer.decode(data)
+        bpp = 8.0 * len(data) / measurement.task.picture.info.pixel_count
+        yield RatePoint(name, setting.label, len(data), bpp, measurement.score(pixels)), pixels
+
+
+def _save_crop(task: Task, point: int | None, pixels: Pixels) -> None:
+    """Write the middle of a decoded picture as a WebP that looks the same: quality 95."""
+    path = task.store.crop_path(task.picture.name, point)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be made a folder ({reason(error)})") from error
+    height, width = (min(CROP_SIDE, length) for length in pixels.shape[:2])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    with new_file(path, overwrite=True) as temporary:
+        image = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+        image.save(temporary, "WEBP", quality=95, method=4, use_sharp_yuv=True)

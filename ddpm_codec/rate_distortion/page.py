@@ -1,0 +1,168 @@
+"""One page that shows a run: curves, BD-rates, and decoded pictures side by side at nearly equal bytes.
+
+The page holds all that it shows, loads nothing, and works from a folder.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from ddpm_codec.atomic import new_file, reason
+from ddpm_codec.errors import OutputError
+from ddpm_codec.rate_distortion.curves import OURS, RatePoint
+from ddpm_codec.rate_distortion.metrics import TITLES
+from ddpm_codec.rate_distortion.page_chart import chart, legend_entry
+from ddpm_codec.rate_distortion.peers import PEERS
+from ddpm_codec.rate_distortion.report import RdReport
+from ddpm_codec.rate_distortion.store import PictureRecord, Store
+
+
+def write_page(report: RdReport, store: Store, pictures: int) -> None:
+    """Write ``index.html`` into the folder of a run, over what is there.
+
+    Args:
+        report: what to show.
+        store: where the cut-outs of the pictures are.
+        pictures: how many pictures to show side by side; of these the folder has cut-outs.
+
+    Raises:
+        OutputError: a cut-out is gone, or the page cannot be written.
+    """
+    images = _Images()
+    shown = [_picture(record, store, images) for record in report.records[:pictures]]
+    data = {"pictures": shown, "reconstructions": list(report.reconstructions), "images": images.uris}
+    first = report.curves[report.metrics[0]]
+    template = Template((files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"))
+    text = template.substitute(
+        summary=_summary(report),
+        legend="".join(legend_entry(curve) for curve in first),
+        charts="".join(chart(report.curves[metric], metric) for metric in report.metrics),
+        curve_table=_curve_table(report),
+        bd_table=_bd_table(report),
+        shown_note=_shown_note(len(shown)),
+        # Inside <script> a name must not look like a tag.
+        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    )
+    with new_file(store.folder / "index.html", overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _Images:
+    """Pictures as data URIs, each once."""
+
+    def __init__(self) -> None:
+        self.uris: list[str] = []
+        self._places: dict[bytes, int] = {}
+
+    def add(self, data: bytes) -> int:
+        """Return the place of a WebP file in :attr:`uris`."""
+        if data not in self._places:
+            self._places[data] = len(self.uris)
+            self.uris.append("data:image/webp;base64," + base64.b64encode(data).decode("ascii"))
+        return self._places[data]
+
+
+def _picture(record: PictureRecord, store: Store, images: _Images) -> dict[str, Any]:
+    """Return what the page shows of a picture: our rates, and of every peer the file of the nearest size."""
+
+    def image(index: int | None) -> int:
+        path = store.crop_path(record.name, index)
+        try:
+            return images.add(path.read_bytes())
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be read ({reason(error)}); remove {store.folder} to start anew"
+            ) from error
+
+    ours: dict[str, list[dict[str, Any]]] = {}
+    ordered = sorted(enumerate(record.points), key=lambda pair: pair[1].bpp)
+    for index, point in ordered:
+        if point.codec == OURS and point.file_bytes:
+            nearest = _nearest(record.points, point.file_bytes)
+            peers = [_entry(record.points[i], image(i)) | {"title": PEERS[name].title} for name, i in nearest.items()]
+            ours.setdefault(point.reconstruction, []).append(_entry(point, image(index)) | {"peers": peers})
+    size = f"{record.size[0]} x {record.size[1]} pixels"
+    return {"name": record.name, "size": size, "original": image(None), "ours": ours}
+
+
+def _nearest(points: Sequence[RatePoint], count: int) -> dict[str, int]:
+    """Return the place of each peer's file whose size is nearest to ``count`` bytes, in ratio."""
+    best: dict[str, tuple[float, int]] = {}
+    for index, point in enumerate(points):
+        if point.codec in PEERS and point.file_bytes:
+            distance = abs(math.log(point.file_bytes / count))
+            best[point.codec] = min(best.get(point.codec, (math.inf, 0)), (distance, index))
+    return {name: index for name, (_, index) in best.items()}
+
+
+def _entry(point: RatePoint, image: int) -> dict[str, Any]:
+    quality = [f"{TITLES[name].split(' (')[0]} {_number(value)}" for name, value in _known(point.metrics)]
+    if "psnr" in point.metrics and point.metrics["psnr"] is None:
+        quality = ["equal to the original"]
+    caption = " · ".join([f"{point.file_bytes:,} bytes", f"{point.bpp:.3f} bpp", *quality])
+    return {"setting": point.setting, "caption": caption, "image": image}
+
+
+def _known(metrics: Mapping[str, float | None]) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in metrics.items() if value is not None]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if 0.0 < value < 1.0 else f"{value:.2f}"
+
+
+def _summary(report: RdReport) -> str:
+    count = len(report.records)
+    pictures = f"{count} picture{'s' if count != 1 else ''}"
+    used = f"model {report.facts['model']}, levels {report.facts.get('levels') or 'as the model has them'}"
+    return escape(f"{pictures} of {report.facts['data']}; {used}.").encode("ascii", "xmlcharrefreplace").decode()
+
+
+def _shown_note(count: int) -> str:
+    if not count:
+        return "No pictures were asked for (--page-pictures)."
+    return (
+        "The middle of each picture, ours beside the other codecs at the nearest file size. What is shown is a copy in WebP "
+        "at quality 95; bytes and figures are those of the whole picture as the codec decodes it."
+    )
+
+
+def _curve_table(report: RdReport) -> str:
+    headers = ["curve", "setting", "bpp", *(TITLES[metric] for metric in report.metrics)]
+    rows = [
+        [row["curve"], row["setting"], f"{row['bpp']:.4f}", *(_cell(row.get(metric)) for metric in report.metrics)]
+        for row in report.mean_rows()
+    ]
+    return _table(headers, rows, text_columns=2)
+
+
+def _bd_table(report: RdReport) -> str:
+    headers = ["at equal", "curve", "against", "BD-rate, %", "from", "to", "pictures"]
+    rows = []
+    for row in report.bd_rates:
+        result = row.result
+        percent = "-" if result.percent is None else f"{result.percent:+.1f}"
+        counted = f"{result.pictures} of {result.of_pictures}"
+        names = [TITLES[row.metric], row.curve, PEERS[row.anchor].title]
+        rows.append([*names, percent, _cell(result.low), _cell(result.high), counted])
+    return _table(headers, rows, text_columns=3)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        scope = ' scope="col"' if tag == "th" else ""
+        kinds = [' class="text"' if column < text_columns else "" for column in range(len(cells))]
+        body = "".join(f"<{tag}{scope}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{body}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', headers)}</thead><tbody>{body}</tbody></table>"

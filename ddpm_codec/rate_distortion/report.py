@@ -1,0 +1,145 @@
+"""What a run found: mean curves, BD-rates, and the files that hold them."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ddpm_codec.atomic import new_file
+from ddpm_codec.rate_distortion.curves import IDEAL, OURS, BdRate, Curve, bd_rate, curve_name, mean_curves
+from ddpm_codec.rate_distortion.store import PictureRecord, write_json
+
+
+@dataclass(frozen=True)
+class BdRow:
+    """A BD-rate and what it compares.
+
+    Attributes:
+        metric: at equal values of which the rates are compared.
+        codec: that is judged, ``OURS`` or ``IDEAL``.
+        reconstruction: of it.
+        anchor: the peer that it is compared with.
+        result: of :func:`ddpm_codec.rate_distortion.curves.bd_rate`.
+    """
+
+    metric: str
+    codec: str
+    reconstruction: str
+    anchor: str
+    result: BdRate
+
+    @property
+    def curve(self) -> str:
+        """Codec and reconstruction in one."""
+        return curve_name(self.codec, self.reconstruction)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields in one row."""
+        names = {
+            "metric": self.metric,
+            "codec": self.codec,
+            "reconstruction": self.reconstruction,
+            "anchor": self.anchor,
+        }
+        values = asdict(self.result)
+        return names | {"bd_rate_percent": values.pop("percent")} | values
+
+
+@dataclass(frozen=True)
+class RdReport:
+    """The points of every picture and what follows from them.
+
+    Attributes:
+        records: of the pictures.
+        metrics: names, in the order of the panels.
+        peers: names of those that were measured.
+        reconstructions: of this codec.
+        facts: model, versions and the like.
+    """
+
+    records: tuple[PictureRecord, ...]
+    metrics: tuple[str, ...]
+    peers: tuple[str, ...]
+    reconstructions: tuple[str, ...]
+    facts: dict[str, Any]
+
+    @cached_property
+    def curves(self) -> dict[str, list[Curve]]:
+        """Mean curves by metric."""
+        pictures = [record.points for record in self.records]
+        return {metric: mean_curves(pictures, metric) for metric in self.metrics}
+
+    @cached_property
+    def bd_rates(self) -> list[BdRow]:
+        """This codec against every peer, by metric and reconstruction."""
+        pictures = [record.points for record in self.records]
+        return [
+            BdRow(metric, codec, how, peer, bd_rate(pictures, metric, (peer, ""), (codec, how)))
+            for metric in self.metrics
+            for codec in (OURS, IDEAL)
+            for how in self.reconstructions
+            for peer in self.peers
+        ]
+
+    def mean_rows(self) -> list[dict[str, Any]]:
+        """Return a row per curve and setting: the mean rate, and the mean of every metric (MS-SSIM in dB)."""
+        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for metric in self.metrics:
+            for curve in self.curves[metric]:
+                for setting, bpp, value in zip(curve.settings, curve.bpp, curve.values, strict=True):
+                    key = (curve.codec, curve.reconstruction, setting)
+                    row = rows.setdefault(key, {"curve": curve.name, "setting": setting, "bpp": bpp})
+                    row[metric] = value
+        return list(rows.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the single points, which :meth:`write` puts into ``rd.json`` besides."""
+        return self.facts | {
+            "pictures": len(self.records),
+            "pixels": sum(record.size[0] * record.size[1] for record in self.records),
+            "metrics": list(self.metrics),
+            "peers": list(self.peers),
+            "reconstructions": list(self.reconstructions),
+            "curves": {metric: [asdict(curve) for curve in curves] for metric, curves in self.curves.items()},
+            "bd_rate": [row.to_json() for row in self.bd_rates],
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write ``rd.json``, ``rd.csv`` and ``bd_rate.csv``, over what is there.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        write_json(folder / "rd.json", self.to_json() | {"records": [record.to_json() for record in self.records]})
+        _write_csv(folder / "rd.csv", self._point_rows())
+        _write_csv(folder / "bd_rate.csv", [row.to_json() for row in self.bd_rates])
+
+    def _point_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "picture": record.name,
+                "width": record.size[0],
+                "height": record.size[1],
+                "codec": point.codec,
+                "reconstruction": point.reconstruction,
+                "setting": point.setting,
+                "file_bytes": point.file_bytes,
+                "bpp": point.bpp,
+            }
+            | {metric: point.metrics.get(metric) for metric in self.metrics}
+            for record in self.records
+            for point in record.points
+        ]
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with new_file(path, overwrite=True) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")

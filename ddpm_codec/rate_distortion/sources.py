@@ -1,0 +1,62 @@
+"""Where this codec's own curve comes from: what is shown after each part of a file, and what it has cost so far."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.picture import Picture
+
+RECONSTRUCTIONS: Final = ("mean", "sample", "flow")
+"""How a picture is made of the part of a file that is there."""
+
+
+class MilestoneLike(Protocol):
+    """A state of the progressive decoder."""
+
+    @property
+    def label(self) -> str:
+        """Its name, the same for every picture."""
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Bytes of the shortest prefix of a real file that shows it; None on the theoretical curve."""
+
+    @property
+    def ideal_bits(self) -> float:
+        """Bits of the messages so far at the price of the model: the divergences of the chain, added up."""
+
+    @property
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        """What is shown, [H, W, 3], by reconstruction."""
+
+
+class CurveSource(Protocol):
+    """Gives the milestones of one picture, least bits first. It is sent to other processes, so it must pickle."""
+
+    def __call__(
+        self, picture: Picture, *, model: str, device: str, steps: int | None, reconstructions: Sequence[str]
+    ) -> Sequence[MilestoneLike]:
+        """Return the milestones of ``picture`` under a chain of ``steps`` steps (None: the model's own)."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The two curves of this codec.
+
+    Attributes:
+        real: prefixes of a file, the whole lossless file last.
+        ideal: the same chain at its theoretical price.
+    """
+
+    real: CurveSource
+    ideal: CurveSource
+
+
+def codec_sources() -> Sources:
+    """Return the curves of the codec itself."""
+    from ddpm_codec.codecs.progressive.milestones import ideal_milestones, real_milestones
+
+    return Sources(real_milestones, ideal_milestones)

@@ -1,0 +1,150 @@
+"""The folder of a run: one file a picture, written as soon as it is measured, so that a killed run goes on.
+
+``settings.json`` says what the folder was measured with. Other settings are refused, and what is there is never mixed.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ddpm_codec.atomic import check_target, new_file, reason
+from ddpm_codec.errors import OutputError, OutputExistsError
+from ddpm_codec.picture import Picture, encode_name
+from ddpm_codec.rate_distortion.curves import RatePoint
+
+SETTINGS: Final = "settings.json"
+PRODUCTS: Final = ("rd.json", "rd.csv", "bd_rate.csv", "rd.png", "rd.svg", "index.html")
+"""What a finished run leaves beside the files of the pictures."""
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """All points of one picture.
+
+    Attributes:
+        name: of the picture.
+        size: (width, height).
+        key: hash of the settings and the pixels.
+        points: in the order in which they were measured.
+        notes: what a codec refused.
+        crops: whether the folder has cut-outs of the decoded pictures for the page.
+    """
+
+    name: str
+    size: tuple[int, int]
+    key: str
+    points: tuple[RatePoint, ...]
+    notes: tuple[str, ...] = ()
+    crops: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as strict JSON has them."""
+        return {
+            "name": self.name,
+            "size": list(self.size),
+            "key": self.key,
+            "points": [point.to_json() for point in self.points],
+            "notes": list(self.notes),
+            "crops": self.crops,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "PictureRecord":
+        """Undo :meth:`to_json`; infinity stays None."""
+        width, height = values["size"]
+        points = tuple(RatePoint(**point) for point in values["points"])
+        return cls(values["name"], (width, height), values["key"], points, tuple(values["notes"]), values["crops"])
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of records, all measured with the settings of one key."""
+
+    folder: Path
+    settings_key: str
+
+    @classmethod
+    def open(cls, folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> "Store":
+        """Make the folder, or go on in one that was measured with the same settings.
+
+        Raises:
+            OutputExistsError: it holds results of other settings, or other files in the place of results, and
+                ``overwrite`` is False.
+            OutputError: it cannot be made.
+        """
+        store = cls(folder, digest(settings))
+        try:
+            (folder / "images").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made a folder ({reason(error)})") from error
+        found = _read(folder / SETTINGS)
+        if found is not None and found.get("key") == store.settings_key:
+            return store
+        if found is not None and not overwrite:
+            raise OutputExistsError(f"{folder}: holds results of other settings (--overwrite replaces them)")
+        for name in (SETTINGS, *PRODUCTS):
+            check_target(folder / name, overwrite=overwrite)
+        write_json(folder / SETTINGS, {"key": store.settings_key, "settings": dict(settings)})
+        return store
+
+    def picture_key(self, picture: Picture) -> str:
+        """Return the hash of the settings and the pixels."""
+        pixels = hashlib.sha256(picture.pixels).hexdigest()
+        return digest({"settings": self.settings_key, "size": picture.size, "pixels": pixels})
+
+    def load(self, picture: Picture) -> PictureRecord | None:
+        """Return the record of a picture, or None where it has to be measured (anew)."""
+        values = _read(self._path(picture.name))
+        if values is None or values.get("key") != self.picture_key(picture):
+            return None
+        try:
+            return PictureRecord.from_json(values)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def save(self, record: PictureRecord) -> PictureRecord:
+        """Write a record, complete or not at all, and return it as :meth:`load` will."""
+        values = record.to_json()
+        write_json(self._path(record.name), values)
+        return PictureRecord.from_json(values)
+
+    def crop_path(self, name: str, point: int | None) -> Path:
+        """Return where the cut-out of a point lives, by its place in the record; None: that of the original."""
+        return self.folder / "crops" / slug(name) / ("original.webp" if point is None else f"{point:03d}.webp")
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "images" / f"{slug(name)}.json"
+
+
+def slug(name: str) -> str:
+    """Return a file name for the name of a picture: what is plain in it, and a hash that tells it from others."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:60]
+    return f"{plain}-{hashlib.sha256(encode_name(name)).hexdigest()[:8]}"
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object, hexadecimal."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write strict JSON, complete or not at all, over what is there.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with new_file(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, allow_nan=False, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is none that can be read."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
