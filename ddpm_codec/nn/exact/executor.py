@@ -5,6 +5,8 @@ sum, a fused multiply-add or a power of two gives the same number on any device;
 float64. :mod:`ddpm_codec.nn.exact.oracle` says the same in int64.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,6 +31,9 @@ from ddpm_codec.nn.integer import LOG_VAR_INDICES, IntegerPrediction
 
 CHUNK_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Pixels that go through the network at once: on a CPU as many as its caches like."""
+
+STRIP_VALUES = {"cpu": 1 << 19, "cuda": 1 << 40}
+"""Values of a stream that go through a layer at once: between its operations they stay in the cache."""
 
 _ROUND = 1.5 * 2.0**23
 """Added to a float32 below 2^22, this rounds it half to even and leaves the integer in the low bits. Streams hold s + _ROUND,
@@ -56,6 +61,7 @@ class _Layer:
 
     def __init__(self, layer: Convolution, device: torch.device, kernels: str, scratch: _Scratch) -> None:
         self._device, self._padding, self._scratch = device, layer.padding, scratch
+        self._stride, self._outputs = layer.stride, len(layer.offset)
         reading = layer.reading
         self._wide, self._limit = reading.wide, float(reading.limit)
         down = np.exp2(-reading.shift.astype(np.float64))
@@ -77,7 +83,7 @@ class _Layer:
             eight = torch.full_like(pre_shift, 8)
             self._lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
             self._scale, self._sum_limit = torch.exp2(-pre_shift.float()), limit
-        self._bytes: dict[int, Tensor] = {}
+        self._bytes: dict[tuple[int, int, int], Tensor] = {}
         self._multiplier: list[Tensor] = []
         self._bias: list[Tensor] = []
         if scale is not None:
@@ -89,27 +95,58 @@ class _Layer:
         """Return values of at most 24 significant bits as float32, which holds them exactly."""
         return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self._device)
 
-    def __call__(self, stream: Tensor, level: int) -> Tensor:
-        """Return y for a stream [B, h, w, C]."""
-        t = self.sums(stream).round_()
+    def __call__(self, stream: Tensor, level: int, *, saturate: bool = False) -> Tensor:
+        """Return y for a stream [B, h, w, C]; with ``saturate``, within the limits of a stream."""
         row = self._row(level)
-        return torch.addcmul(self._bias[row], t, self._multiplier[row], out=t)
+        out = self._output(stream)
+        for rows, t in self._strips(stream):
+            y = torch.addcmul(self._bias[row], t.round_(), self._multiplier[row], out=out[:, rows])
+            if saturate:
+                _saturate(y)
+        return out
 
     def add_to(self, target: Tensor, stream: Tensor, level: int) -> Tensor:
-        """Add y, without bias, to the stream ``target``, in place."""
-        return target.addcmul_(self.sums(stream).round_(), self._multiplier[self._row(level)])
+        """Add y, without bias, to the stream ``target``, in place and within the limits of a stream."""
+        multiplier = self._multiplier[self._row(level)]
+        for rows, t in self._strips(stream):
+            _saturate(target[:, rows].addcmul_(t.round_(), multiplier))
+        return target
 
     def _row(self, level: int) -> int:
         return level if len(self._multiplier) > 1 else 0
 
     def sums(self, stream: Tensor) -> Tensor:
         """Return clamp(v 2^-pre_shift), not yet rounded."""
+        out = self._output(stream)
+        for rows, t in self._strips(stream):
+            out[:, rows] = t
+        return out
+
+    def _output(self, stream: Tensor) -> Tensor:
+        batch, height, width, _ = stream.shape
+        shape = (batch, height // self._stride, width // self._stride, self._outputs)
+        return torch.empty(shape, dtype=torch.float32, device=self._device)
+
+    def _strips(self, stream: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows of the output and their sums, clamp(v 2^-pre_shift), not yet rounded."""
+        batch, height, width, channels = stream.shape
+        most = STRIP_VALUES[self._device.type] // (batch * width * channels)
+        step = max(1, most // self._stride) * self._stride
+        for top in range(0, height, step):
+            bottom = min(height, top + step)
+            first, last = max(0, top - self._padding), min(height, bottom + self._padding)
+            border = self._padding - (top - first), self._padding - (last - bottom)
+            rows = slice(top // self._stride, bottom // self._stride)
+            yield rows, self._sums(stream[:, first:last], border)
+
+    def _sums(self, stream: Tensor, border: tuple[int, int]) -> Tensor:
+        """Return the sums of rows of a stream, with so many rows of border above and below."""
         bits = self._read(stream).view(torch.int32)
         if not self._wide:
-            return self._sum(self._padded(bits))
-        lower = self._lower(self._padded(bits)).round_()
+            return self._sum(self._padded(bits, border))
+        lower = self._lower(self._padded(bits, border)).round_()
         upper = torch.bitwise_right_shift(bits, 8, out=self._scratch.take("upper", bits.shape).view(torch.int32))
-        v = self._sum(self._padded(upper, 8)).addcmul_(lower, self._scale)
+        v = self._sum(self._padded(upper, border, 8)).addcmul_(lower, self._scale)
         return v if self._sum_limit is None else v.clamp_(-self._sum_limit, self._sum_limit)
 
     def _read(self, stream: Tensor) -> Tensor:
@@ -124,17 +161,18 @@ class _Layer:
             torch.addcmul(self._zero, q, slope, out=q)
         return q.clamp_(0.0, self._limit).add_(_ROUND)
 
-    def _padded(self, bits: Tensor, shift: int = 0) -> Tensor:
+    def _padded(self, bits: Tensor, border: tuple[int, int], shift: int = 0) -> Tensor:
         """Return the lowest byte of ``bits``, bordered by that of the zero point moved by ``shift``."""
         batch, height, width, channels = bits.shape
+        above, below = border
         pad = self._padding
-        shape = (batch, height + 2 * pad, width + 2 * pad, channels)
-        out = self._bytes.get(shift)
+        shape = (batch, height + above + below, width + 2 * pad, channels)
+        out = self._bytes.get((shift, above, below))
         if out is None or out.shape != shape:
             # The border stays as it is for as long as pictures have this size.
-            border = (self._zero.int() >> shift).to(torch.uint8)
-            out = self._bytes[shift] = border.expand(shape).contiguous()
-        out[:, pad : pad + height, pad : pad + width] = bits
+            value = (self._zero.int() >> shift).to(torch.uint8)
+            out = self._bytes[shift, above, below] = value.expand(shape).contiguous()
+        out[:, above : above + height, pad : pad + width] = bits
         return out
 
 
@@ -204,12 +242,11 @@ class ExactExecutor:
         picture = picture.clamp(-PICTURE_REACH, PICTURE_REACH).double()
         scaled = _round_shift(picture * self._heads["picture_multiplier"][level], PICTURE_SHIFT)
         # The stem reads 16 bits; clamped a little beyond, float32 holds all that matters.
-        outer = _saturate(
-            self._layers["stem"](_unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float()), level)
-        )
+        read = _unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float())
+        outer = self._layers["stem"](read, level, saturate=True)
         for index in range(self._config.outer_blocks):
             outer = self._block(f"before.{index}", outer, level)
-        inner = _saturate(self._layers["down"](outer, level))
+        inner = self._layers["down"](outer, level, saturate=True)
         for index in range(self._config.mid_blocks):
             inner = self._block(f"middle.{index}", inner, level)
         batch, height, width, _ = inner.shape
@@ -218,14 +255,13 @@ class ExactExecutor:
         gathered = spread.reshape(batch, height, width, -1)
         self._layers["up"].add_to(gathered, inner, level)
         spread.copy_(gathered.view(spread.shape))
-        outer = _saturate(outer)
         for index in range(self._config.outer_blocks):
             outer = self._block(f"after.{index}", outer, level)
         return picture, outer
 
     def _block(self, name: str, stream: Tensor, level: int) -> Tensor:
         inner = self._layers[f"{name}.first"](stream, level)
-        return _saturate(self._layers[f"{name}.second"].add_to(stream, inner, level))
+        return self._layers[f"{name}.second"].add_to(stream, inner, level)
 
 
 class ExactDenoiser:
