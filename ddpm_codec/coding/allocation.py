@@ -2,8 +2,8 @@
 
 The reverse step p(x_s | x_t) = N(m_p, S^2) and the variance v of q(x_s | x_t, x_0) are known to both sides. Where the
 denoiser's variance is right, the expected KL of a dimension is log2(S / sqrt(v)) bits. Dimensions are put into classes of
-nearly equal expectation, eight to an octave, and coded class by class, the dearest first; those that expect less than the
-lowest class are not coded at all: they take shared noise, and later steps tell what they miss.
+nearly equal expectation, eight to an octave, and coded class by class; those that expect less than the lowest class are
+not coded at all: they take shared noise, and later steps tell what they miss.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ Floats = NDArray[np.float64]
 Classes = NDArray[np.uint8]
 
 CLASSES_PER_OCTAVE = 8
-LOWEST = -7
+LOWEST = -8
 """log2 of the fewest bits a dimension that is coded."""
 
-OCTAVES = 11
+OCTAVES = 12
 CLASSES = CLASSES_PER_OCTAVE * OCTAVES
 UNCODED = CLASSES
 """The class of dimensions that expect too little to be coded."""
@@ -48,14 +48,16 @@ def _thresholds() -> Floats:
     return np.array([float(_EXACT.power(Decimal(4), edge)) for edge in edges])
 
 
-def cost_class(variance_ratio: Floats) -> Classes:
+def cost_class(variance_ratio: Floats, floor: int = LOWEST) -> Classes:
     """Return the class of dimensions whose S^2 / v is given: 0 the dearest, UNCODED those that cost next to nothing.
 
     Args:
         variance_ratio: variance of p over variance of q, at least 1.
+        floor: log2 of the fewest bits that count, at least LOWEST.
     """
     below = np.searchsorted(_thresholds(), variance_ratio, side="right")
-    return (CLASSES - below).astype(np.uint8)
+    uncoded = below <= (floor - LOWEST) * CLASSES_PER_OCTAVE
+    return np.where(uncoded, UNCODED, CLASSES - below).astype(np.uint8)
 
 
 @cache
@@ -67,22 +69,25 @@ def _spread(count: int) -> Ints:
     return np.arange(count, dtype=np.int64) * step % count
 
 
-def coding_order(classes: Classes) -> tuple[Ints, Ints]:
-    """Return the dimensions that are coded, class by class, and how many there are in each.
+def coding_order(classes: Classes) -> tuple[Ints, list[tuple[int, int]]]:
+    """Return the dimensions that are coded, class by class, the cheapest first, and how many there are in each class.
 
-    Within a class they come in the order of ``_spread`` over all dimensions, so that what is dear or cheap beyond
-    expectation in one place of the picture is shared out.
+    The cheapest come first because a trellis starts with few paths, which cheap dimensions hardly feel. Within a class they
+    come in the order of ``_spread`` over all dimensions, so that what is dear or cheap beyond expectation in one place of the
+    picture is shared out.
 
     Args:
         classes: of all dimensions, [N].
 
     Returns:
-        Indices, [coded]; counts, [CLASSES].
+        Indices, [coded]; (class, dimensions in it) in the same order, those without any left out.
     """
     spread = _spread(len(classes))
-    order = spread[np.argsort(classes[spread], kind="stable")]
-    counts = np.bincount(classes, minlength=CLASSES + 1)[:CLASSES]
-    return order[: int(counts.sum())], counts
+    # Stable, so descending by the negative of the class.
+    order = spread[np.argsort(UNCODED - classes[spread], kind="stable")]
+    counts = np.bincount(classes, minlength=CLASSES + 1)
+    present = [(c, int(counts[c])) for c in range(CLASSES - 1, -1, -1) if counts[c]]
+    return order[int(counts[UNCODED]) :], present
 
 
 @dataclass(frozen=True)

@@ -89,20 +89,21 @@ class TrellisCode:
             classes: of all dimensions.
             rate: bits paid for a bit expected, RATE_BITS fractional bits.
         """
-        order, counts = coding_order(classes)
+        order, present = coding_order(classes)
         costs = class_costs() * rate >> RATE_BITS
-        streams = max(1, int((counts * costs).sum()) // (STREAM_BITS << COST_BITS))
+        due_in_all = sum(dims * int(costs[place]) for place, dims in present)
+        streams = max(1, due_in_all // (STREAM_BITS << COST_BITS))
         runs = []
         first = paid = 0
-        for dims, cost in zip(counts.tolist(), costs.tolist(), strict=True):
-            if dims:
-                width = min(WIDTH, max(1, -(-(1 << COST_BITS) // max(1, cost))))
-                steps = -(-dims // (streams * width))
-                # Every stream is filled but in the last step.
-                due = np.minimum(np.arange(steps + 1) * (width * streams), dims) * cost // streams + paid
-                runs.append(Run(first, dims, width, np.diff(due >> COST_BITS)))
-                paid = int(due[-1]) & ((1 << COST_BITS) - 1)
-                first += dims
+        for place, dims in present:
+            cost = int(costs[place])
+            width = min(WIDTH, max(1, -(-(1 << COST_BITS) // max(1, cost))))
+            steps = -(-dims // (streams * width))
+            # Every stream is filled but in the last step.
+            due = np.minimum(np.arange(steps + 1) * (width * streams), dims) * cost // streams + paid
+            runs.append(Run(first, dims, width, np.diff(due >> COST_BITS)))
+            paid = int(due[-1]) & ((1 << COST_BITS) - 1)
+            first += dims
         return Plan(order, tuple(runs), streams)
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
@@ -172,15 +173,14 @@ class BlockCode:
 
     def plan(self, classes: Classes, rate: int = 1 << RATE_BITS) -> Plan:
         """Return the plan for dimensions of the given classes [N]; a higher rate makes smaller chunks."""
-        order, counts = coding_order(classes)
+        order, present = coding_order(classes)
         costs = np.maximum(1, class_costs() * rate >> RATE_BITS)
         runs = []
         first = 0
-        for dims, cost in zip(counts.tolist(), costs.tolist(), strict=True):
-            if dims:
-                width = min(WIDTH, max(1, self._target // cost))
-                runs.append(Run(first, dims, width, np.full(-(-dims // width), self.register_bits)))
-                first += dims
+        for place, dims in present:
+            width = min(WIDTH, max(1, self._target // int(costs[place])))
+            runs.append(Run(first, dims, width, np.full(-(-dims // width), self.register_bits)))
+            first += dims
         return Plan(order, tuple(runs), 1)
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.arithmetic import GREY2, PixelLaw, grey_variances, noisy_picture, norms, rounded
-from ddpm_codec.coding.allocation import Classes, cost_class
+from ddpm_codec.coding.allocation import LOWEST, Classes, cost_class
 from ddpm_codec.coding.codebook import LABEL_BITS, Labels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import FormatError
@@ -32,6 +32,10 @@ UNIT = 2.0**-VALUE_BITS
 
 MARGIN = 64
 """Pixels around a band that the network sees with it: farther than it reaches (56), so that no border shows."""
+
+FLOORS = ((20.0, -6), (2.5, -7))
+"""From so many grey levels of noise on, the log2 of the fewest bits that a dimension must expect to be coded. At low rates a
+picture is better served by its few large coefficients (reverse water-filling); what is left out then comes later."""
 
 JUMP = 2.5
 """Standard deviations of p to a jump."""
@@ -149,7 +153,8 @@ class ProgressiveChain:
         variance = float(self.sigmas[-1] * self.sigmas[-1])
         index = np.broadcast_to(np.arange(shape[0], dtype=np.int16)[:, None, None], shape)
         mean = np.broadcast_to(self._prior_mean[:, None, None], shape)
-        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._prior_variance)
+        sigma = float(self.sigmas[-1])
+        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._prior_variance, sigma)
 
     def law(self, z_t: Latents, rows: slice, level: int) -> StepLaw:
         """Return the law of the step from ``level`` to the one below, for a band.
@@ -175,6 +180,7 @@ class ProgressiveChain:
             kept,
             (mean / (2**integer.MEAN_BITS * self._norm))[0],
             self._variance,
+            float(self.sigmas[level - 1]),
         )
 
     def pixel_law(self, z_0: Latents, rows: slice) -> tuple[Ints, NDArray[np.int32]]:
@@ -200,11 +206,16 @@ class ProgressiveChain:
         kept: float,
         x0_mean: Floats,
         x0_variance: Floats,
+        sigma: float,
     ) -> StepLaw:
         learnt = (1.0 - kept) * (1.0 - kept) * x0_variance
         spread2 = variance + learnt
-        classes = cost_class(spread2 / variance)
+        classes = cost_class(spread2 / variance, self._floor(sigma))
         return StepLaw(mean, index, np.sqrt(spread2) * _ONE, classes, variance, kept, x0_mean, x0_variance)
+
+    @staticmethod
+    def _floor(sigma: float) -> int:
+        return next((floor for least, floor in FLOORS if sigma >= least), LOWEST)
 
     def _surroundings(self, rows: slice, height: int) -> tuple[int, int, slice]:
         """Return the first and last row of blocks that the network sees for a band, and the band within them."""

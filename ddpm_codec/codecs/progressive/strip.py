@@ -1,0 +1,260 @@
+"""What a picture looks like as its file arrives: frames with captions, side by side or one after the other.
+
+Importing this loads no torch.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.atomic import check_target, new_file
+from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
+from ddpm_codec.codecs.progressive.drawing import FORMATS, Pixels, draw_tiles, over_white, save_pictures, side_by_side
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, DEFAULT_MAX_PIXELS
+from ddpm_codec.container.sections import file_codec
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.image_io import read_picture, to_image
+from ddpm_codec.picture import Picture
+from ddpm_codec.units import GREY_MAX
+
+Progress = Callable[[int, int], None]
+
+REFERENCE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+
+
+@dataclass(frozen=True)
+class StripOptions:
+    """What to show, and how.
+
+    Attributes:
+        frames: at most so many.
+        width: of a frame in pixels; larger pictures are scaled down to it.
+        delay_ms: between the frames of an animation; the last one stays three times as long.
+        still: a ``.webp`` with the frames side by side instead of an animation.
+        reference: the picture that PSNR compares with; None: the last frame, where that is lossless.
+        decoding: model, device and reconstruction; its ``max_bpp`` and ``level`` are not looked at.
+    """
+
+    frames: int = 8
+    width: int = 384
+    delay_ms: int = 700
+    still: bool = False
+    reference: Path | None = None
+    decoding: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture after so many bytes.
+
+    Attributes:
+        used_bytes: of the file, everything before the picture included.
+        bits_per_pixel: the same, ``8 bytes / (width height)``.
+        level: whose latents are known of the whole picture; -1 is the picture itself.
+        complete: nothing is known beyond ``level``.
+        shown: the pixels over white, [H, W, 3].
+        psnr_db: of ``shown``; infinite where nothing differs, None where there is nothing to compare with.
+    """
+
+    used_bytes: int
+    bits_per_pixel: float
+    level: int
+    complete: bool
+    shown: Pixels
+    psnr_db: float | None = None
+
+    @property
+    def lossless(self) -> bool:
+        """Whether this is the picture itself."""
+        return self.level < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures; ``psnr_db`` is None where it is unknown or infinite."""
+        return {
+            "bytes": self.used_bytes,
+            "bits_per_pixel": self.bits_per_pixel,
+            "level": self.level,
+            "lossless": self.lossless,
+            "psnr_db": self.psnr_db if self.psnr_db is not None and math.isfinite(self.psnr_db) else None,
+        }
+
+
+@dataclass
+class StripReport:
+    """What was drawn.
+
+    Attributes:
+        file: the progressive file.
+        output: the picture or animation.
+        frames: one row a frame.
+        damaged: with ``keep_going``, a line that says where the file is damaged.
+    """
+
+    file: str
+    output: str
+    frames: list[dict[str, Any]]
+    damaged: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it."""
+        return dict(vars(self))
+
+
+def draw_strip(
+    path: Path,
+    output: Path,
+    options: StripOptions,
+    *,
+    overwrite: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    progress: Progress | None = None,
+) -> StripReport:
+    """Draw what a progressive file shows as it arrives.
+
+    Args:
+        path: the file, or the start of one.
+        output: a ``.png`` or, with ``still``, ``.webp`` of frames side by side; a ``.gif`` or ``.webp`` that moves.
+        options: see there.
+        overwrite: replace ``output``.
+        max_pixels: refuse a file that declares more.
+        progress: called with (sections used, sections).
+
+    Raises:
+        DdpmCodecError: see :class:`~ddpm_codec.codecs.progressive.decoding.OpenedProgressive`.
+        InputError: ``path`` is not progressive, the reference does not fit, or ``output`` is of no such kind.
+        OutputExistsError: ``output`` is there.
+        OutputError: it cannot be written.
+    """
+    kind = _checked_output(path, output, options, overwrite)
+    if file_codec(path) not in (None, CODEC_PROGRESSIVE):
+        raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
+    reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
+    with OpenedProgressive(path, options.decoding, max_pixels=max_pixels) as opened:
+        metadata = opened.file.image.info.metadata
+        if reference is not None:
+            _check_size(options.reference, reference, opened)
+        found, damaged = _arrivals(opened, options.decoding, progress)
+    frames = _compared(thinned(found, options.frames), reference)
+    tiles = draw_tiles(
+        [frame.shown for frame in frames], list(map(_caption, frames)), options.width, metadata.get("exif")
+    )
+    pictures = [side_by_side(tiles)] if kind == "PNG" or options.still else tiles
+    with new_file(output, overwrite=overwrite) as temporary:
+        save_pictures(pictures, temporary, kind, output, options.delay_ms, metadata.get("icc"))
+    return StripReport(str(path), str(output), [frame.to_json() for frame in frames], damaged)
+
+
+def thinned(frames: list[Frame], most: int) -> list[Frame]:
+    """Return at most ``most`` frames, as even in log(bits) as they come; the first and the last stay.
+
+    Of the frames between these, the one goes whose neighbours are nearest to each other, until few enough are left. A
+    single frame is the last one.
+    """
+    if most == 1:
+        return frames[-1:]
+    kept = list(frames)
+    while len(kept) > most:
+        spans = [after.used_bytes / before.used_bytes for before, after in zip(kept, kept[2:], strict=False)]
+        del kept[1 + spans.index(min(spans))]
+    return kept
+
+
+def _checked_output(path: Path, output: Path, options: StripOptions, overwrite: bool) -> str:
+    """Return Pillow's name of the format of ``output``, once everything is refused that can be."""
+    kind = FORMATS.get(output.suffix.lower())
+    if kind is None:
+        raise InputError(f"{output}: {output.suffix or 'no extension'} is not drawn; use {', '.join(FORMATS)}")
+    if options.still and kind == "GIF":
+        raise InputError(f"{output}: a still is a .png or .webp")
+    check_target(output, overwrite=overwrite)
+    for source in filter(None, (path, options.reference)):
+        # A source that cannot be looked at is refused where it is read.
+        with suppress(OSError):
+            if output.exists() and source.samefile(output):
+                raise InputError(f"{output}: is what the strip is made of; name another output")
+    return kind
+
+
+def _read_reference(path: Path, max_pixels: int) -> Pixels:
+    picture = read_picture(path, max_pixels=max_pixels)
+    if picture.mode not in REFERENCE_MODES:
+        raise InputError(f"{path}: pixel mode {picture.mode} cannot be compared; use RGB or RGBA")
+    return over_white(np.asarray(to_image(picture).convert("RGBA")))
+
+
+def _check_size(path: Path | None, reference: Pixels, opened: OpenedProgressive) -> None:
+    width, height = opened.file.image.info.size
+    if reference.shape[:2] != (height, width):
+        raise InputError(
+            f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, and the picture of {opened.file.path} is "
+            f"{width}x{height}"
+        )
+
+
+def _arrivals(
+    opened: OpenedProgressive, options: DecodeOptions, progress: Progress | None
+) -> tuple[list[Frame], list[str]]:
+    """Return a frame for each section that completes a level, and for the last one; and why it is the last."""
+    frames: list[Frame] = []
+    damaged = [f"{opened.file.path}: is damaged behind byte {opened.file.used_bytes}"] if opened.file.damaged else []
+    total, level = opened.remaining, opened.decoder.level
+    while opened.remaining:
+        try:
+            opened.feed()
+        except FormatError as error:
+            # What was fed may have been taken in part, so there is no picture but those that were drawn before.
+            if not (options.keep_going and frames):
+                raise
+            return frames, [str(error)]
+        if progress is not None:
+            progress(opened.used, total)
+        if opened.decoder.level < level or not opened.remaining:
+            complete = opened.decoder.level < level and opened.decoder.walk.at_level_end
+            level = opened.decoder.level
+            frames.append(_frame(opened, options.reconstruction, complete))
+    return frames, damaged
+
+
+def _frame(opened: OpenedProgressive, how: str, complete: bool) -> Frame:
+    picture: Picture = opened.picture(how)
+    used = opened.used_bytes
+    bits_per_pixel = 8 * used / picture.info.pixel_count
+    return Frame(used, bits_per_pixel, opened.decoder.level, complete, over_white(picture.array()))
+
+
+def _compared(frames: list[Frame], reference: Pixels | None) -> list[Frame]:
+    """Return the frames with their PSNR, where there is something to compare with."""
+    if reference is None:
+        if not frames[-1].lossless:
+            return frames
+        reference = frames[-1].shown
+    return [Frame(**{**vars(frame), "psnr_db": _psnr_db(reference, frame.shown)}) for frame in frames]
+
+
+def _psnr_db(original: Pixels, shown: Pixels) -> float:
+    """Return ``20 log10(255 / RMSE)``; infinity for equal pictures."""
+    error: NDArray[np.float64] = original.astype(np.float64) - shown
+    mse = float(np.mean(error * error))
+    return 10.0 * math.log10(GREY_MAX * GREY_MAX / mse) if mse else math.inf
+
+
+def _caption(frame: Frame) -> tuple[list[str], list[str]]:
+    """Return what stands under a frame, in full and shortened: bytes, rate, level, quality."""
+    stage = "lossless" if frame.lossless else f"level {frame.level}{'' if frame.complete else '+'}"
+    size = f"{frame.used_bytes:,} bytes"
+    short = size if frame.used_bytes < 10_000 else f"{frame.used_bytes / 1000:.3g} kB"
+    if frame.used_bytes >= 1_000_000:
+        short = f"{frame.used_bytes / 1e6:.3g} MB"
+    rate = f"{frame.bits_per_pixel:.3f}"
+    quality = ["PSNR -"] * 2
+    if frame.psnr_db is not None:
+        quality = [f"{frame.psnr_db:.2f} dB", f"{frame.psnr_db:.1f} dB"]
+    if frame.lossless and not frame.to_json()["psnr_db"]:
+        quality = ["", ""]
+    return [size, f"{rate} bits/pixel", stage, quality[0]], [short, f"{rate} bpp", stage, quality[1]]
