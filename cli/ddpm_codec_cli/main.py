@@ -20,6 +20,7 @@ PROGRAM = "ddpm-codec"
 COMMANDS = {
     "encode": LazyCommand("ddpm_codec_cli.encode:encode", "Encode pictures into one .ddpm file, without loss."),
     "decode": LazyCommand("ddpm_codec_cli.decode:decode", "Decode a .ddpm file into pictures."),
+    "progressive": LazyCommand("ddpm_codec_cli.progressive:progressive", "Show a picture as its file arrives."),
     "info": LazyCommand("ddpm_codec_cli.info:info", "Say what a .ddpm file holds, without decoding it."),
     "bpd": LazyCommand("ddpm_codec_cli.bpd:bpd", "Bound the bits/dim of a model on a data set, term by term."),
     "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate and distortion beside other codecs."),

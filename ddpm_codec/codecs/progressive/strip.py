@@ -252,7 +252,7 @@ def _caption(frame: Frame) -> tuple[list[str], list[str]]:
     if frame.used_bytes >= 1_000_000:
         short = f"{frame.used_bytes / 1e6:.3g} MB"
     rate = f"{frame.bits_per_pixel:.3f}"
-    quality = ["PSNR -"] * 2
+    quality = ["PSNR: -"] * 2
     if frame.psnr_db is not None:
         quality = [f"{frame.psnr_db:.2f} dB", f"{frame.psnr_db:.1f} dB"]
     if frame.lossless and not frame.to_json()["psnr_db"]:
