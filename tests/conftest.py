@@ -27,8 +27,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden",
-        choices=["photo", "all"],
-        help="write tests/golden anew: the file of the model that ships, or every file and the tiny models",
+        choices=["photo", "progressive", "all"],
+        help="write tests/golden anew: the file of the model that ships, the progressive ones, or every file and the tiny models",
     )
 
 

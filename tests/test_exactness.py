@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
 from ddpm_codec.nn.exact import executor, kernels
 from tests.golden.regenerate import EXACT, noisy_picture
 
@@ -103,3 +103,31 @@ def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Pat
         decode_file(tmp_path / "x.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)
         with Image.open(picture) as before, Image.open(tmp_path / f"{device}.png") as after:
             assert before.tobytes() == after.tobytes()
+
+
+@pytest.fixture(scope="module")
+def progressive(picture: Path) -> Path:
+    """Its progressive file, indices and bridge, coded here."""
+    path = picture.with_name("progressive.ddpm")
+    options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=8, tail_level=2, tile=64)
+    encode_progressive([picture], path, options)
+    return path
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_another_process_reads_progressive_files_and_shows_the_same_on_the_way(
+    place: str, picture: Path, progressive: Path, tmp_path: Path
+) -> None:
+    for name, words in {"whole": [], "sample": ["--level", "4", "--reconstruction", "sample"]}.items():
+        decode_file(
+            progressive,
+            tmp_path / f"{name}-here.png",
+            model=EXACT,
+            level=4 if words else None,
+            reconstruction="sample" if words else None,
+        )
+        command(PLACES[place], "decode", progressive, "-o", tmp_path / f"{name}.png", "--model", EXACT, *words)
+        with Image.open(tmp_path / f"{name}-here.png") as here, Image.open(tmp_path / f"{name}.png") as there:
+            assert here.tobytes() == there.tobytes()
+    with Image.open(picture) as before, Image.open(tmp_path / "whole.png") as after:
+        assert before.tobytes() == after.tobytes()

@@ -9,15 +9,26 @@ import pytest
 
 from ddpm_codec.codecs.api import decode_file, describe_file
 from ddpm_codec.nn.exact import kernels
-from tests.golden.regenerate import EXACT, EXPECTED, FILES, FLOAT, FOLDER, pixel_hash, regenerate
+from tests.golden.regenerate import (
+    EXACT,
+    EXPECTED,
+    FILES,
+    FLOAT,
+    FOLDER,
+    PREFIXES,
+    PROGRESSIVE,
+    pixel_hash,
+    regenerate,
+    shown,
+)
 
 
 @pytest.fixture(scope="module")
 def expected(request: pytest.FixtureRequest) -> dict[str, Any]:
     wanted = request.config.getoption("--regenerate-golden")
     if wanted:
-        regenerate(everything=wanted == "all")
-    for path in (EXPECTED, EXACT, FLOAT, *(FOLDER / name for name in FILES)):
+        regenerate(wanted)
+    for path in (EXPECTED, PREFIXES, EXACT, FLOAT, *(FOLDER / name for name in (*FILES, *PROGRESSIVE))):
         assert path.is_file(), f"{path} is missing: a golden file is never deleted, only regenerated"
     content: dict[str, Any] = json.loads(EXPECTED.read_text(encoding="utf-8"))
     return content
@@ -51,3 +62,19 @@ def test_golden_files_are_coded_by_an_exact_model(name: str, expected: dict[str,
     assert any(picture["coded_by"] == "model" for picture in facts["pictures"])
     assert facts["model"] == ("photo" if name == "photo.ddpm" else "tiny")
     assert not [key for key in facts if key.startswith("environment_")]
+
+
+@pytest.mark.parametrize("name", PROGRESSIVE)
+@pytest.mark.parametrize("kernel", ["fastest", "float32"])
+@pytest.mark.usefixtures("expected")
+def test_golden_progressive_files_decode_and_show_the_same_on_the_way(
+    name: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel != "fastest":
+        monkeypatch.setattr("ddpm_codec.nn.exact.executor.pick_kernels", lambda _: kernel)
+    wanted = json.loads(PREFIXES.read_text(encoding="utf-8"))[name]
+    output = tmp_path / "x.png"
+    found = {"lossless": shown(FOLDER / name, output)}
+    for how in ("mean", "sample", "flow"):
+        found[how] = shown(FOLDER / name, output, level=5, reconstruction=how)
+    assert found == wanted

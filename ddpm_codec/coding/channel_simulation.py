@@ -101,7 +101,9 @@ class TrellisCode:
             steps = -(-dims // (streams * width))
             # Every stream is filled but in the last step.
             due = np.minimum(np.arange(steps + 1) * (width * streams), dims) * cost // streams + paid
-            runs.append(Run(first, dims, width, np.diff(due >> COST_BITS)))
+            # More than the register holds would be pushed out unread.
+            bits = np.minimum(np.diff(due >> COST_BITS), self.register_bits)
+            runs.append(Run(first, dims, width, bits))
             paid = int(due[-1]) & ((1 << COST_BITS) - 1)
             first += dims
         return Plan(order, tuple(runs), streams)
@@ -137,7 +139,7 @@ class TrellisCode:
         """Return the labels of the coded dimensions in coding order, [coded].
 
         Raises:
-            FormatError: the message is too short, or its filling is not zero.
+            FormatError: the message has another length than that of the plan, or its filling is not zero.
         """
         message = _unpack(data, plan.bits).reshape(-1, plan.streams)
         steps = [run.bits for run in plan.runs]
@@ -172,7 +174,12 @@ class BlockCode:
         self._generator = generator
 
     def plan(self, classes: Classes, rate: int = 1 << RATE_BITS) -> Plan:
-        """Return the plan for dimensions of the given classes [N]; a higher rate makes smaller chunks."""
+        """Return the plan for dimensions of the given classes [N].
+
+        Args:
+            classes: of all dimensions.
+            rate: RATE_BITS fractional bits; a higher one makes smaller chunks.
+        """
         order, present = coding_order(classes)
         costs = np.maximum(1, class_costs() * rate >> RATE_BITS)
         runs = []
@@ -184,7 +191,7 @@ class BlockCode:
         return Plan(order, tuple(runs), 1)
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
-        """Return the message, one index after the other; see :meth:`TrellisCode.encode`."""
+        """Return the message, one index after the other; see :meth:`TrellisCode.encode`. One thread does it."""
         squares, values = scoring_matrices(self.register_bits)
         chosen = []
         for run in plan.runs:
@@ -240,5 +247,5 @@ def _unpack(data: bytes, bits: int) -> Bits:
     """
     unpacked = np.unpackbits(np.frombuffer(data, np.uint8))
     if len(data) != -(-bits // 8) or unpacked[bits:].any():
-        raise FormatError("a message has the wrong length")
+        raise FormatError("a message has the wrong length or a filling that is not zero")
     return unpacked[:bits]

@@ -2,7 +2,7 @@
 
 A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact and in
 floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format.
-``photo.ddpm`` belongs to the model that ships and is made again with it.
+``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is made again with it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.codecs.api import encode_files
+from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
 from ddpm_codec.training.run import train
@@ -23,7 +23,10 @@ FOLDER = Path(__file__).resolve().parent
 PHOTO = FOLDER.parent / "data" / "shutters_128x128.png"
 EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
 EXPECTED = FOLDER / "golden.json"
+PREFIXES = FOLDER / "progressive.json"
 FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "photo.ddpm")
+PROGRESSIVE = {"indices.ddpm": 0, "hybrid.ddpm": 3}
+"""Progressive files, and the level at which their indices end."""
 
 
 def noisy_picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -43,14 +46,38 @@ def pixel_hash(path: Path) -> dict[str, object]:
         return {"mode": picture.mode, "size": list(picture.size), "sha256": digest}
 
 
-def regenerate(*, everything: bool) -> None:
-    """Write the golden file of the model that ships, or all of them."""
-    encode_files([PHOTO], FOLDER / "photo.ddpm", overwrite=True)
-    if everything:
+def regenerate(which: str) -> None:
+    """Write the golden file of the model that ships (``photo``), the progressive ones, or all of them."""
+    if which in ("photo", "all"):
+        encode_files([PHOTO], FOLDER / "photo.ddpm", overwrite=True)
+    if which == "all":
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             _train(folder)
             _encode(folder)
+    if which in ("progressive", "all"):
+        _encode_progressive()
+
+
+def shown(path: Path, output: Path, **how: object) -> dict[str, object]:
+    """Return the hash of what a part of a progressive file shows."""
+    decode_file(path, output, model=EXACT, overwrite=True, **how)  # type: ignore[arg-type]
+    return pixel_hash(output)
+
+
+def _encode_progressive() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        source, back = Path(name) / "noise.png", Path(name) / "back.png"
+        Image.fromarray(noisy_picture(400, 100, 150)).save(source)
+        found: dict[str, object] = {}
+        for file, level in PROGRESSIVE.items():
+            options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=8, tail_level=level, tile=64)
+            encode_progressive([source], FOLDER / file, options, overwrite=True)
+            found[file] = {
+                "lossless": pixel_hash(source),
+                **{how: shown(FOLDER / file, back, level=5, reconstruction=how) for how in ("mean", "sample", "flow")},
+            }
+    PREFIXES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _train(folder: Path) -> None:
