@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden",
         choices=["photo", "progressive", "all"],
-        help="write tests/golden anew: the file of the model that ships, the progressive ones, or every file and the tiny models",
+        help="write tests/golden anew: the file of the model that ships, the progressive ones, or all with the tiny models",
     )
 
 

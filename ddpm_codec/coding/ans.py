@@ -83,6 +83,16 @@ class Stack:
         return cls(constriction.stream.stack.AnsCoder(_words(data[spare:]), seal=True), data[:spare])
 
     @classmethod
+    def empty(cls) -> "Stack":
+        """Return a stack that holds nothing, and is stored in as few bytes as possible."""
+        return cls(constriction.stream.stack.AnsCoder(), b"")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been popped from a stack that was :meth:`empty` at first."""
+        return bool(self._coder.is_empty()) and not self._spare
+
+    @classmethod
     def from_bytes(cls, data: bytes) -> "Stack":
         """Read :meth:`to_bytes` back.
 

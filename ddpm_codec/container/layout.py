@@ -38,13 +38,17 @@ MAX_TABLE_BYTES: Final = 1 << 28
 DEFAULT_MAX_PIXELS: Final = 1 << 30
 
 MODEL_ID_BYTES: Final = 32
-SHORT_ID_BYTES: Final = 16
-"""Of the identity of a model, in progressive files, which may be smaller than a thousand bytes."""
+SHORT_ID_BYTES: Final = 8
+"""Of the identity of a model, in progressive files, which may have no more than a thousand bytes."""
 
 MAX_MODEL_NAME_BYTES: Final = 255
 
-PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level", "tile", "block_pixels")
-"""What a progressive file says of its coding, in this order."""
+PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level")
+TAIL_PARAMETERS: Final = ("tile", "block_pixels")
+"""What a progressive file says of its coding, in this order; the latter only where its tail level is not 0."""
+
+SHORT_SECTION: Final = 1024
+"""Sections of a progressive file with fewer bytes have a checksum of two bytes."""
 
 Values = dict[str, int | str]
 

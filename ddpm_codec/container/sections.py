@@ -1,6 +1,6 @@
 """The progressive ``.ddpm`` file: one picture, a head, and sections that are used as far as they are there.
 
-Signature, version and codec as in every file; then sections, each ``varint`` length, payload, CRC-32. The first holds the
+Signature, version and codec as in every file; then sections, each ``varint`` length, payload, checksum. The first holds the
 head, the second the picture's row of the image table, the others belong to the codec. Every CRC goes on from the one before,
 so that a section counts only behind all those that precede it. There is no end mark: any prefix is a file.
 """
@@ -22,6 +22,7 @@ from ddpm_codec.container.layout import (
     MAX_HEAD_BYTES,
     MAX_TABLE_BYTES,
     PREAMBLE_BYTES,
+    SHORT_SECTION,
     SIGNATURE,
     VERSION,
     Head,
@@ -148,11 +149,12 @@ def _parse(path: Path, data: bytes, max_pixels: int) -> SectionFile:
             break
         start, length = framed
         crc = zlib.crc32(data[at : start + length], crc)
-        if crc != int.from_bytes(data[start + length : start + length + CRC_BYTES], "little"):
+        end = start + length + crc_bytes(length)
+        if stored_crc(crc, length) != data[start + length : end]:
             damaged = True
             break
         payloads.append(data[start : start + length])
-        at = start + length + CRC_BYTES
+        at = end
         ends.append(at)
     if len(payloads) < 2:
         raise FormatError("its head is damaged" if damaged else "is too short for a first picture")
@@ -178,7 +180,7 @@ def _frame(data: bytes, at: int) -> tuple[int, int] | None:
         return None
     length = head.varint()
     start = at + available - head.left
-    return (start, length) if length <= len(data) - start - CRC_BYTES else None
+    return (start, length) if length <= len(data) - start - crc_bytes(length) else None
 
 
 class SectionWriter:
@@ -234,7 +236,7 @@ class SectionWriter:
         """
         framed = framed_section(payload)
         self._crc = zlib.crc32(framed, self._crc)
-        self._write(framed + self._crc.to_bytes(CRC_BYTES, "little"))
+        self._write(framed + stored_crc(self._crc, len(payload)))
         return self.bytes
 
     def _write(self, data: bytes) -> None:
@@ -247,6 +249,17 @@ class SectionWriter:
         self.bytes += len(data)
 
 
+def crc_bytes(length: int) -> int:
+    """Return the bytes of the checksum of a payload of so many bytes."""
+    return 2 if length < SHORT_SECTION else CRC_BYTES
+
+
+def stored_crc(crc: int, length: int) -> bytes:
+    """Return a CRC-32 as it stands behind a payload of so many bytes: its low half behind a short one."""
+    count = crc_bytes(length)
+    return (crc & ((1 << 8 * count) - 1)).to_bytes(count, "little")
+
+
 def framed_section(payload: bytes) -> bytes:
     """Return a section without its checksum."""
     out = bytearray()
@@ -256,7 +269,7 @@ def framed_section(payload: bytes) -> bytes:
 
 def section_bytes(payload: bytes) -> int:
     """Return what a section takes in the file."""
-    return len(framed_section(payload)) + CRC_BYTES
+    return len(framed_section(payload)) + crc_bytes(len(payload))
 
 
 def preamble_bytes(head: Head, image: ImageEntry) -> int:

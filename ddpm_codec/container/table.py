@@ -16,6 +16,7 @@ from ddpm_codec.container.layout import (
     PROGRESSIVE_PARAMETERS,
     ROUTES,
     SHORT_ID_BYTES,
+    TAIL_PARAMETERS,
     Head,
     ImageEntry,
     Values,
@@ -130,21 +131,21 @@ def read_head(payload: bytes, codec: int) -> Head:
 
 
 def write_short_head(head: Head) -> bytes:
-    """Return the head of a progressive file: name, identity, PROGRESSIVE_PARAMETERS as varints, fingerprint if any.
+    """Return the head of a progressive file: name, identity, parameters as varints, fingerprint if any.
 
     Raises:
         ValueError: a parameter is missing, or the model's name or identity is not of the right length.
     """
     name = head.model_name.encode()
-    known = set(PROGRESSIVE_PARAMETERS)
+    keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if head.parameters.get("tail_level") else ()))
     if len(head.model_id) != SHORT_ID_BYTES or not 1 <= len(name) <= MAX_MODEL_NAME_BYTES:
-        raise ValueError("the head of a progressive file names a model by 16 bytes and a short name")
-    if set(head.parameters) != known:
-        raise ValueError(f"a progressive file has the parameters {sorted(known)}")
+        raise ValueError("the head of a progressive file names a model by a short identity and a short name")
+    if set(head.parameters) != set(keys):
+        raise ValueError(f"a progressive file has the parameters {sorted(keys)}")
     out = bytearray()
     write_varint(out, len(name))
     out += name + head.model_id
-    for key in PROGRESSIVE_PARAMETERS:
+    for key in keys:
         write_varint(out, int(head.parameters[key]))
     if head.fingerprint:
         out += pack(json.dumps(head.fingerprint, sort_keys=True, separators=(",", ":")).encode())
@@ -162,6 +163,8 @@ def read_short_head(payload: bytes) -> Head:
         name = reader.take(reader.varint(MAX_MODEL_NAME_BYTES)).decode()
         model_id = reader.take(SHORT_ID_BYTES)
         parameters: Values = {key: reader.varint(1 << 40) for key in PROGRESSIVE_PARAMETERS}
+        if parameters["tail_level"]:
+            parameters |= {key: reader.varint(1 << 40) for key in TAIL_PARAMETERS}
         fingerprint = json.loads(unpack(reader.rest(), MAX_HEAD_BYTES)) if reader.left else {}
     except (ValueError, RecursionError):
         raise FormatError("its head is damaged") from None

@@ -122,8 +122,8 @@ def test_nothing_coded_is_an_empty_message(code: ChannelCode, classes: list[int]
 
 @pytest.mark.parametrize("place", [0, 30, UNCODED - 1])
 def test_one_dimension(place: int) -> None:
-    """A trellis pays whole bits only; an index is paid as a whole."""
-    expected = int(class_costs()[place]) >> COST_BITS
+    """A trellis pays whole bits only, and no more than its register holds; an index is paid as a whole."""
+    expected = min(6, int(class_costs()[place]) >> COST_BITS)
     assert check_round_trip(TrellisCode(6), np.array([UNCODED, place], np.uint8), ONE, seed=0).bits == expected
     assert check_round_trip(BlockCode(6, 1.0), np.array([place], np.uint8), ONE, seed=0).bits == 6
 
@@ -141,10 +141,12 @@ def test_large_data_have_several_streams_of_equal_length() -> None:
 def test_a_trellis_pays_what_the_rate_says(classes: list[int], rate: int, stream_bits: int) -> None:
     """Each stream loses the fraction of a bit at its end; a class loses less than a unit of cost, rounded to streams."""
     with short_streams(stream_bits):
-        plan = TrellisCode(4).plan(np.array(classes, np.uint8), rate)
+        plan = TrellisCode(16).plan(np.array(classes, np.uint8), rate)
     coded = [c for c in classes if c < UNCODED]
     due = int((class_costs()[coded] * rate >> RATE_BITS).sum()) / (1 << COST_BITS)
-    assert due - plan.streams - 1e-3 * plan.streams * (len(plan.runs) + 1) <= plan.bits <= due
+    assert plan.bits <= due
+    if all(run.bits.max() < 16 for run in plan.runs):
+        assert plan.bits >= due - plan.streams - 1e-3 * plan.streams * (len(plan.runs) + 1)
     assert sum(run.dims for run in plan.runs) == len(coded)
 
 

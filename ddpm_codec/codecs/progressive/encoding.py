@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.steps import ProgressiveChain
     from ddpm_codec.codecs.session import CodingSession
 
-STEPS = 16
-"""Steps of a progressive chain: more and smaller ones than bits-back wants."""
+STEPS, SMALL_STEPS = 16, 12
+"""Steps of a progressive chain: more and smaller ones than bits-back wants; fewer for pictures below BRIDGED_PIXELS, where
+every step costs some bytes of its own."""
 
 TAIL_SIGMA = 4.0
 """Grey levels of noise at which bits-back takes over from the indices: finer than that, no eye sees the steps."""
@@ -52,7 +54,7 @@ class ProgressiveOptions:
     Attributes:
         model: name or file of a model.
         device: ``auto``, ``cpu`` or ``cuda``.
-        levels: K of the chain; None: STEPS, or the model's own where it has none of these.
+        levels: K of the chain; None: by the size of the picture.
         register_bits: of the trellis; None: by the size of the picture.
         tail_level: level at which indices end; None: by the size of the picture.
         tile: side of tiles below the tail level; None: see TAIL_TILES.
@@ -116,11 +118,14 @@ def encode_progressive(
     options.check()
     files = list_inputs(inputs)
     targets = _targets(inputs, files, output, overwrite)
-    steps = chosen_steps(options.model, options.levels)
-    session = CodingSession.for_encoding(options.model, options.device, steps)
+    sessions: dict[int | None, CodingSession] = {}
     reports = []
     for done, ((path, name), target) in enumerate(zip(files, targets, strict=True)):
         picture = read_stripped(path, name, options.first_frame, options.strip)
+        steps = chosen_steps(options.model, options.levels, picture.info.pixel_count)
+        if steps not in sessions:
+            sessions[steps] = CodingSession.for_encoding(options.model, options.device, steps)
+        session = sessions[steps]
         encode = _encode_one if picture.mode in ("RGB", "RGBA") else _encode_whole
         reports.append(encode(session, picture, target, options, overwrite))
         if progress is not None:
@@ -128,18 +133,25 @@ def encode_progressive(
     return reports
 
 
-def chosen_steps(model: str, levels: int | None) -> int | None:
-    """Return the K of a progressive chain; None is the model's own.
+def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
+    """Return the K of a progressive chain for a picture of so many pixels; None is the model's own.
 
     Raises:
         ModelError: no such model.
     """
-    from ddpm_codec.nn.frozen import load_model
     from ddpm_codec.zoo import find_model
 
     if levels is not None:
         return levels
-    return STEPS if STEPS in load_model(find_model(model)).sigmas else None
+    steps = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
+    return steps if steps in _chains(find_model(model)) else None
+
+
+@lru_cache(maxsize=4)
+def _chains(model: Path) -> frozenset[int]:
+    from ddpm_codec.nn.frozen import load_model
+
+    return frozenset(load_model(model).sigmas)
 
 
 def choose_parameters(

@@ -66,7 +66,7 @@ def real_milestones(
         InputError: the picture is not RGB.
         ModelError: no such model or chain.
     """
-    pixels, session = _rgb(picture), _session(model, device, steps)
+    pixels, session = _rgb(picture), _session(picture, model, device, steps)
     parameters = choose_parameters(session.chain(), picture.info.pixel_count)
     encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, threads=_threads())
     size, ideal = preamble_of(session, parameters, picture.info), 0.0
@@ -108,7 +108,7 @@ def ideal_milestones(
     seed: int = 0,
 ) -> list[Milestone]:
     """Return the milestones of a perfect channel code; see :func:`real_milestones`."""
-    pixels, chain = _rgb(picture), _session(model, device, steps).chain()
+    pixels, chain = _rgb(picture), _session(picture, model, device, steps).chain()
     padded, generator = padded_pixels(pixels), np.random.default_rng(seed)
     height, width = padded.shape[:2]
     walk = Walk(chain, height, width, 0)
@@ -161,9 +161,13 @@ def _rgb(picture: Picture) -> Pixels:
     return np.ascontiguousarray(picture.array())
 
 
+def _session(picture: Picture, model: str, device: str, steps: int | None) -> CodingSession:
+    return _opened(model, device, chosen_steps(model, steps, picture.info.pixel_count))
+
+
 @lru_cache(maxsize=2)
-def _session(model: str, device: str, steps: int | None) -> CodingSession:
-    return CodingSession.for_encoding(model, device, chosen_steps(model, steps))
+def _opened(model: str, device: str, steps: int | None) -> CodingSession:
+    return CodingSession.for_encoding(model, device, steps)
 
 
 def _threads() -> int:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
-from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, Values
+from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions
+from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, TAIL_PARAMETERS, Values
 from ddpm_codec.errors import FormatError
 
 MIN_REGISTER, MAX_REGISTER = 4, 16
@@ -23,8 +23,8 @@ class ProgressiveParameters:
         steps: K of the chain.
         register_bits: L of the trellis.
         tail_level: level at which the indices end: 0, or where bits-back takes over.
-        tile: side of the tiles below the tail level.
-        block_pixels: pixels of a block of these.
+        tile: side of the tiles below the tail level, of no account where that is 0.
+        block_pixels: pixels of a block of these, likewise.
     """
 
     steps: int
@@ -35,7 +35,8 @@ class ProgressiveParameters:
 
     def values(self) -> Values:
         """Return them for the head of a file."""
-        return {key: getattr(self, key) for key in PROGRESSIVE_PARAMETERS}
+        keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if self.tail_level else ()))
+        return {key: getattr(self, key) for key in keys}
 
     @property
     def slack(self) -> float:
@@ -50,7 +51,8 @@ def read_parameters(values: Values) -> ProgressiveParameters:
     Raises:
         FormatError: none that an encoder writes.
     """
-    found = ProgressiveParameters(**{key: int(values[key]) for key in PROGRESSIVE_PARAMETERS})
+    unused = {"tile": MAX_TILE, "block_pixels": DEFAULT_BLOCK_PIXELS}
+    found = ProgressiveParameters(**unused | {key: int(value) for key, value in values.items()})
     fits = (
         1 <= found.steps <= 1 << 16
         and MIN_REGISTER <= found.register_bits <= MAX_REGISTER

@@ -74,7 +74,7 @@ class Tail:
     def _encode_direct(self, number: int, pixels: Pixels) -> bytes:
         rect = self.regions[number]
         mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.bands[number])
-        stack = Stack.seeded(b"")
+        stack = Stack.empty()
         inside = np.s_[:, : rect.height, : rect.width]
         stack.push_pixels(np.ascontiguousarray(pixels.transpose(2, 0, 1)), mean[inside], scale[inside])
         return stack.to_bytes()
@@ -85,7 +85,7 @@ class Tail:
         stack = Stack.from_bytes(reader.rest())
         inside = np.s_[:, : rect.height, : rect.width]
         pixels = stack.pop_pixels(mean[inside], scale[inside])
-        if stack.remainder():
+        if not stack.is_empty:
             raise FormatError("its entropy-coded data does not end where it should")
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
