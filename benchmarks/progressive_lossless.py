@@ -3,7 +3,7 @@
 Run: python -m benchmarks.progressive_lossless cifar [--limit 200] [--json FILE]
      python -m benchmarks.progressive_lossless kodak [--limit 24] [--json FILE]
 Every picture is a progressive file of its own, decoded again and compared. Beside it: the model's bound on the same pictures
-(its default chain), lossless WebP and JPEG XL of each picture alone and, where `cjxl` (Debian: libjxl-tools) is installed, its
+(its default chain), lossless WebP and JPEG XL of each picture alone and, where `cjxl` (Debian: libjxl-tools) is here, its
 progressive lossless mode `cjxl -d 0 -p`.
 """
 

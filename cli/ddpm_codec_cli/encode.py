@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import print_facts, print_json, print_table, printable, progress_bar
 
@@ -50,7 +51,7 @@ LABELS = {
 @click.option(
     "--block-pixels",
     type=click.IntRange(min=1),
-    default=1 << 22,
+    default=DEFAULT_BLOCK_PIXELS,
     show_default=True,
     help="Pixels in a block, the unit of damage and of independent decoding.",
 )
@@ -95,8 +96,19 @@ def encode(
 
     options.limit_threads(threads)
     if progressive:
+        if block_pixels != DEFAULT_BLOCK_PIXELS:
+            raise click.UsageError("--block-pixels does not go with --progressive")
         how = ProgressiveOptions(
-            model, device, levels, register_bits, None, tile, bpp, psnr, strip, first_frame, verify
+            model=model,
+            device=device,
+            levels=levels,
+            register_bits=register_bits,
+            tile=tile,
+            max_bpp=bpp,
+            min_psnr_db=psnr,
+            strip=strip,
+            first_frame=first_frame,
+            verify=verify,
         )
         _encode_progressive(list(inputs), output, how, overwrite, as_json)
         return
@@ -130,6 +142,7 @@ PROGRESSIVE_LABELS = {
     "header_bytes": "  of them, head and framing",
     "index_bytes": "  of them, indices",
     "tail_bytes": "  of them, the lossless end",
+    "alpha_bytes": "  of them, the alpha plane",
     "file_bpp": "file bits/pixel (every byte of the file)",
     "file_bpd": "file bits/dim (every byte of the file)",
     "lossless": "lossless",
@@ -150,7 +163,8 @@ def _encode_progressive(
     if as_json:
         print_json(reports[0].to_json() if len(reports) == 1 else progressive_summary(reports))
     elif len(reports) == 1:
-        print_facts(reports[0].to_json(), PROGRESSIVE_LABELS)
+        facts = reports[0].to_json()
+        print_facts(facts | {"alpha_bytes": facts["alpha_bytes"] or None}, PROGRESSIVE_LABELS)
     else:
         rows = [[report.file, report.file_bytes, 8 * report.file_bytes / report.pixels] for report in reports]
         print_table(["file", "file bytes", "file bits/pixel"], rows)

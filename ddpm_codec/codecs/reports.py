@@ -110,6 +110,7 @@ class ProgressiveReport:
         header_bytes: signature, head, table, and the framing of all sections.
         index_bytes: of the sections that hold indices.
         tail_bytes: of those that make it lossless.
+        alpha_bytes: of the alpha plane.
         index_ideal_bits: KL of what the indices send, before any overhead.
         lossless: whether the file holds the whole picture.
         tail_level: level at which the indices end.
@@ -127,6 +128,7 @@ class ProgressiveReport:
     header_bytes: int = 0
     index_bytes: int = 0
     tail_bytes: int = 0
+    alpha_bytes: int = 0
     index_ideal_bits: float = 0.0
     lossless: bool = False
     tail_level: int = 0
@@ -139,7 +141,7 @@ class ProgressiveReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the common keys and those of a progressive file."""
-        payload = self.index_bytes + self.tail_bytes
+        payload = self.index_bytes + self.tail_bytes + self.alpha_bytes
         return (
             {"images": 1}
             | vars(self)

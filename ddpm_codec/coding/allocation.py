@@ -7,8 +7,8 @@ not coded at all: they take shared noise, and later steps tell what they miss.
 """
 
 from dataclasses import dataclass
-from decimal import Context, Decimal
-from functools import cache
+from decimal import Context, Decimal, localcontext
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,18 @@ _EXACT = Context(prec=40)
 @cache
 def class_costs() -> Ints:
     """Return the expected bits of each class, COST_BITS fractional bits, decreasing, [CLASSES]."""
-    exponents = [LOWEST + OCTAVES - (Decimal(c) + Decimal("0.5")) / CLASSES_PER_OCTAVE for c in range(CLASSES)]
-    scale = Decimal(1 << COST_BITS)
-    costs = [int(_EXACT.multiply(_EXACT.power(Decimal(2), e), scale).to_integral_value()) for e in exponents]
+    with localcontext(_EXACT):
+        exponents = [LOWEST + OCTAVES - (Decimal(c) + Decimal("0.5")) / CLASSES_PER_OCTAVE for c in range(CLASSES)]
+        costs = [int((Decimal(2) ** e * (1 << COST_BITS)).to_integral_value()) for e in exponents]
     return np.array(costs, dtype=np.int64)
 
 
 @cache
 def _thresholds() -> Floats:
     """Return S^2 / v at the lower edge of each class, increasing, [CLASSES]."""
-    edges = [_EXACT.power(Decimal(2), LOWEST + Decimal(c) / CLASSES_PER_OCTAVE) for c in range(CLASSES)]
-    return np.array([float(_EXACT.power(Decimal(4), edge)) for edge in edges])
+    with localcontext(_EXACT):
+        edges = [Decimal(2) ** (LOWEST + Decimal(c) / CLASSES_PER_OCTAVE) for c in range(CLASSES)]
+        return np.array([float(Decimal(4) ** edge) for edge in edges])
 
 
 def cost_class(variance_ratio: Floats, floor: int = LOWEST) -> Classes:
@@ -60,7 +61,7 @@ def cost_class(variance_ratio: Floats, floor: int = LOWEST) -> Classes:
     return np.where(uncoded, UNCODED, CLASSES - below).astype(np.uint8)
 
 
-@cache
+@lru_cache(maxsize=4)
 def _spread(count: int) -> Ints:
     """Return a permutation of 0..count - 1 that puts neighbours far apart: i -> i M mod count, M near 0.618 count."""
     step = max(1, int(count * 0.6180339887498949))

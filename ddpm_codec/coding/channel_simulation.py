@@ -182,12 +182,29 @@ class BlockCode:
         """
         order, present = coding_order(classes)
         costs = np.maximum(1, class_costs() * rate >> RATE_BITS)
-        runs = []
-        first = 0
+        runs: list[Run] = []
+        first = waiting = spent = 0
+
+        def emit(dims: int, width: int) -> None:
+            nonlocal first
+            if dims:
+                runs.append(Run(first, dims, width, np.full(-(-dims // width), self.register_bits)))
+                first += dims
+
         for place, dims in present:
-            width = min(WIDTH, max(1, self._target // int(costs[place])))
-            runs.append(Run(first, dims, width, np.full(-(-dims // width), self.register_bits)))
-            first += dims
+            cost, left = int(costs[place]), dims
+            if waiting:
+                # What the classes before left over is filled up with this one.
+                taken = min(left, max(0, self._target - spent) // cost, WIDTH - waiting)
+                waiting, spent, left = waiting + taken, spent + taken * cost, left - taken
+                if not left:
+                    continue
+                emit(waiting, waiting)
+            width = min(WIDTH, max(1, self._target // cost))
+            waiting = left % width
+            spent = waiting * cost
+            emit(left - waiting, width)
+        emit(waiting, waiting)
         return Plan(order, tuple(runs), 1)
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:

@@ -144,7 +144,11 @@ def _parse(path: Path, data: bytes, max_pixels: int) -> SectionFile:
     ends: list[int] = []
     damaged = False
     while len(payloads) < MAX_SECTIONS + 2:
-        framed = _frame(data, at)
+        try:
+            framed = _frame(data, at)
+        except FormatError:
+            damaged = True
+            break
         if framed is None:
             break
         start, length = framed

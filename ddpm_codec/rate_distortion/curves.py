@@ -114,7 +114,8 @@ def quality(point: RatePoint, metric: str) -> float | None:
 def mean_curves(pictures: Sequence[Points], metric: str) -> list[Curve]:
     """Average the points of equal codec, reconstruction and setting over the pictures that ``metric`` takes.
 
-    Every picture counts the same: the rate is the mean of bits per pixel, the quality the mean of the metric.
+    Every picture counts the same: the rate is the mean of bits per pixel, the quality the mean of the metric. A setting that
+    some of the pictures lack (small pictures end several levels at once) is left out: it would be a mean over others.
 
     Args:
         pictures: the points of each picture.
@@ -131,6 +132,7 @@ def mean_curves(pictures: Sequence[Points], metric: str) -> list[Curve]:
         rows = sorted(
             (float(np.mean([point.bpp for point in points])), label, _mean(quality(point, metric) for point in points))
             for label, points in settings.items()
+            if len(points) == max(map(len, settings.values()))
         )
         rates, labels, values = zip(*rows, strict=True)
         curves.append(Curve(codec, reconstruction, metric, len(taken), labels, rates, values))

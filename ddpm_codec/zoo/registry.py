@@ -106,7 +106,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     """Return the model file whose SHA-256 is ``wanted``.
 
     Args:
-        wanted: hexadecimal, or the first half of it.
+        wanted: hexadecimal, or the beginning of it.
         extra: where given, this one (a file, or a name as of :func:`find_model`) and no other is taken.
 
     Raises:

@@ -155,16 +155,20 @@ def test_a_trellis_pays_what_the_rate_says(classes: list[int], rate: int, stream
 def test_a_chunk_expects_what_its_index_pays_less_the_slack(
     classes: list[int], rate: int, index_bits: int, slack: float
 ) -> None:
-    """As many dimensions as fit, at least one, and no more than a codeword has."""
-    sorted_classes = np.sort(np.array(classes, np.uint8))[::-1]
-    plan = BlockCode(index_bits, slack).plan(sorted_classes, rate)
+    """As many dimensions as fit, at least one, and no more than a codeword has; whatever their classes."""
+    found = np.array(classes, np.uint8)
+    plan = BlockCode(index_bits, slack).plan(found, rate)
+    costs = (class_costs() * rate >> RATE_BITS)[found[plan.order]] if len(plan.order) else np.zeros(0)
+    target = int((index_bits - slack) * (1 << COST_BITS))
+    end = 0
     for run in plan.runs:
-        (place,) = set(sorted_classes[plan.order[run.first : run.first + run.dims]].tolist())
-        cost = class_costs()[place] * rate / ONE / (1 << COST_BITS)
-        # A unit of cost is lost to rounding.
-        assert run.width == 1 or run.width * cost <= index_bits - slack + run.width / (1 << COST_BITS)
-        assert run.width == WIDTH or (run.width + 1) * cost > index_bits - slack
+        assert run.first == end
         assert run.bits.tolist() == [index_bits] * -(-run.dims // run.width)
+        for start in range(run.first, run.first + run.dims, run.width):
+            end = min(start + run.width, run.first + run.dims)
+            assert end - start == 1 or costs[start:end].sum() <= target
+            assert end - start == WIDTH or end == len(costs) or costs[start : end + 1].sum() > target
+    assert end == len(plan.order)
 
 
 def every_message(plan: Plan) -> Iterator[bytes]:

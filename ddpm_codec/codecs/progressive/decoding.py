@@ -190,6 +190,8 @@ def decode_picture(
     with OpenedProgressive(path, options, max_pixels=max_pixels) as opened:
         info = opened.file.image.info
         limit = None if options.max_bpp is None else options.max_bpp * info.pixel_count / 8
+        if limit is not None and not limit > 0:
+            raise InputError(f"bpp = {options.max_bpp:g}: must be a positive number")
         if options.level is not None and not 0 <= options.level <= opened.parameters.steps:
             raise InputError(f"level = {options.level}: the file has levels 0 to {opened.parameters.steps}")
         failed = _feed(opened, limit, options)

@@ -77,7 +77,7 @@ class ProgressiveEncoder:
         payload, ideal = bytearray(), 0.0
         while not self.walk.finished:
             level = self.walk.level
-            data, bits = self._part()
+            data, bits = self.part()
             payload += data
             ideal += bits
             if len(payload) >= SMALL_SECTION or self.walk.finished:
@@ -121,7 +121,8 @@ class ProgressiveEncoder:
             sections.append(Section(payload, -1, 0.0))
         return sections
 
-    def _part(self) -> tuple[bytes, float]:
+    def part(self) -> tuple[bytes, float]:
+        """Encode the next part and walk on; return its bytes and the KL of what it sends, in bits."""
         walk = self.walk
         state = walk.band()
         part = encode_part(self._code, state.law, self._target(state.law), walk.part(), self._slack, self._threads)

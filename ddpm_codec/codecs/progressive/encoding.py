@@ -38,6 +38,9 @@ TAIL_SIGMA = 4.0
 BRIDGED_PIXELS = 1 << 14
 """From so many pixels on, bits-back ends the file; smaller pictures cannot start it cheaply."""
 
+COMPARED_PIXELS = 1 << 16
+"""Up to so many pixels, indices to the end are tried as well and the smaller file is kept."""
+
 TAIL_TILES = (256, 128, 64)
 """Sides of tiles below the tail level: the first of them that can be started."""
 
@@ -171,7 +174,7 @@ def choose_parameters(
     if tail_level is None:
         noisy = np.flatnonzero(chain.sigmas >= TAIL_SIGMA)
         tail_level = int(noisy[0]) if pixels >= BRIDGED_PIXELS and len(noisy) else 0
-    if tail_level > chain.steps:
+    if not 0 <= tail_level <= chain.steps:
         raise InputError(f"tail level = {tail_level}: the chain has levels 0 to {chain.steps}")
     tile = TAIL_TILES[0] if tile is None else tile
     checked_options(DEFAULT_BLOCK_PIXELS, tile)
@@ -245,10 +248,12 @@ def _encode_one(
 
 
 def _encode_whole(
-    _session: "CodingSession", picture: Picture, target: Path, _options: ProgressiveOptions, overwrite: bool
+    _session: "CodingSession", picture: Picture, target: Path, options: ProgressiveOptions, overwrite: bool
 ) -> ProgressiveReport:
     """Write a picture that the model does not serve: lossless, by the fallback, and not progressive."""
     started = time.perf_counter()
+    if options.max_bpp is not None or options.min_psnr_db is not None:
+        raise InputError(f"{picture.name}: mode {picture.mode} is stored whole; --bpp and --psnr need RGB or RGBA")
     size = write_fallback_file(picture, target, overwrite=overwrite)
     info = picture.info
     report = ProgressiveReport(str(target), info.pixel_count * info.layout.channels, info.pixel_count, size)
@@ -269,6 +274,7 @@ class _Run:
         self._parameters = choose_parameters(
             session.chain(), picture.info.pixel_count, options.register_bits, options.tail_level, options.tile
         )
+        self._first = 0
         info = picture.info
         self.report = ProgressiveReport(
             file="",
@@ -288,6 +294,8 @@ class _Run:
             report.header_bytes = writer.bytes
             if alpha is not None:
                 writer.add(alpha)
+                report.alpha_bytes = len(alpha)
+                report.header_bytes += section_bytes(alpha) - len(alpha)
             for section in sections:
                 end = writer.add(section.payload)
                 report.header_bytes += section_bytes(section.payload) - len(section.payload)
@@ -309,50 +317,73 @@ class _Run:
         return ImageEntry(self._picture.info, ROUTE_MODEL)
 
     def _sections(self, before: int) -> "list[Section]":
+        """Return the sections, and settle parameters and losslessness.
+
+        Raises:
+            InputError: the bits allowed are too few for a first picture.
+        """
         import torch
 
         from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
 
-        session = self._session
+        options, pixels = self._options, self._picture.info.pixel_count
         encoder = ProgressiveEncoder(
-            session.chain(), session.lattice, self._parameters, self._pixels, threads=torch.get_num_threads()
+            self._session.chain(),
+            self._session.lattice,
+            self._parameters,
+            self._pixels,
+            threads=torch.get_num_threads(),
         )
-        limit = math.inf
-        if self._options.max_bpp is not None:
-            limit = (
-                self._options.max_bpp * self._picture.info.pixel_count / 8
-                - before
-                - preamble_of(session, self._parameters, self._picture.info)
-            )
+        taken = before + preamble_of(self._session, self._parameters, self._picture.info)
+        limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
         found: list[Section] = []
-        if not self._index_sections(encoder, found, limit):
-            return found
-        tail = encoder.tail(TAIL_TILES if self._options.tile is None else (self._options.tile,))
-        if tail is None:
-            # Too small a picture to start bits-back: indices to the end.
-            encoder.go_on_to(0)
-            if not self._index_sections(encoder, found, limit):
-                return found
-            tail = encoder.tail(TAIL_TILES)
+        whole = self._index_sections(encoder, found, limit)
+        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,)) if whole else None
         self._parameters = encoder.parameters
-        size = sum(section_bytes(section.payload) for section in found + (tail or []))
-        if size <= limit and tail is not None:
+        if whole and self._parameters.tail_level and (tail is None or pixels <= COMPARED_PIXELS):
+            found, tail = self._indices_to_the_end(encoder, found, tail, limit)
+        if not found:
+            raise InputError(
+                f"{self._picture.name}: the first picture takes {8 * (taken + self._first) / pixels:.3f} bits a pixel"
+            )
+        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= limit:
             found += tail
             self.report.lossless = True
         return found
 
+    def _indices_to_the_end(
+        self, encoder: "ProgressiveEncoder", found: "list[Section]", tail: "list[Section] | None", limit: float
+    ) -> "tuple[list[Section], list[Section] | None]":
+        """Return the sections and the tail of indices to the end, where there is no other tail or a larger one."""
+        longer = list(found)
+        encoder.go_on_to(0)
+        if not self._index_sections(encoder, longer, limit if tail is None else math.inf):
+            self._parameters = encoder.parameters
+            return longer, None
+        direct = encoder.tail(TAIL_TILES)
+        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= _bytes_of(longer) + _bytes_of(direct or []):
+            return found, tail
+        self._parameters = encoder.parameters
+        return longer, direct
+
     def _index_sections(self, encoder: "ProgressiveEncoder", found: "list[Section]", limit: float) -> bool:
         """Append sections; say whether all of them fitted and the quality asked for is not reached yet."""
         goal = self._options.min_psnr_db
-        size = sum(section_bytes(section.payload) for section in found)
+        size = _bytes_of(found)
         for section in encoder.sections():
             size += section_bytes(section.payload)
             if size > limit:
+                self._first = size
                 return False
             found.append(section)
-            if goal is not None and encoder.psnr_db() >= goal:
+            # Between levels it would cost a network evaluation a section.
+            if goal is not None and encoder.walk.at_level_end and encoder.psnr_db() >= goal:
                 return False
         return True
+
+
+def _bytes_of(sections: "list[Section]") -> int:
+    return sum(section_bytes(section.payload) for section in sections)
 
 
 def _verify(path: Path, picture: Picture, options: ProgressiveOptions, lossless: bool) -> None:

@@ -6,7 +6,7 @@ then the indices of the codewords.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from itertools import pairwise
 
 import numpy as np
@@ -31,9 +31,15 @@ MAX_PARTS = 8
 FAR = 4.0
 """An encoder lets the mean jump where q lies farther away, in standard deviations of p."""
 
-_RATES = np.array(
-    [int(Decimal(1 << RATE_BITS) * Decimal(2) ** (Decimal(code - 16) / 16)) for code in range(64)], dtype=np.int64
-)
+
+def _rates() -> Ints:
+    with localcontext(Context(prec=40)):
+        return np.array(
+            [int(Decimal(2) ** (RATE_BITS + Decimal(code - 16) / 16)) for code in range(64)], dtype=np.int64
+        )
+
+
+_RATES = _rates()
 """Rates that a part can have, 4.4 % apart, from 1/2 to 7.7, RATE_BITS fractional bits."""
 
 _MAX_JUMP = 1 << 20
@@ -97,7 +103,7 @@ def encode_part(
     kl_nats = 0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)
     ideal = float(kl_nats.sum()) / np.log(2.0)
     far = np.abs(distance) > FAR
-    jumps = np.where(far, rounded_jump(distance), 0)
+    jumps = np.where(far, _nearest_jump(distance), 0)
     distance = distance - jumps * JUMP
     kl_left = float((0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)).sum()) / np.log(2.0)
     expected = float((class_costs()[classes[chosen]]).sum()) / (1 << COST_BITS)
@@ -117,7 +123,7 @@ def encode_part(
     return CodedPart(bytes(head) + message, ideal, plan.order, code.decode(plan, message), moved)
 
 
-def rounded_jump(distance: Floats) -> Floats:
+def _nearest_jump(distance: Floats) -> Floats:
     """Return the jump nearest to a distance in standard deviations."""
     return np.rint(distance / JUMP)
 

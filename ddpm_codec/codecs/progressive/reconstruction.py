@@ -60,13 +60,27 @@ def reconstruct(walk: Walk, how: str) -> Pixels:
 def _mean(walk: Walk) -> Pixels:
     if walk.level == 0:
         return _pixel_means(walk, walk.latents)
-    pieces = list(walk.done)
+    canvas = _canvas(walk)
     opened = walk.open_state()
-    if opened is not None:
-        pieces.append(opened.updated_mean())
-    for number in range(len(pieces), len(walk.bands)):
-        pieces.append(rounded(walk.law(number).x0_mean * _ONE).astype(np.int32))
-    return _to_pixels(walk, np.concatenate(pieces, axis=1))
+    for number, rows in enumerate(walk.bands):
+        if number < len(walk.done):
+            estimate = walk.done[number]
+        elif number == len(walk.done) and opened is not None:
+            estimate = opened.updated_mean()
+        else:
+            estimate = rounded(walk.law(number).x0_mean * _ONE).astype(np.int32)
+        canvas[_pixel_rows(walk, rows)] = _to_pixels(walk, estimate)
+    return canvas
+
+
+def _canvas(walk: Walk) -> Pixels:
+    block = walk.chain.transform.block
+    return np.empty((walk.shape[1] * block, walk.shape[2] * block, 3), np.uint8)
+
+
+def _pixel_rows(walk: Walk, rows: slice) -> slice:
+    block = walk.chain.transform.block
+    return slice(rows.start * block, rows.stop * block)
 
 
 def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
@@ -111,14 +125,16 @@ def _flowed(walk: Walk, level: int) -> Callable[[StepLaw, Latents, int, int], La
 
 def _pixel_means(walk: Walk, latents: Latents) -> Pixels:
     """Return the mean of p(x_0 | z_0)."""
-    pieces = [walk.chain.pixel_law(latents, rows)[0] for rows in walk.bands]
-    mean = np.concatenate(pieces, axis=1)
-    grey = (mean + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-    return np.ascontiguousarray(np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    canvas = _canvas(walk)
+    for rows in walk.bands:
+        mean = walk.chain.pixel_law(latents, rows)[0]
+        grey = (mean + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+        canvas[_pixel_rows(walk, rows)] = np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return canvas
 
 
 def _to_pixels(walk: Walk, coefficients: Latents) -> Pixels:
-    """Return W^T y + 127.5, rounded, for y in units of latents."""
+    """Return W^T y + 127.5, rounded, for y of a band in units of latents, [H, W, 3]."""
     picture = noisy_picture(walk.chain.transform, coefficients[None], UNIT)[0]
     half = 1 << (integer.PICTURE_BITS - 1)
     # 127.5 and the half for rounding make 128.

@@ -11,6 +11,7 @@ from ddpm_codec.codecs.progressive.band import BandState
 from ddpm_codec.codecs.progressive.part import cut_classes, part_classes
 from ddpm_codec.codecs.progressive.steps import Latents, ProgressiveChain, StepLaw
 from ddpm_codec.coding.allocation import Classes
+from ddpm_codec.coding.bits_back import PADDING
 from ddpm_codec.coding.codebook import Labels, gaussian_labels
 
 Ints = NDArray[np.int64]
@@ -25,7 +26,7 @@ _NOISE_KEY = 1 << 63
 
 def plan_bands(height: int, width: int, block: int) -> list[slice]:
     """Return the bands of a picture whose sides are multiples of the block, as rows of blocks."""
-    rows = max(MIN_BAND, BAND_PIXELS // width) // block
+    rows = max(MIN_BAND, BAND_PIXELS // width) // PADDING * PADDING // block
     return [slice(start, min(start + rows, height // block)) for start in range(0, height // block, rows)]
 
 
