@@ -1,0 +1,294 @@
+"""Progressive files through the command line: whole, limited, cut, damaged."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_codec.container import read_sections
+from ddpm_codec.container.layout import PREAMBLE_BYTES
+from ddpm_codec.container.sections import framed_section, stored_crc
+from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
+from tests.helpers import Run, leftovers, same
+
+MODEL = ("--model", str(EXACT))
+FAST = ("--register-bits", "6", *MODEL)
+
+
+def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
+    image = Image.fromarray(noisy_picture(height * 1000 + width, height, width))
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    (image if mode == "RGBA" else image.convert(mode)).save(path)
+    return path
+
+
+@pytest.fixture
+def coded(tmp_path: Path, run: Run) -> Path:
+    """A small file of several sections."""
+    path = tmp_path / "x.ddpm"
+    code, _, error = run("encode", save(tmp_path / "x.png", 40, 48), "-o", path, "--progressive", *FAST)
+    assert code == 0, error
+    return path
+
+
+def one_line(error: str) -> bool:
+    return error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "mode"), [(1, 1, "RGB"), (7, 9, "RGBA"), (64, 64, "RGB"), (33, 130, "RGBA"), (140, 150, "RGB")]
+)
+def test_pictures_come_back_and_the_report_adds_up(
+    height: int, width: int, mode: str, tmp_path: Path, run: Run
+) -> None:
+    source, coded, back = save(tmp_path / "a.png", height, width, mode), tmp_path / "a.ddpm", tmp_path / "b.png"
+    code, out, error = run("encode", source, "-o", coded, "--progressive", "--verify", "--json", *FAST)
+    assert (code, error) == (0, "")
+    report = json.loads(out)
+    assert report["file_bytes"] == coded.stat().st_size == report["sections"][-1]["end"]
+    parts = [report[key] for key in ("header_bytes", "index_bytes", "tail_bytes", "alpha_bytes")]
+    assert sum(parts) == report["file_bytes"]
+    assert report["file_bpp"] == pytest.approx(8 * report["file_bytes"] / (height * width))
+    assert report["lossless"]
+    ends = [section["end"] for section in report["sections"]]
+    assert ends == sorted(set(ends))
+    code, out, error = run("decode", coded, "-o", back, "--json", *MODEL)
+    assert (code, error) == (0, "")
+    assert same(source, back)
+    decoded = json.loads(out)
+    assert decoded["lossless"]
+    assert (decoded["level"], decoded["used_bytes"]) == (-1, report["file_bytes"])
+    assert not leftovers(tmp_path)
+
+
+def test_metadata_comes_back_and_strip_leaves_it_out(tmp_path: Path, run: Run) -> None:
+    source = tmp_path / "m.png"
+    exif = Image.Exif()
+    exif[0x010E] = "waves"
+    Image.fromarray(noisy_picture(1, 16, 16)).save(source, exif=exif, icc_profile=b"profile")
+    for words, kept in (((), True), (("--strip",), False)):
+        coded, back = tmp_path / f"{kept}.ddpm", tmp_path / f"{kept}.png"
+        assert run("encode", source, "-o", coded, "--progressive", *words, *FAST)[0] == 0
+        assert run("decode", coded, "-o", back, "--level", "3", *MODEL)[0] == 0
+        with Image.open(back) as image:
+            assert (image.info.get("icc_profile") == b"profile") is kept
+            assert (image.getexif().get(0x010E) == "waves") is kept
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_other_modes_are_stored_whole(mode: str, tmp_path: Path, run: Run) -> None:
+    source, coded, back = tmp_path / "g.png", tmp_path / "g.ddpm", tmp_path / "h.png"
+    Image.linear_gradient("L").convert("I;16" if mode == "I;16" else mode).save(source)
+    code, _, error = run("encode", source, "-o", coded, "--progressive", *FAST)
+    assert code == 0
+    assert "fallback" in error
+    assert run("decode", coded, "-o", back)[0] == 0
+    assert same(source, back)
+    code, _, error = run("encode", source, "-o", tmp_path / "l.ddpm", "--progressive", "--bpp", "1", *FAST)
+    assert code == 1
+    assert one_line(error)
+
+
+def test_several_pictures_become_a_folder_of_files(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        save(folder / f"p{number}.png", 16, 16 + 8 * number)
+    code, out, error = run("encode", folder, "-o", tmp_path / "out", "--progressive", "--json", *FAST)
+    assert (code, error) == (0, "")
+    assert json.loads(out)["images"] == 3
+    found = sorted((tmp_path / "out").rglob("*.ddpm"))
+    assert [path.name for path in found] == ["p0.ddpm", "p1.ddpm", "p2.ddpm"]
+    before = [path.read_bytes() for path in found]
+    code, _, error = run("encode", folder, "-o", tmp_path / "out", "--progressive", *FAST)
+    assert code == 1
+    assert "exists already" in error
+    assert [path.read_bytes() for path in found] == before
+    code, _, error = run("encode", folder, "-o", tmp_path / "all.ddpm", "--progressive", *FAST)
+    assert code == 1
+    assert "name a folder" in error
+
+
+def psnr_db(path: Path, source: Path) -> float:
+    with Image.open(path) as a, Image.open(source) as b:
+        error = np.mean((np.asarray(a).astype(float) - np.asarray(b)) ** 2)
+    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
+
+
+@pytest.mark.parametrize("size", [(40, 48), (140, 150)])
+@pytest.mark.parametrize("bpp", [2.5, 9.0])
+def test_a_limit_on_the_bits_holds_and_gives_the_beginning_of_the_file(
+    size: tuple[int, int], bpp: float, tmp_path: Path, run: Run
+) -> None:
+    source, whole, part = save(tmp_path / "x.png", *size), tmp_path / "whole.ddpm", tmp_path / "part.ddpm"
+    assert run("encode", source, "-o", whole, "--progressive", *FAST)[0] == 0
+    assert run("encode", source, "-o", part, "--progressive", "--bpp", str(bpp), *FAST)[0] == 0
+    assert 8 * part.stat().st_size <= bpp * size[0] * size[1]
+    sections = read_sections(part).sections
+    assert sections == read_sections(whole).sections[: len(sections)]
+    for path, words in ((part, ()), (whole, ("--bpp", str(bpp)))):
+        code, out, _ = run("decode", path, "-o", tmp_path / "y.png", "--overwrite", "--json", *words, *MODEL)
+        assert code == 0
+        assert not json.loads(out)["lossless"]
+        assert 8 * json.loads(out)["used_bytes"] <= bpp * size[0] * size[1]
+
+
+def test_a_quality_is_reached(tmp_path: Path, run: Run) -> None:
+    source, coded, back = save(tmp_path / "x.png", 64, 64), tmp_path / "x.ddpm", tmp_path / "y.png"
+    assert run("encode", source, "-o", coded, "--progressive", "--psnr", "30", *FAST)[0] == 0
+    assert run("decode", coded, "-o", back, *MODEL)[0] == 0
+    assert 30 <= psnr_db(back, source) < 45
+
+
+@pytest.mark.parametrize("how", ["mean", "sample", "flow"])
+def test_every_level_can_be_shown_in_three_ways(how: str, coded: Path, tmp_path: Path, run: Run) -> None:
+    best = 0.0
+    for level in ("7", "4", "1"):
+        shown = tmp_path / f"{level}.png"
+        words = ("--level", level, "--reconstruction", how, *MODEL)
+        code, _, error = run("decode", coded, "-o", shown, *words)
+        assert code == 0
+        assert "not lossless" in error
+        assert run("decode", coded, "-o", tmp_path / "again.png", "--overwrite", *words)[0] == 0
+        assert same(shown, tmp_path / "again.png")
+        assert psnr_db(shown, tmp_path / "x.png") > best
+        best = psnr_db(shown, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("encode", "x.png", "-o", "z.ddpm", "--bpp", "1"), 2),
+        (("encode", "x.png", "-o", "z.ddpm", "--psnr", "30"), 2),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--block-pixels", "99"), 2),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--bpp", "0", *FAST), 1),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--bpp", "nan", *FAST), 1),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--bpp", "0.01", *FAST), 1),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--psnr", "-3", *FAST), 1),
+        (("encode", "x.png", "-o", "z.png", "--progressive", *FAST), 1),
+        (("encode", "x.png", "-o", "x.ddpm", "--progressive", *FAST), 1),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--levels", "999", *FAST), 1),
+        (("decode", "x.ddpm", "-o", "z.png", "--level", "99", *MODEL), 1),
+        (("decode", "x.ddpm", "-o", "z.png", "--bpp", "0.001", *MODEL), 1),
+        (("decode", "x.ddpm", "-o", "z.png", "--bpp", "-1", *MODEL), 1),
+        (("decode", "x.ddpm", "-o", "z.png", "--model", "photo"), 1),
+        (("decode", str(FOLDER / "noise.ddpm"), "-o", "z.png", "--level", "2", *MODEL), 1),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_is_written(
+    words: tuple[str, ...], code: int, coded: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(coded.parent)
+    before = sorted(path.name for path in coded.parent.iterdir())
+    found, out, error = run(*words)
+    assert found == code
+    assert out == ""
+    assert "Traceback" not in error
+    assert code == 2 or one_line(error)
+    assert sorted(path.name for path in coded.parent.iterdir()) == before
+
+
+def test_every_prefix_is_a_picture_or_too_short_for_one(coded: Path, tmp_path: Path, run: Run) -> None:
+    data = coded.read_bytes()
+    opened = read_sections(coded)
+    part, shown = tmp_path / "part.ddpm", tmp_path / "shown.png"
+    borders = {cut + offset for cut in (opened.start, *opened.ends) for offset in (-1, 0, 1)}
+    for cut in sorted({1, 5, 9, 10, 11, *borders, *np.random.default_rng(0).integers(1, len(data), 12).tolist()}):
+        if cut > len(data):
+            continue
+        part.write_bytes(data[:cut])
+        code, out, error = run("decode", part, "-o", shown, "--overwrite", "--json", *MODEL)
+        if cut < opened.ends[0]:
+            assert code == 1
+            assert one_line(error)
+            assert "too short for a first picture" in error
+        else:
+            assert code == 0
+            assert json.loads(out)["used_bytes"] == max(end for end in opened.ends if end <= cut)
+            assert json.loads(out)["lossless"] is (cut == len(data))
+
+
+def test_every_damaged_byte_is_noticed(coded: Path, tmp_path: Path, run: Run) -> None:
+    data = coded.read_bytes()
+    opened = read_sections(coded)
+    damaged, shown = tmp_path / "damaged.ddpm", tmp_path / "shown.png"
+    for place in (*range(0, opened.start, 7), *np.random.default_rng(1).integers(opened.start, len(data), 25).tolist()):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        damaged.write_bytes(changed)
+        code, _, error = run("decode", damaged, "-o", shown, "--json", *MODEL)
+        if code == 0:
+            # A length that now reaches beyond the end looks like a cut.
+            assert "not lossless" in error
+            shown.unlink()
+            continue
+        assert one_line(error)
+        assert not shown.exists()
+        code, _, error = run("decode", damaged, "-o", shown, "--keep-going", *MODEL)
+        assert code == 1
+        assert "Traceback" not in error
+        shown.unlink(missing_ok=True)
+
+
+def with_payloads(data: bytes, payloads: list[bytes]) -> bytes:
+    """Return a file of these sections, all checksums right."""
+    out, crc = bytearray(data[:PREAMBLE_BYTES]), zlib.crc32(data[:PREAMBLE_BYTES])
+    for payload in payloads:
+        framed = framed_section(payload)
+        crc = zlib.crc32(framed, crc)
+        out += framed + stored_crc(crc, len(payload))
+    return bytes(out)
+
+
+def payloads_of(path: Path) -> list[bytes]:
+    """Return head, table and sections of a file."""
+    data, at, found = path.read_bytes(), PREAMBLE_BYTES, []
+    opened = read_sections(path)
+    for end, section in zip(opened.ends, opened.sections, strict=True):
+        del end
+        found.append(section)
+    head_length = data[at]
+    head = data[at + 1 : at + 1 + head_length]
+    at += 1 + head_length + 2
+    table = data[at + 1 : at + 1 + data[at]]
+    return [head, table, *found]
+
+
+def test_damage_behind_right_checksums_never_ends_in_a_traceback(coded: Path, tmp_path: Path, run: Run) -> None:
+    data, payloads = coded.read_bytes(), payloads_of(coded)
+    assert with_payloads(data, payloads) == data
+    crafted, shown = tmp_path / "crafted.ddpm", tmp_path / "shown.png"
+    rng = np.random.default_rng(2)
+    cases = [payloads[:2] + payloads[3:], [*payloads, payloads[-1]], [*payloads[:2], *payloads[:1:-1]]]
+    for _ in range(60):
+        changed = list(payloads)
+        which = int(rng.integers(len(changed)))
+        piece = bytearray(changed[which])
+        piece[int(rng.integers(len(piece)))] ^= int(rng.integers(1, 256))
+        changed[which] = bytes(piece)
+        cases.append(changed)
+    for case in cases:
+        crafted.write_bytes(with_payloads(data, case))
+        code, out, error = run("decode", crafted, "-o", shown, "--overwrite", "--json", *MODEL)
+        assert code in (0, 1)
+        assert "Traceback" not in error
+        if code:
+            assert one_line(error)
+        elif json.loads(out)["lossless"]:
+            assert same(shown, tmp_path / "x.png")
+
+
+def test_info_describes_whole_and_cut_files(coded: Path, tmp_path: Path, run: Run) -> None:
+    opened = read_sections(coded)
+    part = tmp_path / "part.ddpm"
+    part.write_bytes(coded.read_bytes()[: opened.ends[1] + 3])
+    for path, count in ((coded, len(opened.sections)), (part, 2)):
+        code, out, _ = run("info", path, "--json")
+        facts = json.loads(out)
+        assert (code, facts["codec"], facts["whole_sections"]) == (0, "progressive", count)
+        assert facts["sections"][-1]["end"] == opened.ends[count - 1]
+        assert run("info", path)[0] == 0
