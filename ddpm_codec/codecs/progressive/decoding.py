@@ -1,5 +1,6 @@
 """Progressive files, or what there is of them, to pictures. Importing this loads no torch."""
 
+import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -148,7 +149,10 @@ class OpenedProgressive:
         pixels = self.decoder.picture(how)
         if info.mode == "RGBA":
             if self._alpha is None:
-                self._alpha = decode_array(self.file.sections[0], (info.size[1], info.size[0]))
+                try:
+                    self._alpha = decode_array(self.file.sections[0], (info.size[1], info.size[0]))
+                except FormatError as error:
+                    raise FormatError(f"{self.file.path}: {error}") from error
             pixels = np.dstack([pixels, self._alpha])
         return Picture(info, np.ascontiguousarray(pixels).tobytes())
 
@@ -190,7 +194,7 @@ def decode_picture(
     with OpenedProgressive(path, options, max_pixels=max_pixels) as opened:
         info = opened.file.image.info
         limit = None if options.max_bpp is None else options.max_bpp * info.pixel_count / 8
-        if limit is not None and not limit > 0:
+        if limit is not None and not 0 < limit < math.inf:
             raise InputError(f"bpp = {options.max_bpp:g}: must be a positive number")
         if options.level is not None and not 0 <= options.level <= opened.parameters.steps:
             raise InputError(f"level = {options.level}: the file has levels 0 to {opened.parameters.steps}")

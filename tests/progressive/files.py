@@ -1,0 +1,141 @@
+"""Progressive files to be cut, damaged and made up."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION
+from ddpm_codec.container.sections import SectionWriter, crc_bytes, framed_section, read_sections, stored_crc
+from ddpm_codec.varint import Reader
+from tests.golden.regenerate import EXACT, noisy_picture
+from tests.helpers import Run, leftovers, pixels
+
+SECONDS = 5.0
+"""More than that nothing here may take, on a machine that does other things besides."""
+
+SMALL = (5, 3)
+"""Of the picture whose file is damaged at every byte."""
+
+MEBIBYTES = 512
+"""More memory than that no small file may ask for."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A picture and its lossless file."""
+
+    source: Path
+    file: Path
+    ends: list[int]
+    tail_level: int
+
+    @property
+    def data(self) -> bytes:
+        return self.file.read_bytes()
+
+    def whole_sections(self, length: int) -> int:
+        """Return how many sections of a prefix are whole, alpha's not counted."""
+        return sum(end <= length for end in self.ends)
+
+
+def coded(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB", register_bits: int = 6) -> Coded:
+    image = Image.fromarray(noisy_picture(size[0], size[1], size[0]))
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(size))
+    source, file = folder / f"{name}.png", folder / f"{name}.ddpm"
+    image.save(source)
+    options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=register_bits)
+    report = encode_progressive([source], file, options)[0]
+    assert report.lossless
+    return Coded(source, file, [section["end"] for section in report.sections], report.tail_level)
+
+
+def decode(run: Run, folder: Path, data: bytes, *words: str) -> tuple[int, str, str]:
+    """Decode bytes to ``x.png``, which was not there before."""
+    path = folder / "x.ddpm"
+    path.write_bytes(data)
+    (folder / "x.png").unlink(missing_ok=True)
+    return run("decode", path, "-o", folder / "x.png", "--model", EXACT, *words)
+
+
+def check_refused(result: tuple[int, str, str], folder: Path, *causes: str) -> None:
+    """One line on standard error that names a cause, nothing on standard output, nothing written, exit code 1."""
+    code, out, err = result
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert err.startswith("ddpm-codec: error: ")
+    assert not causes or any(cause in err for cause in causes), err
+    assert not (folder / "x.png").exists()
+    assert leftovers(folder) == []
+
+
+def remade(
+    source: Coded,
+    folder: Path,
+    *,
+    payloads: Sequence[bytes] | None = None,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    identity: bytes | None = None,
+    **parameters: int,
+) -> bytes:
+    """Return a file with something else in it and all its checksums right."""
+    opened = read_sections(source.file)
+    values = opened.head.parameters | parameters
+    if values["tail_level"]:
+        values = {"tile": 64, "block_pixels": 1 << 22} | values
+    head = replace(opened.head, model_id=identity or opened.head.model_id, parameters=values)
+    info = opened.image.info
+    info = replace(info, size=size or info.size, mode=mode or info.mode)
+    path = folder / "remade.ddpm"
+    with SectionWriter(path, head, replace(opened.image, info=info), overwrite=True) as writer:
+        for payload in opened.sections if payloads is None else payloads:
+            writer.add(payload)
+    return path.read_bytes()
+
+
+def chained(payloads: Sequence[bytes]) -> bytes:
+    """Return a file of these sections, head and table included, with right checksums."""
+    data = SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE])
+    crc = zlib.crc32(data)
+    for payload in payloads:
+        framed = framed_section(payload)
+        crc = zlib.crc32(framed, crc)
+        data += framed + stored_crc(crc, len(payload))
+    return data
+
+
+def check_prefix(run: Run, folder: Path, source: Coded, length: int) -> None:
+    """A cut file shows what its whole sections say, or is too short for a picture."""
+    result = decode(run, folder, source.data[:length], "--json")
+    count = source.whole_sections(length)
+    if not count:
+        cause = "is not a .ddpm file" if not length else "too short for a first picture"
+        check_refused(result, folder, cause)
+        return
+    code, out, err = result
+    assert (code, err.count("\n")) == (0, 1), err
+    report = json.loads(out)
+    used = source.ends[count - 1]
+    assert (report["used_bytes"], report["lossless"], report["file_bytes"]) == (used, False, length)
+    assert f"used {used:,} of {length:,} bytes" in err
+    assert "not lossless" in err
+    mode, size, _ = pixels(source.source)
+    assert pixels(folder / "x.png")[:2] == (mode, size)
+
+
+def payloads_of(source: Coded) -> list[tuple[int, int, int]]:
+    """Return where each section starts, its payload starts, and this ends; head and table included."""
+    found, at = [], PREAMBLE_BYTES
+    while at < len(source.data):
+        reader = Reader(source.data[at:])
+        length = reader.varint()
+        start = len(source.data) - reader.left
+        found.append((at, start, start + length))
+        at = start + length + crc_bytes(length)
+    assert at == source.ends[-1]
+    return found

@@ -1,0 +1,168 @@
+"""Progressive files that are cut or damaged: a picture of what is there, or one line; never a traceback."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
+from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
+from ddpm_codec.container.sections import read_sections
+from tests.helpers import PHOTO, Run, pixels
+from tests.progressive.files import (
+    SMALL,
+    Coded,
+    check_prefix,
+    check_refused,
+    decode,
+    payloads_of,
+    remade,
+)
+
+
+def test_a_file_may_end_at_every_byte(small: Coded, run: Run, tmp_path: Path) -> None:
+    for length in range(len(small.data)):
+        check_prefix(run, tmp_path, small, length)
+
+
+@pytest.mark.parametrize("name", ["alpha", "bridged"])
+def test_large_files_may_end_anywhere(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source: Coded = request.getfixturevalue(name)
+    rng = np.random.default_rng(0)
+    lengths = set(rng.integers(1, len(source.data), 30).tolist())
+    # Half of them in the first tenth, where the sections are; and beside the ends of these.
+    lengths |= set(rng.integers(1, len(source.data) // 10, 30).tolist())
+    lengths |= {source.ends[0] - 1, source.ends[0], source.ends[-1] - 1}
+    for length in sorted(lengths):
+        check_prefix(run, tmp_path, source, length)
+
+
+def test_prefixes_between_two_ends_are_the_same_picture(middle: Coded, run: Run, tmp_path: Path) -> None:
+    for start, end in zip(middle.ends, middle.ends[1:], strict=False):
+        shown = set()
+        for length in (start, start + 1, end - 1):
+            assert decode(run, tmp_path, middle.data[:length])[0] == 0
+            shown.add(pixels(tmp_path / "x.png"))
+        assert len(shown) == 1
+
+
+def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
+    """The mean reconstruction, at the end of every section, with the model that ships."""
+    Image.open(PHOTO).crop((32, 32, 96, 96)).save(tmp_path / "a.png")
+    options = ProgressiveOptions(register_bits=10)
+    report = encode_progressive([tmp_path / "a.png"], tmp_path / "a.ddpm", options)[0]
+    assert report.lossless
+    assert report.model == "photo"
+    want = np.asarray(Image.open(tmp_path / "a.png"), np.float64)
+    quality = []
+    with OpenedProgressive(tmp_path / "a.ddpm", DecodeOptions()) as opened:
+        while opened.remaining:
+            opened.feed()
+            shown = np.frombuffer(opened.picture("mean").pixels, np.uint8).reshape(want.shape)
+            quality.append(10 * np.log10(255.0**2 / max(float(np.mean((shown - want) ** 2)), 1e-9)))
+            assert opened.decoder.lossless is (opened.remaining == 0)
+    assert len(quality) > 5
+    assert np.diff(quality).min() > -0.1, quality
+    assert quality[-1] > 100.0
+
+
+def bytes_of_lengths(source: Coded) -> set[int]:
+    return {at for start, payload, _ in payloads_of(source) for at in range(start, payload)}
+
+
+def test_every_byte_may_be_damaged(small: Coded, run: Run, tmp_path: Path) -> None:
+    """Beside a length that then reaches beyond the end of the file: nothing tells that from a file that was cut."""
+    lengths = bytes_of_lengths(small)
+    rng = np.random.default_rng(1)
+    for at in range(len(small.data)):
+        data = bytearray(small.data)
+        data[at] ^= int(rng.integers(1, 256))
+        result = decode(run, tmp_path, bytes(data))
+        if result[0] == 0:
+            assert at in lengths, at
+            assert "not lossless" in result[2]
+            assert result[2].count("\n") == 1
+            assert pixels(tmp_path / "x.png")[:2] == ("RGB", SMALL)
+            continue
+        check_refused(result, tmp_path)
+        if at >= read_sections(small.file).start and at not in lengths:
+            behind = max((end for end in small.ends if end <= at), default=read_sections(small.file).start)
+            assert f"is damaged behind byte {behind} " in result[2]
+            assert "--keep-going" in result[2]
+
+
+def test_every_byte_may_be_damaged_where_one_keeps_going(small: Coded, run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    lengths = bytes_of_lengths(small)
+    shown = set()
+    for at in range(len(small.data)):
+        data = bytearray(small.data)
+        data[at] ^= int(rng.integers(1, 256))
+        result = decode(run, tmp_path, bytes(data), "--keep-going", "--json")
+        if at < small.ends[0]:
+            check_refused(result, tmp_path)
+            continue
+        code, out, err = result
+        assert (code, err.count("\n")) == ((0 if "note: " in err else 1), 1), err
+        assert at in lengths or err.startswith("ddpm-codec: damaged: ")
+        report = json.loads(out)
+        assert (report["lossless"], report["used_bytes"]) == (False, small.ends[small.whole_sections(at) - 1])
+        assert len(report["damaged"]) == code
+        shown.add(pixels(tmp_path / "x.png"))
+    assert len(shown) == len(small.ends) - 1
+
+
+@pytest.mark.parametrize(("name", "count"), [("small", 40), ("middle", 24), ("alpha", 30), ("bridged", 12)])
+def test_damage_behind_right_checksums_is_no_traceback(
+    name: str, count: int, run: Run, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source: Coded = request.getfixturevalue(name)
+    payloads = read_sections(source.file).sections
+    rng = np.random.default_rng(3)
+    for number in range(count):
+        changed = [bytearray(payload) for payload in payloads]
+        section = changed[number % len(changed)]
+        # Heads of parts and counts of tails stand at the start.
+        at = int(rng.integers(0, min(len(section), 12) if number % 3 == 0 else len(section)))
+        section[at] ^= int(rng.integers(1, 256))
+        data = remade(source, tmp_path, payloads=[bytes(payload) for payload in changed])
+        code, _, err = result = decode(run, tmp_path, data)
+        if code:
+            check_refused(result, tmp_path)
+            continue
+        assert err == ""
+        assert pixels(tmp_path / "x.png")[:2] == pixels(source.source)[:2]
+        # Alpha has no checksum beside that of the section.
+        with Image.open(tmp_path / "x.png") as shown, Image.open(source.source) as image:
+            assert shown.convert("RGB").tobytes() == image.convert("RGB").tobytes()
+
+
+def test_what_was_made_up_is_shown_up_to_there_where_one_keeps_going(middle: Coded, run: Run, tmp_path: Path) -> None:
+    payloads = list(read_sections(middle.file).sections)
+    payloads[2] = bytes(len(payloads[2]))
+    data = remade(middle, tmp_path, payloads=payloads)
+    check_refused(decode(run, tmp_path, data), tmp_path, "section 2 cannot be decoded")
+    code, out, err = decode(run, tmp_path, data, "--keep-going", "--json")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "damaged: " in err
+    assert json.loads(out)["used_bytes"] == middle.ends[1]
+    assert pixels(tmp_path / "x.png")[:2] == ("RGB", (33, 17))
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 40, b"\xff" * 40, b"\x7f", b"\x80", b"a" * 500])
+def test_bytes_behind_the_end_do_no_harm(tail: bytes, small: Coded, run: Run, tmp_path: Path) -> None:
+    """They may look like the start of a section, or like one that is damaged; the picture before them stays whole."""
+    result = decode(run, tmp_path, small.data + tail)
+    if result[0]:
+        check_refused(result, tmp_path, "damaged", "number")
+    else:
+        assert pixels(tmp_path / "x.png") == pixels(small.source)
+
+
+def test_damage_behind_the_end_leaves_the_picture(small: Coded, run: Run, tmp_path: Path) -> None:
+    code, out, err = decode(run, tmp_path, small.data + b"\3abcde", "--keep-going", "--json")
+    assert (code, err.count("\n")) == (1, 1)
+    assert json.loads(out)["lossless"] is True
+    assert pixels(tmp_path / "x.png") == pixels(small.source)
