@@ -29,12 +29,7 @@ LABELS = {
 @click.command()
 @click.argument("data")
 @options.model_option
-@click.option(
-    "--levels",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Steps K of the chain.  [default: the model's own]",
-)
+@options.levels_option
 @click.option(
     "--schedule",
     type=click.Choice(["dp", "even"]),

@@ -38,13 +38,7 @@ LABELS = {
     help="Picture format within a folder; the extension of a picture must agree with it.  "
     "[default: the first of png, tiff that holds the picture]",
 )
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="The model that it was coded with, where that does not ship; any other is refused.",
-)
+@options.coded_model_option
 @options.device_option
 @click.option("--bpp", type=float, default=None, help="Of a progressive file, use so many bits a pixel.")
 @click.option("--level", type=int, default=None, help="Of a progressive file, stop at this level; 0 is the cleanest.")
@@ -55,13 +49,7 @@ LABELS = {
     help="What to show of a part of a progressive file: the least error, the most realistic, or the ODE.  [default: mean]",
 )
 @click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=1 << 30,
-    show_default=True,
-    help="Refuse a file that declares more pixels than this.",
-)
+@options.max_pixels_option
 @options.overwrite_option
 @options.json_option
 @click.pass_context

@@ -1,6 +1,7 @@
 """Options that several commands share, each defined once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +19,38 @@ def model_option(command: Command) -> Command:
         default=DEFAULT,
         show_default=True,
         help="Name of a model (see `ddpm-codec models`) or a model file.",
+    )(command)
+
+
+def coded_model_option(command: Command) -> Command:
+    """Add ``--model`` of commands that read coded files; None is whichever the file names."""
+    return click.option(
+        "--model",
+        metavar="NAME|FILE",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="The model that it was coded with, where that does not ship; any other is refused.",
+    )(command)
+
+
+def max_pixels_option(command: Command) -> Command:
+    """Add ``--max-pixels``."""
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=1 << 30,
+        show_default=True,
+        help="Refuse a file that declares more pixels than this.",
+    )(command)
+
+
+def levels_option(command: Command) -> Command:
+    """Add ``--levels``; None is the model's own choice."""
+    return click.option(
+        "--levels",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Steps K of the chain.  [default: the model's own]",
     )(command)
 
 

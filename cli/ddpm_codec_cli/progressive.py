@@ -55,22 +55,10 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
     help="Milliseconds between the frames of an animation; the last one stays three times as long.",
 )
 @click.option("--still", is_flag=True, help="A .webp with the frames side by side.")
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="The model that it was coded with, where that does not ship; any other is refused.",
-)
+@options.coded_model_option
 @options.device_option
 @click.option("--keep-going", is_flag=True, help="Of a damaged file, show what comes before the damage.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=1 << 30,
-    show_default=True,
-    help="Refuse a file that declares more pixels than this.",
-)
+@options.max_pixels_option
 @options.overwrite_option
 @options.json_option
 @click.pass_context

@@ -50,12 +50,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
     help="How a picture is made of a part of our file.",
 )
 @options.model_option
-@click.option(
-    "--levels",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Steps K of the chain.  [default: the model's own]",
-)
+@options.levels_option
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N pictures alone.")
 @click.option(
     "--crop", type=click.IntRange(min=1), default=None, help="Cut the middle of pictures to this side at most."

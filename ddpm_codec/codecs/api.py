@@ -7,7 +7,8 @@ from ddpm_codec.codecs.decoding import decode_file
 from ddpm_codec.codecs.encoding import encode_files
 from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.codecs.progressive.decoding import describe_progressive
-from ddpm_codec.codecs.progressive.encoding import ProgressiveOptions, encode_progressive
+from ddpm_codec.codecs.progressive.encoding import encode_progressive
+from ddpm_codec.codecs.progressive.options import ProgressiveOptions
 from ddpm_codec.codecs.reports import DecodeReport, EncodeReport, ProgressiveReport, progressive_summary
 from ddpm_codec.container import (
     CODEC_FALLBACK,

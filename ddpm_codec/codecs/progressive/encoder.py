@@ -11,7 +11,7 @@ from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.parameters import SMALL_SECTION, ProgressiveParameters
 from ddpm_codec.codecs.progressive.part import encode_part
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
-from ddpm_codec.codecs.progressive.steps import VALUE_BITS, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.progressive.steps import ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.coding.bits_back import pad_to_multiple
@@ -133,10 +133,7 @@ class ProgressiveEncoder:
         """Return the mean of q(z_s | z_t, x_0) of the band in progress, in units of latents, flat."""
         rows, block = self.walk.rows, self._chain.transform.block
         y_0 = self._chain.coefficients(self._padded[rows.start * block : rows.stop * block])
-        target = (1.0 - law.kept) * float(1 << VALUE_BITS) * y_0
-        if law.kept:
-            target += law.kept * self.walk.latents[:, rows]
-        return target.reshape(-1)
+        return law.posterior_mean(self.walk.latents[:, rows], y_0).reshape(-1)
 
 
 def padded_pixels(pixels: Pixels) -> Pixels:

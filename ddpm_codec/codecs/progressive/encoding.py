@@ -1,96 +1,20 @@
 """Pictures to progressive files. Importing this loads no torch."""
 
-import math
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ddpm_codec.atomic import check_target, publish, reason
-from ddpm_codec.codecs.encoding import Progress, checked_options, picture_digest, read_stripped, write_fallback_file
-from ddpm_codec.codecs.fallback import encode_array
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
-from ddpm_codec.codecs.progressive.parameters import MAX_REGISTER, MIN_REGISTER, ProgressiveParameters
+from ddpm_codec.codecs.encoding import Progress, picture_digest, read_stripped, write_fallback_file
+from ddpm_codec.codecs.progressive.options import ProgressiveOptions, chosen_steps
 from ddpm_codec.codecs.reports import ProgressiveReport
-from ddpm_codec.container.layout import CODEC_PROGRESSIVE, ROUTE_MODEL, SHORT_ID_BYTES, Head, ImageEntry
-from ddpm_codec.container.sections import SectionWriter, preamble_bytes, section_bytes
 from ddpm_codec.errors import FormatError, InputError, OutputError
-from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, list_inputs
-from ddpm_codec.zoo.registry import DEFAULT
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, list_inputs
 
 if TYPE_CHECKING:
-    from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
-    from ddpm_codec.codecs.progressive.steps import ProgressiveChain
     from ddpm_codec.codecs.session import CodingSession
-
-STEPS, SMALL_STEPS = 16, 12
-"""Steps of a progressive chain: more and smaller ones than bits-back wants; fewer for pictures below BRIDGED_PIXELS, where
-every step costs some bytes of its own."""
-
-TAIL_SIGMA = 4.0
-"""Grey levels of noise at which bits-back takes over from the indices: finer than that, no eye sees the steps."""
-
-BRIDGED_PIXELS = 1 << 14
-"""From so many pixels on, bits-back ends the file; smaller pictures cannot start it cheaply."""
-
-COMPARED_PIXELS = 1 << 16
-"""Up to so many pixels, indices to the end are tried as well and the smaller file is kept."""
-
-TAIL_TILES = (256, 128, 64)
-"""Sides of tiles below the tail level: the first of them that can be started."""
-
-REGISTERS = ((1 << 14, 16), (1 << 20, 14), (1 << 22, 12))
-"""Up to so many pixels, so many bits of register: each two bits more cost four times the time."""
-
-LEAST_REGISTER = 10
-
-
-@dataclass(frozen=True)
-class ProgressiveOptions:
-    """What an encoder may choose.
-
-    Attributes:
-        model: name or file of a model.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        levels: K of the chain; None: by the size of the picture.
-        register_bits: of the trellis; None: by the size of the picture.
-        tail_level: level at which indices end; None: by the size of the picture.
-        tile: side of tiles below the tail level; None: see TAIL_TILES.
-        max_bpp: stop before the file has more bits a pixel; None: do not.
-        min_psnr_db: stop when the ``mean`` reconstruction is as good; None: do not.
-        strip: leave ICC, EXIF and XMP out.
-        first_frame: of pictures with several frames take the first.
-        verify: decode what was written and compare, before the file appears.
-    """
-
-    model: str = DEFAULT
-    device: str = "auto"
-    levels: int | None = None
-    register_bits: int | None = None
-    tail_level: int | None = None
-    tile: int | None = None
-    max_bpp: float | None = None
-    min_psnr_db: float | None = None
-    strip: bool = False
-    first_frame: bool = False
-    verify: bool = False
-
-    def check(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            InputError: naming the option.
-        """
-        for name, value in (("bpp", self.max_bpp), ("psnr", self.min_psnr_db)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value:g}: must be a positive number")
-        if self.register_bits is not None and not MIN_REGISTER <= self.register_bits <= MAX_REGISTER:
-            raise InputError(f"register bits = {self.register_bits}: must lie in {MIN_REGISTER}..{MAX_REGISTER}")
 
 
 def encode_progressive(
@@ -136,62 +60,6 @@ def encode_progressive(
     return reports
 
 
-def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
-    """Return the K of a progressive chain for a picture of so many pixels; None is the model's own.
-
-    Raises:
-        ModelError: no such model.
-    """
-    from ddpm_codec.zoo import find_model
-
-    if levels is not None:
-        return levels
-    steps = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
-    return steps if steps in _chains(find_model(model)) else None
-
-
-@lru_cache(maxsize=4)
-def _chains(model: Path) -> frozenset[int]:
-    from ddpm_codec.nn.frozen import load_model
-
-    return frozenset(load_model(model).sigmas)
-
-
-def choose_parameters(
-    chain: "ProgressiveChain",
-    pixels: int,
-    register_bits: int | None = None,
-    tail_level: int | None = None,
-    tile: int | None = None,
-) -> ProgressiveParameters:
-    """Return the parameters for a picture of so many pixels; None leaves the choice to its size.
-
-    Raises:
-        InputError: a parameter does not fit the chain.
-    """
-    if register_bits is None:
-        register_bits = next((bits for most, bits in REGISTERS if pixels <= most), LEAST_REGISTER)
-    if tail_level is None:
-        noisy = np.flatnonzero(chain.sigmas >= TAIL_SIGMA)
-        tail_level = int(noisy[0]) if pixels >= BRIDGED_PIXELS and len(noisy) else 0
-    if not 0 <= tail_level <= chain.steps:
-        raise InputError(f"tail level = {tail_level}: the chain has levels 0 to {chain.steps}")
-    tile = TAIL_TILES[0] if tile is None else tile
-    checked_options(DEFAULT_BLOCK_PIXELS, tile)
-    return ProgressiveParameters(chain.steps, register_bits, tail_level, tile, DEFAULT_BLOCK_PIXELS)
-
-
-def head_of(session: "CodingSession", parameters: ProgressiveParameters) -> Head:
-    """Return the head of a file."""
-    identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
-    return Head(CODEC_PROGRESSIVE, session.model.name, identity, session.fingerprint(), parameters.values())
-
-
-def preamble_of(session: "CodingSession", parameters: ProgressiveParameters, info: PictureInfo) -> int:
-    """Return the bytes of a file before its first section."""
-    return preamble_bytes(head_of(session, parameters), ImageEntry(info, ROUTE_MODEL))
-
-
 def _targets(inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path, overwrite: bool) -> list[Path]:
     """Return the file that each picture goes to, the folders made.
 
@@ -216,6 +84,9 @@ def _targets(inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path
     if len(taken) < len(names):
         names = [f"{name}.ddpm" for _, name in files]
     targets = [output / name for name in names]
+    for target in targets:
+        if target.parent.is_dir():
+            check_target(target, overwrite=overwrite)
     try:
         for folder in dict.fromkeys(target.parent for target in targets):
             folder.mkdir(parents=True, exist_ok=True)
@@ -229,8 +100,10 @@ def _targets(inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path
 def _encode_one(
     session: "CodingSession", picture: Picture, target: Path, options: ProgressiveOptions, overwrite: bool
 ) -> ProgressiveReport:
+    from ddpm_codec.codecs.progressive.assembly import Assembly
+
     started, network = time.perf_counter(), session.network_seconds
-    run = _Run(session, picture, options)
+    run = Assembly(session, picture, options)
     report = run.report
     written = target.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if options.verify else target
     try:
@@ -263,127 +136,6 @@ def _encode_whole(
     )
     report.seconds = time.perf_counter() - started
     return report
-
-
-class _Run:
-    """One picture on its way to a file."""
-
-    def __init__(self, session: "CodingSession", picture: Picture, options: ProgressiveOptions) -> None:
-        self._session, self._picture, self._options = session, picture, options
-        self._pixels = np.ascontiguousarray(picture.array()[:, :, :3])
-        self._parameters = choose_parameters(
-            session.chain(), picture.info.pixel_count, options.register_bits, options.tail_level, options.tile
-        )
-        self._first = 0
-        info = picture.info
-        self.report = ProgressiveReport(
-            file="",
-            dims=info.pixel_count * info.layout.channels,
-            pixels=info.pixel_count,
-            model=session.model.name,
-            device=session.device.type,
-        )
-
-    def write(self, target: Path, overwrite: bool) -> None:
-        """Encode and write ``target``."""
-        # Everything is encoded first: what the end is like stands in the head.
-        alpha = self._alpha()
-        sections = self._sections(0 if alpha is None else section_bytes(alpha))
-        report, head = self.report, head_of(self._session, self._parameters)
-        with SectionWriter(target, head, self._image(), overwrite=overwrite) as writer:
-            report.header_bytes = writer.bytes
-            if alpha is not None:
-                writer.add(alpha)
-                report.alpha_bytes = len(alpha)
-                report.header_bytes += section_bytes(alpha) - len(alpha)
-            for section in sections:
-                end = writer.add(section.payload)
-                report.header_bytes += section_bytes(section.payload) - len(section.payload)
-                report.sections.append({"level": section.level, "end": end})
-                report.index_ideal_bits += section.ideal_bits
-                if section.level < 0:
-                    report.tail_bytes += len(section.payload)
-                else:
-                    report.index_bytes += len(section.payload)
-            report.file_bytes = writer.bytes
-        report.tail_level = self._parameters.tail_level
-
-    def _alpha(self) -> bytes | None:
-        if self._picture.mode != "RGBA":
-            return None
-        return encode_array(np.ascontiguousarray(self._picture.array()[:, :, 3]))
-
-    def _image(self) -> ImageEntry:
-        return ImageEntry(self._picture.info, ROUTE_MODEL)
-
-    def _sections(self, before: int) -> "list[Section]":
-        """Return the sections, and settle parameters and losslessness.
-
-        Raises:
-            InputError: the bits allowed are too few for a first picture.
-        """
-        import torch
-
-        from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-
-        options, pixels = self._options, self._picture.info.pixel_count
-        encoder = ProgressiveEncoder(
-            self._session.chain(),
-            self._session.lattice,
-            self._parameters,
-            self._pixels,
-            threads=torch.get_num_threads(),
-        )
-        taken = before + preamble_of(self._session, self._parameters, self._picture.info)
-        limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
-        found: list[Section] = []
-        whole = self._index_sections(encoder, found, limit)
-        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,)) if whole else None
-        self._parameters = encoder.parameters
-        if whole and self._parameters.tail_level and (tail is None or pixels <= COMPARED_PIXELS):
-            found, tail = self._indices_to_the_end(encoder, found, tail, limit)
-        if not found:
-            raise InputError(
-                f"{self._picture.name}: the first picture takes {8 * (taken + self._first) / pixels:.3f} bits a pixel"
-            )
-        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= limit:
-            found += tail
-            self.report.lossless = True
-        return found
-
-    def _indices_to_the_end(
-        self, encoder: "ProgressiveEncoder", found: "list[Section]", tail: "list[Section] | None", limit: float
-    ) -> "tuple[list[Section], list[Section] | None]":
-        """Return the sections and the tail of indices to the end, where there is no other tail or a larger one."""
-        longer = list(found)
-        encoder.go_on_to(0)
-        if not self._index_sections(encoder, longer, limit if tail is None else math.inf):
-            self._parameters = encoder.parameters
-            return longer, None
-        direct = encoder.tail(TAIL_TILES)
-        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= _bytes_of(longer) + _bytes_of(direct or []):
-            return found, tail
-        self._parameters = encoder.parameters
-        return longer, direct
-
-    def _index_sections(self, encoder: "ProgressiveEncoder", found: "list[Section]", limit: float) -> bool:
-        """Append sections; say whether all of them fitted and the quality asked for is not reached yet."""
-        goal = self._options.min_psnr_db
-        size = _bytes_of(found)
-        for section in encoder.sections():
-            size += section_bytes(section.payload)
-            if size > limit:
-                self._first = size
-                return False
-            found.append(section)
-            # Between levels it would cost a network evaluation a section.
-            if goal is not None and encoder.walk.at_level_end and encoder.psnr_db() >= goal:
-                return False
-        return True
-
-
-def _bytes_of(sections: "list[Section]") -> int:
-    return sum(section_bytes(section.payload) for section in sections)
 
 
 def _verify(path: Path, picture: Picture, options: ProgressiveOptions, lossless: bool) -> None:

@@ -12,10 +12,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.codecs.progressive.assembly import preamble_of
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section, padded_pixels
-from ddpm_codec.codecs.progressive.encoding import TAIL_TILES, choose_parameters, chosen_steps, preamble_of
+from ddpm_codec.codecs.progressive.options import TAIL_TILES, choose_parameters, chosen_steps
 from ddpm_codec.codecs.progressive.reconstruction import reconstruct
-from ddpm_codec.codecs.progressive.steps import VALUE_BITS, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.progressive.steps import UNIT, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.prices import pixel_bits
@@ -132,13 +133,9 @@ def _draw(
     law: StepLaw, z_t: NDArray[np.int32], y_0: NDArray[np.float64], generator: np.random.Generator
 ) -> tuple[NDArray[np.int32], float]:
     """Return a draw of q(z_s | z_t, x_0), and KL( q || p ) in bits."""
-    one = float(1 << VALUE_BITS)
-    target = law.kept * z_t + (1.0 - law.kept) * one * y_0
-    ratio = (law.spread[law.index] / one) ** 2 / law.variance
-    distance = (target - law.mean) / law.spread[law.index]
-    nats = 0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)
-    drawn = target + math.sqrt(law.variance) * one * generator.standard_normal(target.shape)
-    return np.rint(drawn).astype(np.int32), float(nats.sum()) / math.log(2.0)
+    target = law.posterior_mean(z_t, y_0)
+    drawn = target + math.sqrt(law.variance) / UNIT * generator.standard_normal(target.shape)
+    return np.rint(drawn).astype(np.int32), float(law.kl_bits(target.reshape(-1)).sum())
 
 
 def _last_bits(chain: ProgressiveChain, walk: Walk, padded: Pixels) -> float:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.progressive.steps import JUMP, VALUE_BITS, StepLaw
+from ddpm_codec.codecs.progressive.steps import JUMP, StepLaw
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, Classes, class_costs
 from ddpm_codec.coding.channel_simulation import RATE_BITS, ChannelCode, Plan
 from ddpm_codec.coding.codebook import Labels
@@ -96,16 +96,12 @@ def encode_part(
         threads: to search with.
     """
     chosen = np.flatnonzero(classes < UNCODED)
-    index = law.index.reshape(-1)[chosen]
-    spread = law.spread[index]
-    distance = (target[chosen] - law.mean.reshape(-1)[chosen]) / spread
-    ratio = (spread / (1 << VALUE_BITS)) ** 2 / law.variance
-    kl_nats = 0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)
-    ideal = float(kl_nats.sum()) / np.log(2.0)
+    _, distance = law.compared(target[chosen], chosen)
     far = np.abs(distance) > FAR
-    jumps = np.where(far, _nearest_jump(distance), 0)
-    distance = distance - jumps * JUMP
-    kl_left = float((0.5 * (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0)).sum()) / np.log(2.0)
+    places, jumps = chosen[far], np.rint(distance[far] / JUMP).astype(np.int64)
+    moved = law.jumped(places, jumps)
+    ratio, distance = moved.compared(target[chosen], chosen)
+    kl_left = float(moved.kl_bits(target[chosen], chosen).sum())
     expected = float((class_costs()[classes[chosen]]).sum()) / (1 << COST_BITS)
     rate = slack * kl_left / max(expected, 1.0)
     rate_code = int(np.abs(_RATES - rate * (1 << RATE_BITS)).argmin())
@@ -115,17 +111,11 @@ def encode_part(
     linear[chosen] = ratio * distance
     message = code.encode(plan, quadratic, linear, threads)
     head = bytearray()
-    places = chosen[far]
     write_varint(head, 2 * rate_code + bool(len(places)))
     if len(places):
-        _write_jumps(head, plan, places, jumps[far].astype(np.int64))
-    moved = law.jumped(places, jumps[far].astype(np.int64))
+        _write_jumps(head, plan, places, jumps)
+    ideal = float(law.kl_bits(target[chosen], chosen).sum())
     return CodedPart(bytes(head) + message, ideal, plan.order, code.decode(plan, message), moved)
-
-
-def _nearest_jump(distance: Floats) -> Floats:
-    """Return the jump nearest to a distance in standard deviations."""
-    return np.rint(distance / JUMP)
 
 
 def decode_part(code: ChannelCode, law: StepLaw, classes: Classes, reader: Reader) -> tuple[Ints, Labels, StepLaw]:

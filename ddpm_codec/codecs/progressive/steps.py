@@ -67,6 +67,28 @@ class StepLaw:
     x0_mean: Floats
     x0_variance: Floats
 
+    def posterior_mean(self, z_t: NDArray[np.integer], y_0: Floats) -> Floats:
+        """Return the mean of q(z_s | z_t, x_0), a z_t + (1 - a) y_0, in units of latents, for y_0 in grey levels."""
+        return (1.0 - self.kept) * _ONE * y_0 + self.kept * z_t
+
+    def kl_bits(self, target: Floats, places: Ints | slice = slice(None)) -> Floats:
+        """Return KL( q || p ) of each dimension for the mean ``target`` of q, in bits.
+
+        With r = S^2 / v and d = (target - mean) / S: 1/2 [ ln r + 1/r + d^2 - 1 ] / ln 2.
+
+        Args:
+            target: in units of latents, of the flat ``places``.
+            places: flat indices of dimensions.
+        """
+        ratio, distance = self.compared(target, places)
+        bits: Floats = (np.log(ratio) + 1.0 / ratio + distance * distance - 1.0) * (0.5 / np.log(2.0))
+        return bits
+
+    def compared(self, target: Floats, places: Ints | slice = slice(None)) -> tuple[Floats, Floats]:
+        """Return S^2 / v and (target - mean) / S of flat ``places``; see :meth:`kl_bits`."""
+        spread = self.spread[self.index.reshape(-1)[places]]
+        return (spread * UNIT) ** 2 / self.variance, (target - self.mean.reshape(-1)[places]) / spread
+
     def jumped(self, places: Ints, jumps: Ints) -> "StepLaw":
         """Return the law with the means at flat ``places`` moved by ``jumps`` times JUMP standard deviations.
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive import encoding, part, walk
+from ddpm_codec.codecs.progressive import options, part, walk
 from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
 from ddpm_codec.codecs.progressive.milestones import LOSSLESS, ideal_milestones, real_milestones
@@ -168,7 +168,7 @@ def test_a_file_costs_little_more_than_the_bound(session: CodingSession) -> None
 
 
 def test_milestones_are_what_a_decoder_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "REGISTERS", ((1 << 20, 8),))
+    monkeypatch.setattr(options, "REGISTERS", ((1 << 20, 8),))
     pixels = noisy_picture(14, 40, 48)
     shown = real_milestones(
         picture_of(pixels), model=str(EXACT), device="cpu", steps=STEPS, reconstructions=RECONSTRUCTIONS

@@ -1,0 +1,151 @@
+"""One picture on its way to a progressive file: its sections, chosen under the limits, and the file around them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm_codec.codecs.fallback import encode_array
+from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
+from ddpm_codec.codecs.progressive.options import (
+    COMPARED_PIXELS,
+    TAIL_TILES,
+    ProgressiveOptions,
+    choose_parameters,
+)
+from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
+from ddpm_codec.codecs.reports import ProgressiveReport
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, ROUTE_MODEL, SHORT_ID_BYTES, Head, ImageEntry
+from ddpm_codec.container.sections import SectionWriter, preamble_bytes, section_bytes
+from ddpm_codec.errors import InputError
+from ddpm_codec.picture import Picture, PictureInfo
+
+
+def head_of(session: CodingSession, parameters: ProgressiveParameters) -> Head:
+    """Return the head of a file."""
+    identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
+    return Head(CODEC_PROGRESSIVE, session.model.name, identity, session.fingerprint(), parameters.values())
+
+
+def preamble_of(session: CodingSession, parameters: ProgressiveParameters, info: PictureInfo) -> int:
+    """Return the bytes of a file before its first section."""
+    return preamble_bytes(head_of(session, parameters), ImageEntry(info, ROUTE_MODEL))
+
+
+class Assembly:
+    """One picture on its way to a file."""
+
+    def __init__(self, session: CodingSession, picture: Picture, options: ProgressiveOptions) -> None:
+        self._session, self._picture, self._options = session, picture, options
+        self._pixels = np.ascontiguousarray(picture.array()[:, :, :3])
+        self._parameters = choose_parameters(
+            session.chain(), picture.info.pixel_count, options.register_bits, options.tail_level, options.tile
+        )
+        self._first = 0
+        info = picture.info
+        self.report = ProgressiveReport(
+            file="",
+            dims=info.pixel_count * info.layout.channels,
+            pixels=info.pixel_count,
+            model=session.model.name,
+            device=session.device.type,
+        )
+
+    def write(self, target: Path, overwrite: bool) -> None:
+        """Encode and write ``target``."""
+        # Everything is encoded first: what the end is like stands in the head.
+        alpha = self._alpha()
+        sections = self._sections(0 if alpha is None else section_bytes(alpha))
+        report, head = self.report, head_of(self._session, self._parameters)
+        with SectionWriter(target, head, self._image(), overwrite=overwrite) as writer:
+            report.header_bytes = writer.bytes
+            if alpha is not None:
+                writer.add(alpha)
+                report.alpha_bytes = len(alpha)
+                report.header_bytes += section_bytes(alpha) - len(alpha)
+            for section in sections:
+                end = writer.add(section.payload)
+                report.header_bytes += section_bytes(section.payload) - len(section.payload)
+                report.sections.append({"level": section.level, "end": end})
+                report.index_ideal_bits += section.ideal_bits
+                if section.level < 0:
+                    report.tail_bytes += len(section.payload)
+                else:
+                    report.index_bytes += len(section.payload)
+            report.file_bytes = writer.bytes
+        report.tail_level = self._parameters.tail_level
+
+    def _alpha(self) -> bytes | None:
+        if self._picture.mode != "RGBA":
+            return None
+        return encode_array(np.ascontiguousarray(self._picture.array()[:, :, 3]))
+
+    def _image(self) -> ImageEntry:
+        return ImageEntry(self._picture.info, ROUTE_MODEL)
+
+    def _sections(self, before: int) -> list[Section]:
+        """Return the sections, and settle parameters and losslessness.
+
+        Raises:
+            InputError: the bits allowed are too few for a first picture.
+        """
+        options, pixels = self._options, self._picture.info.pixel_count
+        encoder = ProgressiveEncoder(
+            self._session.chain(),
+            self._session.lattice,
+            self._parameters,
+            self._pixels,
+            threads=torch.get_num_threads(),
+        )
+        taken = before + preamble_of(self._session, self._parameters, self._picture.info)
+        limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
+        found: list[Section] = []
+        whole = self._index_sections(encoder, found, limit)
+        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,)) if whole else None
+        self._parameters = encoder.parameters
+        if whole and self._parameters.tail_level and (tail is None or pixels <= COMPARED_PIXELS):
+            found, tail = self._indices_to_the_end(encoder, found, tail, limit)
+        if not found:
+            raise InputError(
+                f"{self._picture.name}: the first picture takes {8 * (taken + self._first) / pixels:.3f} bits a pixel"
+            )
+        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= limit:
+            found += tail
+            self.report.lossless = True
+        return found
+
+    def _indices_to_the_end(
+        self, encoder: ProgressiveEncoder, found: list[Section], tail: list[Section] | None, limit: float
+    ) -> tuple[list[Section], list[Section] | None]:
+        """Return the sections and the tail of indices to the end, where there is no other tail or a larger one."""
+        longer = list(found)
+        encoder.go_on_to(0)
+        if not self._index_sections(encoder, longer, limit if tail is None else math.inf):
+            self._parameters = encoder.parameters
+            return longer, None
+        direct = encoder.tail(TAIL_TILES)
+        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= _bytes_of(longer) + _bytes_of(direct or []):
+            return found, tail
+        self._parameters = encoder.parameters
+        return longer, direct
+
+    def _index_sections(self, encoder: ProgressiveEncoder, found: list[Section], limit: float) -> bool:
+        """Append sections; say whether all of them fitted and the quality asked for is not reached yet."""
+        goal = self._options.min_psnr_db
+        size = _bytes_of(found)
+        for section in encoder.sections():
+            size += section_bytes(section.payload)
+            if size > limit:
+                self._first = size
+                return False
+            found.append(section)
+            # Between levels it would cost a network evaluation a section.
+            if goal is not None and encoder.walk.at_level_end and encoder.psnr_db() >= goal:
+                return False
+        return True
+
+
+def _bytes_of(sections: list[Section]) -> int:
+    return sum(section_bytes(section.payload) for section in sections)
