@@ -42,6 +42,15 @@ def _round_clamp(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def _round_through(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes everywhere.
+
+    For weights over their own steps, of which none is beyond the limit. Clamping them would cut off the largest weight of
+    a channel, the one that sets the step: float division makes it 127 or the next number above.
+    """
+    return x + (x.round() - x).detach()
+
+
 class Quantizer(nn.Module):
     """q = clamp(round(y / step), low, high) with one step per channel, in float.
 
@@ -99,8 +108,7 @@ def quantized_conv(conv: nn.Conv2d, y: Tensor, quantizer: Quantizer | None) -> T
     if quantizer is not None:
         y, weight = quantizer(y), weight * quantizer.step[:, None, None]
     steps = weight_steps(weight)[:, None, None, None]
-    limit = steps.new_tensor(WEIGHT_LIMIT)
-    rounded = _round_clamp(weight / steps, -limit, limit)
+    rounded = _round_through(weight / steps)
     # Integers up to 256 are exact in bfloat16, wider ones are not.
     exact = quantizer is not None and not quantizer.wide.item()
     with torch.autocast(y.device.type, enabled=exact and torch.is_autocast_enabled(y.device.type)):
