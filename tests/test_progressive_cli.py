@@ -1,7 +1,6 @@
-"""Progressive files through the command line: whole, limited, cut, damaged."""
+"""Progressive files through the command line: whole, limited, refused; what is cut or damaged is in tests/progressive."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,6 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.container import read_sections
-from ddpm_codec.container.layout import PREAMBLE_BYTES
-from ddpm_codec.container.sections import framed_section, stored_crc
 from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
 from tests.helpers import Run, leftovers, same
 
@@ -190,96 +187,6 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_written(
     assert "Traceback" not in error
     assert code == 2 or one_line(error)
     assert sorted(path.name for path in coded.parent.iterdir()) == before
-
-
-def test_every_prefix_is_a_picture_or_too_short_for_one(coded: Path, tmp_path: Path, run: Run) -> None:
-    data = coded.read_bytes()
-    opened = read_sections(coded)
-    part, shown = tmp_path / "part.ddpm", tmp_path / "shown.png"
-    borders = {cut + offset for cut in (opened.start, *opened.ends) for offset in (-1, 0, 1)}
-    for cut in sorted({1, 5, 9, 10, 11, *borders, *np.random.default_rng(0).integers(1, len(data), 12).tolist()}):
-        if cut > len(data):
-            continue
-        part.write_bytes(data[:cut])
-        code, out, error = run("decode", part, "-o", shown, "--overwrite", "--json", *MODEL)
-        if cut < opened.ends[0]:
-            assert code == 1
-            assert one_line(error)
-            assert "too short for a first picture" in error
-        else:
-            assert code == 0
-            assert json.loads(out)["used_bytes"] == max(end for end in opened.ends if end <= cut)
-            assert json.loads(out)["lossless"] is (cut == len(data))
-
-
-def test_every_damaged_byte_is_noticed(coded: Path, tmp_path: Path, run: Run) -> None:
-    data = coded.read_bytes()
-    opened = read_sections(coded)
-    damaged, shown = tmp_path / "damaged.ddpm", tmp_path / "shown.png"
-    for place in (*range(0, opened.start, 7), *np.random.default_rng(1).integers(opened.start, len(data), 25).tolist()):
-        changed = bytearray(data)
-        changed[place] ^= 1 << place % 8
-        damaged.write_bytes(changed)
-        code, _, error = run("decode", damaged, "-o", shown, "--json", *MODEL)
-        if code == 0:
-            # A length that now reaches beyond the end looks like a cut.
-            assert "not lossless" in error
-            shown.unlink()
-            continue
-        assert one_line(error)
-        assert not shown.exists()
-        code, _, error = run("decode", damaged, "-o", shown, "--keep-going", *MODEL)
-        assert code == 1
-        assert "Traceback" not in error
-        shown.unlink(missing_ok=True)
-
-
-def with_payloads(data: bytes, payloads: list[bytes]) -> bytes:
-    """Return a file of these sections, all checksums right."""
-    out, crc = bytearray(data[:PREAMBLE_BYTES]), zlib.crc32(data[:PREAMBLE_BYTES])
-    for payload in payloads:
-        framed = framed_section(payload)
-        crc = zlib.crc32(framed, crc)
-        out += framed + stored_crc(crc, len(payload))
-    return bytes(out)
-
-
-def payloads_of(path: Path) -> list[bytes]:
-    """Return head, table and sections of a file."""
-    data, at, found = path.read_bytes(), PREAMBLE_BYTES, []
-    opened = read_sections(path)
-    for end, section in zip(opened.ends, opened.sections, strict=True):
-        del end
-        found.append(section)
-    head_length = data[at]
-    head = data[at + 1 : at + 1 + head_length]
-    at += 1 + head_length + 2
-    table = data[at + 1 : at + 1 + data[at]]
-    return [head, table, *found]
-
-
-def test_damage_behind_right_checksums_never_ends_in_a_traceback(coded: Path, tmp_path: Path, run: Run) -> None:
-    data, payloads = coded.read_bytes(), payloads_of(coded)
-    assert with_payloads(data, payloads) == data
-    crafted, shown = tmp_path / "crafted.ddpm", tmp_path / "shown.png"
-    rng = np.random.default_rng(2)
-    cases = [payloads[:2] + payloads[3:], [*payloads, payloads[-1]], [*payloads[:2], *payloads[:1:-1]]]
-    for _ in range(60):
-        changed = list(payloads)
-        which = int(rng.integers(len(changed)))
-        piece = bytearray(changed[which])
-        piece[int(rng.integers(len(piece)))] ^= int(rng.integers(1, 256))
-        changed[which] = bytes(piece)
-        cases.append(changed)
-    for case in cases:
-        crafted.write_bytes(with_payloads(data, case))
-        code, out, error = run("decode", crafted, "-o", shown, "--overwrite", "--json", *MODEL)
-        assert code in (0, 1)
-        assert "Traceback" not in error
-        if code:
-            assert one_line(error)
-        elif json.loads(out)["lossless"]:
-            assert same(shown, tmp_path / "x.png")
 
 
 def test_info_describes_whole_and_cut_files(coded: Path, tmp_path: Path, run: Run) -> None:

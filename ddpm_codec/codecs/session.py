@@ -1,5 +1,6 @@
 """A model opened for coding, once, at its first use."""
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.frozen import FrozenModel, load_model
 from ddpm_codec.zoo import find_model
-from ddpm_codec.zoo.registry import find_by_id, model_id
+from ddpm_codec.zoo.registry import find_by_id, model_id, shipped_models
 
 
 class CodingSession:
@@ -95,6 +96,11 @@ class CodingSession:
         if self._threads_before is not None:
             torch.set_num_threads(self._threads_before)
             self._threads_before = None
+
+    @cached_property
+    def ships(self) -> bool:
+        """Whether the model comes with the package, so that its identity alone finds it."""
+        return any(model_id(path) == self.model_id for path in shipped_models())
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ from ddpm_codec.container.layout import (
     ImageEntry,
 )
 from ddpm_codec.container.reader import BlockInfo, Container, read_container
-from ddpm_codec.container.sections import SectionFile, SectionWriter, file_codec, read_sections
+from ddpm_codec.container.sections import SectionFile, file_codec, read_sections, write_sections
 from ddpm_codec.container.writer import Block, ContainerWriter
 
 __all__ = [
@@ -33,8 +33,8 @@ __all__ = [
     "Head",
     "ImageEntry",
     "SectionFile",
-    "SectionWriter",
     "file_codec",
     "read_container",
     "read_sections",
+    "write_sections",
 ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import PictureInfo
 
 SIGNATURE: Final = b"\x89DDPM\r\n\x1a"
@@ -38,7 +39,7 @@ MAX_TABLE_BYTES: Final = 1 << 28
 DEFAULT_MAX_PIXELS: Final = 1 << 30
 
 MODEL_ID_BYTES: Final = 32
-SHORT_ID_BYTES: Final = 8
+SHORT_ID_BYTES: Final = 4
 """Of the identity of a model, in progressive files, which may have no more than a thousand bytes."""
 
 MAX_MODEL_NAME_BYTES: Final = 255
@@ -53,13 +54,26 @@ SHORT_SECTION: Final = 1024
 Values = dict[str, int | str]
 
 
+def checked_values(found: object) -> Values:
+    """Return what was read from JSON.
+
+    Raises:
+        FormatError: it is no flat object of integers and strings.
+    """
+    if not isinstance(found, dict) or any(
+        isinstance(value, bool) or not isinstance(value, int | str) for value in found.values()
+    ):
+        raise FormatError("its head is damaged")
+    return found
+
+
 @dataclass(frozen=True)
 class Head:
     """What the whole file was coded with.
 
     Attributes:
         codec: ``CODEC_FALLBACK`` (no model; the other fields are empty), ``CODEC_BITS_BACK`` or ``CODEC_PROGRESSIVE``.
-        model_name: the model's name, for messages.
+        model_name: the model's name, for messages; empty in progressive files where the model ships.
         model_id: SHA-256 of the model, 32 bytes; of a progressive file the first SHORT_ID_BYTES.
         fingerprint: the environment of a file coded in floating point; empty where any environment decodes.
         parameters: what the codec needs besides, such as the side of a tile.

@@ -1,39 +1,40 @@
 """The progressive ``.ddpm`` file: one picture, a head, and sections that are used as far as they are there.
 
 Signature, version and codec as in every file; then sections, each ``varint`` length, payload, checksum. The first holds the
-head, the second the picture's row of the image table, the others belong to the codec. Every CRC goes on from the one before,
-so that a section counts only behind all those that precede it. There is no end mark: any prefix is a file.
+head, which also says how many bytes follow it; the others belong to the codec. Every CRC goes on from the one before, so that
+a section counts only behind all those that precede it. Any prefix is a file.
 """
 
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
     CRC_BYTES,
     DEFAULT_MAX_PIXELS,
-    MAX_HEAD_BYTES,
-    MAX_TABLE_BYTES,
     PREAMBLE_BYTES,
     SHORT_SECTION,
     SIGNATURE,
     VERSION,
     Head,
-    ImageEntry,
 )
-from ddpm_codec.container.table import read_short_head, read_table, write_short_head, write_table
-from ddpm_codec.errors import FormatError, InputError, OutputError
+from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.picture import PictureInfo, check_name
 from ddpm_codec.varint import Reader, write_varint
 
 MAX_SECTIONS = 1 << 20
 _LENGTH_BYTES = 9
+_USUAL_NAME = "picture.png"
+
+_LARGEST_BODY = (1 << 28) - 1
+"""Four bytes in the head: enough for almost every file."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,20 @@ class SectionFile:
     Attributes:
         path: the file.
         file_bytes: its length.
+        whole_bytes: the length that it was written with.
         head: model and parameters.
-        image: the picture without its pixels.
+        info: the picture without its pixels.
         sections: payloads of the codec's sections that are whole.
         ends: where each of them ends, in bytes from the start of the file.
         start: where the first of them starts.
-        damaged: the checksum of the section behind them is wrong.
+        damaged: what follows them is neither the end nor the start of a section.
     """
 
     path: Path
     file_bytes: int
+    whole_bytes: int
     head: Head
-    image: ImageEntry
+    info: PictureInfo
     sections: tuple[bytes, ...]
     ends: tuple[int, ...]
     start: int
@@ -64,6 +67,11 @@ class SectionFile:
     def used_bytes(self) -> int:
         """Bytes up to the end of the last whole section."""
         return self.ends[-1] if self.ends else self.start
+
+    @property
+    def cut(self) -> bool:
+        """Whether some of the file is missing."""
+        return self.file_bytes < self.whole_bytes
 
     def require_whole(self) -> None:
         """Refuse a file with a damaged section; one that is cut short is none.
@@ -139,36 +147,78 @@ def _parse(path: Path, data: bytes, max_pixels: int) -> SectionFile:
     if data[len(SIGNATURE)] != VERSION or data[PREAMBLE_BYTES - 1] != CODEC_PROGRESSIVE:
         raise FormatError("is not a progressive .ddpm file of this version")
     crc = zlib.crc32(data[:PREAMBLE_BYTES])
-    at = PREAMBLE_BYTES
-    payloads: list[bytes] = []
-    ends: list[int] = []
-    damaged = False
-    while len(payloads) < MAX_SECTIONS + 2:
-        try:
-            framed = _frame(data, at)
-        except FormatError:
-            damaged = True
-            break
-        if framed is None:
-            break
-        start, length = framed
-        crc = zlib.crc32(data[at : start + length], crc)
-        end = start + length + crc_bytes(length)
-        if stored_crc(crc, length) != data[start + length : end]:
-            damaged = True
-            break
-        payloads.append(data[start : start + length])
-        at = end
-        ends.append(at)
-    if len(payloads) < 2:
-        raise FormatError("its head is damaged" if damaged else "is too short for a first picture")
-    if len(payloads[0]) > MAX_HEAD_BYTES or len(payloads[1]) > MAX_TABLE_BYTES:
-        raise FormatError("its head is larger than the format allows")
-    head = read_short_head(payloads[0])
-    images, count = read_table(payloads[1], max_pixels)
-    if len(images) != 1 or count:
-        raise FormatError("a progressive file holds one picture")
-    return SectionFile(path, len(data), head, images[0], tuple(payloads[2:]), tuple(ends[2:]), ends[1], damaged)
+    first = _section(data, PREAMBLE_BYTES, crc)
+    if first is None:
+        raise FormatError("is too short for a first picture")
+    if not first.sound:
+        raise FormatError("its head is damaged")
+    short = read_short_head(first.payload, usual_name(path), max_pixels)
+    whole_bytes = first.end + short.body_bytes
+    found = list(_sections(data[:whole_bytes], first))
+    damaged = len(data) > whole_bytes
+    if found and not found[-1].sound:
+        damaged = True
+        del found[-1]
+    end = found[-1].end if found else first.end
+    # Of a file of its full length nothing is missing: what looks like the start of a section is none.
+    damaged = damaged or end < whole_bytes <= len(data)
+    return SectionFile(
+        path=path,
+        file_bytes=len(data),
+        whole_bytes=whole_bytes,
+        head=short.head,
+        info=short.info,
+        sections=tuple(section.payload for section in found),
+        ends=tuple(section.end for section in found),
+        start=first.end,
+        damaged=damaged,
+    )
+
+
+def usual_name(path: Path) -> str:
+    """Return what the picture of a progressive file is called where its head does not say."""
+    name = f"{path.stem}.png"
+    try:
+        check_name(name)
+    except InputError:
+        return _USUAL_NAME
+    return name
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A section: its payload, where it ends, the CRC up to there, and whether its checksum is right."""
+
+    payload: bytes
+    end: int
+    crc: int
+    sound: bool
+
+
+def _sections(data: bytes, before: _Section) -> Iterator[_Section]:
+    """Yield the sections behind ``before`` as far as they are whole; the last may be unsound."""
+    for _ in range(MAX_SECTIONS):
+        section = _section(data, before.end, before.crc)
+        if section is None:
+            return
+        yield section
+        if not section.sound:
+            return
+        before = section
+
+
+def _section(data: bytes, at: int, crc: int) -> _Section | None:
+    """Return the section at ``at``, or None where it is not whole."""
+    try:
+        framed = _frame(data, at)
+    except FormatError:
+        return _Section(b"", at, crc, sound=False)
+    if framed is None:
+        return None
+    start, length = framed
+    crc = zlib.crc32(data[at : start + length], crc)
+    end = start + length + crc_bytes(length)
+    return _Section(data[start : start + length], end, crc, stored_crc(crc, length) == data[start + length : end])
 
 
 def _frame(data: bytes, at: int) -> tuple[int, int] | None:
@@ -187,70 +237,38 @@ def _frame(data: bytes, at: int) -> tuple[int, int] | None:
     return (start, length) if length <= len(data) - start - crc_bytes(length) else None
 
 
-class SectionWriter:
-    """Writes a progressive file, section by section; used in a ``with`` block, which leaves nothing behind on failure.
+def write_sections(
+    path: Path, head: Head, info: PictureInfo, payloads: Sequence[bytes], *, named_after: Path, overwrite: bool = False
+) -> list[int]:
+    """Write a progressive file, or nothing.
 
     Args:
         path: the file to write.
         head: model and parameters.
-        image: the picture.
+        info: the picture.
+        payloads: of the codec's sections.
+        named_after: the file that ``path`` will become: where the picture has its usual name, that is not stored.
         overwrite: replace a file that is there.
 
+    Returns:
+        Where the head ends and where each section ends, in bytes.
+
     Raises:
+        InputError: the picture's name, size or metadata cannot be stored.
         OutputExistsError: ``path`` is there.
         OutputError: it cannot be written.
     """
-
-    def __init__(self, path: Path, head: Head, image: ImageEntry, *, overwrite: bool = False) -> None:
-        self._path, self._head, self._image = path, head, image
-        self._new = new_file(path, overwrite=overwrite)
-        self._file: IO[bytes] | None = None
-        self._crc = 0
-        self.bytes = 0
-
-    def __enter__(self) -> Self:
-        temporary = self._new.__enter__()
-        # Closed in __exit__, before the file appears.
-        self._file = temporary.open("wb")
-        preamble = SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE])
-        self._crc = zlib.crc32(preamble)
-        self._write(preamble)
-        self.add(write_short_head(self._head))
-        self.add(write_table([self._image], 0))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if self._file is not None:
-                self._file.close()
-        except OSError as failure:
-            if kind is None:
-                failed = OutputError(f"{self._path}: cannot be written ({reason(failure)})")
-                self._new.__exit__(type(failed), failed, None)
-                raise failed from failure
-        self._new.__exit__(kind, error, traceback)
-
-    def add(self, payload: bytes) -> int:
-        """Put a section behind the others and return the bytes of the file so far.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        framed = framed_section(payload)
-        self._crc = zlib.crc32(framed, self._crc)
-        self._write(framed + stored_crc(self._crc, len(payload)))
-        return self.bytes
-
-    def _write(self, data: bytes) -> None:
-        if self._file is None:
-            raise ValueError("the writer is used outside its with block")
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({reason(error)})") from error
-        self.bytes += len(data)
+    short = ShortHead(head, info, sum(map(section_bytes, payloads)))
+    sections = [write_short_head(short, usual_name(named_after)), *payloads]
+    preamble = SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE])
+    with new_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        file.write(preamble)
+        crc = zlib.crc32(preamble)
+        for payload in sections:
+            framed = framed_section(payload)
+            crc = zlib.crc32(framed, crc)
+            file.write(framed + stored_crc(crc, len(payload)))
+    return list(accumulate(map(section_bytes, sections), initial=PREAMBLE_BYTES))[1:]
 
 
 def crc_bytes(length: int) -> int:
@@ -276,6 +294,7 @@ def section_bytes(payload: bytes) -> int:
     return len(framed_section(payload)) + crc_bytes(len(payload))
 
 
-def preamble_bytes(head: Head, image: ImageEntry) -> int:
-    """Return what comes before the codec's sections takes in the file."""
-    return PREAMBLE_BYTES + section_bytes(write_short_head(head)) + section_bytes(write_table([image], 0))
+def preamble_bytes(head: Head, info: PictureInfo, named_after: Path) -> int:
+    """Return the most that comes before the codec's sections can take in the file."""
+    short = ShortHead(head, info, _LARGEST_BODY)
+    return PREAMBLE_BYTES + section_bytes(write_short_head(short, usual_name(named_after)))

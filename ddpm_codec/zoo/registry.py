@@ -81,9 +81,14 @@ def describe(path: Path) -> ModelInfo:
         raise ModelError(f"{path}: the model's metadata is incomplete ({error})") from error
 
 
+def shipped_models() -> list[Path]:
+    """Return the files of the models that ship with the package, by name."""
+    return sorted(FOLDER.glob(f"*{SUFFIX}"))
+
+
 def list_models() -> list[ModelInfo]:
     """Return the models that ship with the package, by name."""
-    return [describe(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))]
+    return [describe(path) for path in shipped_models()]
 
 
 def find_model(name_or_file: str) -> Path:
@@ -98,8 +103,13 @@ def find_model(name_or_file: str) -> Path:
     # Not Path.is_file, which raises where the name is too long or may not be looked at.
     if os.path.isfile(name_or_file):
         return Path(name_or_file)
-    known = ", ".join(p.stem for p in sorted(FOLDER.glob(f"*{SUFFIX}"))) or "none"
+    known = ", ".join(p.stem for p in shipped_models()) or "none"
     raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
+
+
+def shipped_name(identity: str) -> str | None:
+    """Return the name of the model that ships and whose SHA-256 begins so; None where there is none."""
+    return next((path.stem for path in shipped_models() if model_id(path).startswith(identity)), None)
 
 
 def find_by_id(wanted: str, extra: Path | None = None) -> Path:
@@ -112,7 +122,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     Raises:
         ModelError: no model that ships has that identity, or ``extra`` has not.
     """
-    candidates = sorted(FOLDER.glob(f"*{SUFFIX}")) if extra is None else [find_model(str(extra))]
+    candidates = shipped_models() if extra is None else [find_model(str(extra))]
     for path in candidates:
         if model_id(path).startswith(wanted):
             return path

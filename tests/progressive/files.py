@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION
-from ddpm_codec.container.sections import SectionWriter, crc_bytes, framed_section, read_sections, stored_crc
+from ddpm_codec.container.sections import crc_bytes, framed_section, read_sections, stored_crc, write_sections
 from ddpm_codec.varint import Reader
 from tests.golden.regenerate import EXACT, noisy_picture
 from tests.helpers import Run, leftovers, pixels
@@ -89,17 +89,15 @@ def remade(
     if values["tail_level"]:
         values = {"tile": 64, "block_pixels": 1 << 22} | values
     head = replace(opened.head, model_id=identity or opened.head.model_id, parameters=values)
-    info = opened.image.info
-    info = replace(info, size=size or info.size, mode=mode or info.mode)
+    info = replace(opened.info, size=size or opened.info.size, mode=mode or opened.info.mode)
     path = folder / "remade.ddpm"
-    with SectionWriter(path, head, replace(opened.image, info=info), overwrite=True) as writer:
-        for payload in opened.sections if payloads is None else payloads:
-            writer.add(payload)
+    sections = opened.sections if payloads is None else payloads
+    write_sections(path, head, info, sections, named_after=source.file, overwrite=True)
     return path.read_bytes()
 
 
 def chained(payloads: Sequence[bytes]) -> bytes:
-    """Return a file of these sections, head and table included, with right checksums."""
+    """Return a file of these sections, the head included, with right checksums."""
     data = SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE])
     crc = zlib.crc32(data)
     for payload in payloads:
@@ -122,14 +120,14 @@ def check_prefix(run: Run, folder: Path, source: Coded, length: int) -> None:
     report = json.loads(out)
     used = source.ends[count - 1]
     assert (report["used_bytes"], report["lossless"], report["file_bytes"]) == (used, False, length)
-    assert f"used {used:,} of {length:,} bytes" in err
+    assert f"used {used:,} of {length:,} bytes (the file is cut: it had {len(source.data):,})" in err
     assert "not lossless" in err
     mode, size, _ = pixels(source.source)
     assert pixels(folder / "x.png")[:2] == (mode, size)
 
 
 def payloads_of(source: Coded) -> list[tuple[int, int, int]]:
-    """Return where each section starts, its payload starts, and this ends; head and table included."""
+    """Return where each section starts, its payload starts, and this ends; the head included."""
     found, at = [], PREAMBLE_BYTES
     while at < len(source.data):
         reader = Reader(source.data[at:])

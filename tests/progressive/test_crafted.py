@@ -96,9 +96,8 @@ def test_another_size_in_the_table_is_one_line(size: tuple[int, int], small: Cod
     assert time.perf_counter() - started < SECONDS
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "L", "I;16", "CMYK"])
-def test_another_mode_in_the_table_is_one_line(mode: str, small: Coded, run: Run, tmp_path: Path) -> None:
-    check_refused(decode(run, tmp_path, remade(small, tmp_path, mode=mode)), tmp_path)
+def test_a_picture_without_alpha_taken_for_one_with_it_is_one_line(small: Coded, run: Run, tmp_path: Path) -> None:
+    check_refused(decode(run, tmp_path, remade(small, tmp_path, mode="RGBA")), tmp_path)
 
 
 def test_alpha_taken_for_a_picture_is_one_line(alpha: Coded, run: Run, tmp_path: Path) -> None:
@@ -174,20 +173,17 @@ def test_the_start_of_a_file_is_looked_at(small: Coded, run: Run, tmp_path: Path
 
 
 def test_heads_that_no_encoder_writes_are_one_line(small: Coded, run: Run, tmp_path: Path) -> None:
-    """Every byte of the head and of the table, behind right checksums."""
+    """Every byte of the head, behind right checksums."""
     opened = read_sections(small.file)
-    raw = [small.data[start:end] for _, start, end in payloads_of(small)[:2]]
+    (_, start, end), *_ = payloads_of(small)
+    payload = small.data[start:end]
     rng = np.random.default_rng(4)
-    for which, payload in enumerate(raw):
-        for at in range(len(payload)):
-            changed = bytearray(payload)
-            changed[at] ^= int(rng.integers(1, 256))
-            first = [raw[0], raw[1]]
-            first[which] = bytes(changed)
-            code, _, err = result = decode(run, tmp_path, chained([*first, *opened.sections]), "--max-pixels", "100000")
-            if code:
-                check_refused(result, tmp_path)
-            else:
-                # Names are for messages alone.
-                assert err == ""
-                assert pixels(tmp_path / "x.png") == pixels(small.source)
+    for at in range(len(payload)):
+        changed = bytearray(payload)
+        changed[at] ^= int(rng.integers(1, 256))
+        result = decode(run, tmp_path, chained([bytes(changed), *opened.sections]), "--max-pixels", "100000")
+        if result[0]:
+            check_refused(result, tmp_path)
+        else:
+            # Names are for messages alone, and a file that says it was longer passes for one that was cut.
+            assert pixels(tmp_path / "x.png") == pixels(small.source) or "the file is cut" in result[2]

@@ -17,21 +17,22 @@ from ddpm_codec.codecs.progressive.options import (
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.reports import ProgressiveReport
 from ddpm_codec.codecs.session import CodingSession
-from ddpm_codec.container.layout import CODEC_PROGRESSIVE, ROUTE_MODEL, SHORT_ID_BYTES, Head, ImageEntry
-from ddpm_codec.container.sections import SectionWriter, preamble_bytes, section_bytes
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
+from ddpm_codec.container.sections import preamble_bytes, section_bytes, write_sections
 from ddpm_codec.errors import InputError
 from ddpm_codec.picture import Picture, PictureInfo
 
 
 def head_of(session: CodingSession, parameters: ProgressiveParameters) -> Head:
-    """Return the head of a file."""
+    """Return the head of a file; it names the model only where that does not ship, for the identity alone finds it then."""
+    name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
-    return Head(CODEC_PROGRESSIVE, session.model.name, identity, session.fingerprint(), parameters.values())
+    return Head(CODEC_PROGRESSIVE, name, identity, session.fingerprint(), parameters.values())
 
 
-def preamble_of(session: CodingSession, parameters: ProgressiveParameters, info: PictureInfo) -> int:
-    """Return the bytes of a file before its first section."""
-    return preamble_bytes(head_of(session, parameters), ImageEntry(info, ROUTE_MODEL))
+def preamble_of(session: CodingSession, parameters: ProgressiveParameters, info: PictureInfo, target: Path) -> int:
+    """Return the most bytes that a file ``target`` can have before its first section."""
+    return preamble_bytes(head_of(session, parameters), info, target)
 
 
 class Assembly:
@@ -53,28 +54,24 @@ class Assembly:
             device=session.device.type,
         )
 
-    def write(self, target: Path, overwrite: bool) -> None:
-        """Encode and write ``target``."""
+    def write(self, path: Path, target: Path, overwrite: bool) -> None:
+        """Encode and write ``path``, which will become ``target``."""
         # Everything is encoded first: what the end is like stands in the head.
         alpha = self._alpha()
-        sections = self._sections(0 if alpha is None else section_bytes(alpha))
+        sections = self._sections(target, 0 if alpha is None else section_bytes(alpha))
         report, head = self.report, head_of(self._session, self._parameters)
-        with SectionWriter(target, head, self._image(), overwrite=overwrite) as writer:
-            report.header_bytes = writer.bytes
-            if alpha is not None:
-                writer.add(alpha)
-                report.alpha_bytes = len(alpha)
-                report.header_bytes += section_bytes(alpha) - len(alpha)
-            for section in sections:
-                end = writer.add(section.payload)
-                report.header_bytes += section_bytes(section.payload) - len(section.payload)
-                report.sections.append({"level": section.level, "end": end})
-                report.index_ideal_bits += section.ideal_bits
-                if section.level < 0:
-                    report.tail_bytes += len(section.payload)
-                else:
-                    report.index_bytes += len(section.payload)
-            report.file_bytes = writer.bytes
+        payloads = ([] if alpha is None else [alpha]) + [section.payload for section in sections]
+        start, *ends = write_sections(path, head, self._picture.info, payloads, named_after=target, overwrite=overwrite)
+        report.file_bytes = ends[-1]
+        report.header_bytes = start + sum(section_bytes(payload) - len(payload) for payload in payloads)
+        report.alpha_bytes = 0 if alpha is None else len(alpha)
+        for section, end in zip(sections, ends[len(ends) - len(sections) :], strict=True):
+            report.sections.append({"level": section.level, "end": end})
+            report.index_ideal_bits += section.ideal_bits
+            if section.level < 0:
+                report.tail_bytes += len(section.payload)
+            else:
+                report.index_bytes += len(section.payload)
         report.tail_level = self._parameters.tail_level
 
     def _alpha(self) -> bytes | None:
@@ -82,10 +79,7 @@ class Assembly:
             return None
         return encode_array(np.ascontiguousarray(self._picture.array()[:, :, 3]))
 
-    def _image(self) -> ImageEntry:
-        return ImageEntry(self._picture.info, ROUTE_MODEL)
-
-    def _sections(self, before: int) -> list[Section]:
+    def _sections(self, target: Path, before: int) -> list[Section]:
         """Return the sections, and settle parameters and losslessness.
 
         Raises:
@@ -99,7 +93,7 @@ class Assembly:
             self._pixels,
             threads=torch.get_num_threads(),
         )
-        taken = before + preamble_of(self._session, self._parameters, self._picture.info)
+        taken = before + preamble_of(self._session, self._parameters, self._picture.info, target)
         limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
         found: list[Section] = []
         whole = self._index_sections(encoder, found, limit)

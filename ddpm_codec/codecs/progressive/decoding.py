@@ -18,6 +18,7 @@ from ddpm_codec.container.layout import DEFAULT_MAX_PIXELS
 from ddpm_codec.container.sections import SectionFile, read_sections
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import Picture
+from ddpm_codec.zoo.registry import shipped_name
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
@@ -79,9 +80,7 @@ class OpenedProgressive:
         self.file = read_sections(path, max_pixels=max_pixels)
         if not options.keep_going:
             self.file.require_whole()
-        info = self.file.image.info
-        if info.mode not in ("RGB", "RGBA"):
-            raise FormatError(f"{path}: holds a picture of mode {info.mode}, which no encoder writes")
+        info = self.file.info
         self._first = 1 if info.mode == "RGBA" else 0
         if len(self.file.sections) <= self._first:
             raise FormatError(f"{path}: is too short for a first picture")
@@ -145,7 +144,7 @@ class OpenedProgressive:
             FormatError: its alpha cannot be decoded.
             InputError: there is no such reconstruction.
         """
-        info = self.file.image.info
+        info = self.file.info
         pixels = self.decoder.picture(how)
         if info.mode == "RGBA":
             if self._alpha is None:
@@ -172,7 +171,7 @@ def decode_progressive(
         DdpmCodecError: see :class:`OpenedProgressive` and :func:`~ddpm_codec.codecs.decoding.decode_file`.
     """
     started = time.perf_counter()
-    info = read_sections(path, max_pixels=max_pixels).image.info
+    info = read_sections(path, max_pixels=max_pixels).info
     with PictureSink(output, [info], overwrite=overwrite, output_format=output_format) as sink:
         picture, report = decode_picture(path, options, max_pixels=max_pixels)
         report.notes += sink.write(0, picture)
@@ -192,7 +191,7 @@ def decode_picture(
     """
     started = time.perf_counter()
     with OpenedProgressive(path, options, max_pixels=max_pixels) as opened:
-        info = opened.file.image.info
+        info = opened.file.info
         limit = None if options.max_bpp is None else options.max_bpp * info.pixel_count / 8
         if limit is not None and not 0 < limit < math.inf:
             raise InputError(f"bpp = {options.max_bpp:g}: must be a positive number")
@@ -245,9 +244,10 @@ def _report(opened: OpenedProgressive, picture: Picture, failed: str, options: D
     if failed or file.damaged:
         report.damaged.append(failed or f"{file.path}: is damaged behind byte {file.used_bytes}")
     elif not report.lossless:
+        missing = f" (the file is cut: it had {file.whole_bytes:,})" if file.cut else ""
         report.notes.append(
-            f"{file.path}: used {opened.used_bytes:,} of {file.file_bytes:,} bytes, down to level {report.level}; not "
-            f"lossless ({options.reconstruction})"
+            f"{file.path}: used {opened.used_bytes:,} of {file.file_bytes:,} bytes{missing}, down to level {report.level}; "
+            f"not lossless ({options.reconstruction})"
         )
     return report
 
@@ -260,7 +260,7 @@ def describe_progressive(path: Path) -> dict[str, Any]:
         InputError: it cannot be read.
     """
     opened = read_sections(path, max_pixels=1 << 62)
-    info, head = opened.image.info, opened.head
+    info, head = opened.info, opened.head
     starts = (opened.start, *opened.ends)
     return {
         "file": str(path),
@@ -269,12 +269,13 @@ def describe_progressive(path: Path) -> dict[str, Any]:
         "file_bpd": 8 * opened.file_bytes / (info.pixel_count * info.layout.channels),
         "images": 1,
         "pixels": info.pixel_count,
-        "model": head.model_name,
+        "model": head.model_name or shipped_name(head.model_id.hex()),
         "model_id": head.model_id.hex(),
         "arithmetic": "float" if head.fingerprint else "exact",
         "whole_sections": len(opened.sections),
         "whole_bytes": opened.used_bytes,
         "damaged": opened.damaged,
+        "cut": opened.cut,
         **{f"coding_{key}": value for key, value in head.parameters.items()},
         **{f"environment_{key}": value for key, value in head.fingerprint.items()},
         "pictures": [

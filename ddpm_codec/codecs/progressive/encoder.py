@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.progressive.parameters import SMALL_SECTION, ProgressiveParameters
+from ddpm_codec.codecs.progressive.parameters import FIRST_SECTION, LARGEST_SMALL_SECTION, ProgressiveParameters
 from ddpm_codec.codecs.progressive.part import encode_part
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain, StepLaw
@@ -69,6 +69,7 @@ class ProgressiveEncoder:
         self._code = code or TrellisCode(parameters.register_bits)
         self._slack = slack if slack is not None else parameters.slack
         self._threads = threads
+        self._sent = 0
         height, width = self._padded.shape[:2]
         self.walk = Walk(chain, height, width, parameters.tail_level)
 
@@ -80,7 +81,9 @@ class ProgressiveEncoder:
             data, bits = self.part()
             payload += data
             ideal += bits
-            if len(payload) >= SMALL_SECTION or self.walk.finished:
+            enough = min(max(FIRST_SECTION, self._sent), LARGEST_SMALL_SECTION)
+            if len(payload) >= enough or self.walk.finished:
+                self._sent += len(payload)
                 yield Section(bytes(payload), level - 1, ideal)
                 payload, ideal = bytearray(), 0.0
 

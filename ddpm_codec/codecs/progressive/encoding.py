@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def _encode_one(
     report = run.report
     written = target.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if options.verify else target
     try:
-        run.write(written, overwrite)
+        run.write(written, target, overwrite)
         if options.verify:
             _verify(written, picture, options, report.lossless)
             publish(written, target, overwrite=overwrite)
@@ -148,5 +149,7 @@ def _verify(path: Path, picture: Picture, options: ProgressiveOptions, lossless:
 
     extra = Path(options.model) if Path(options.model).is_file() else None
     decoded, report = decode_picture(path, DecodeOptions(model=extra, device=options.device), max_pixels=1 << 62)
-    if report.lossless != lossless or (lossless and picture_digest(decoded) != picture_digest(picture)):
+    # The usual name of a picture depends on that of its file, which is a temporary one here.
+    renamed = replace(decoded, info=replace(decoded.info, name=picture.info.name))
+    if report.lossless != lossless or (lossless and picture_digest(renamed) != picture_digest(picture)):
         raise FormatError(f"{picture.name}: did not come back as it was; nothing was written")

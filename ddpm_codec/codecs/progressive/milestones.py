@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def real_milestones(
     pixels, session = _rgb(picture), _session(picture, model, device, steps)
     parameters = choose_parameters(session.chain(), picture.info.pixel_count)
     encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, threads=_threads())
-    size, ideal = preamble_of(session, parameters, picture.info), 0.0
+    size, ideal = preamble_of(session, parameters, picture.info, _usual_file(picture)), 0.0
     found: list[Milestone] = []
     pending: list[Section] = []
 
@@ -97,6 +98,10 @@ def real_milestones(
     # From here on the ideal cost is not known from the walk: bits-back draws other latents.
     arrive(-1, dict.fromkeys(reconstructions, pixels))
     return found
+
+
+def _usual_file(picture: Picture) -> Path:
+    return Path(picture.info.name).with_suffix(".ddpm")
 
 
 def ideal_milestones(

@@ -136,7 +136,7 @@ def draw_strip(
         raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
     reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
     with OpenedProgressive(path, options.decoding, max_pixels=max_pixels) as opened:
-        metadata = opened.file.image.info.metadata
+        metadata = opened.file.info.metadata
         if reference is not None:
             _check_size(options.reference, reference, opened)
         found, damaged = _arrivals(opened, options.decoding, progress)
@@ -189,7 +189,7 @@ def _read_reference(path: Path, max_pixels: int) -> Pixels:
 
 
 def _check_size(path: Path | None, reference: Pixels, opened: OpenedProgressive) -> None:
-    width, height = opened.file.image.info.size
+    width, height = opened.file.info.size
     if reference.shape[:2] != (height, width):
         raise InputError(
             f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, and the picture of {opened.file.path} is "

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive import options, part, walk
+from ddpm_codec.codecs.progressive import encoder, options, part, walk
 from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
 from ddpm_codec.codecs.progressive.milestones import LOSSLESS, ideal_milestones, real_milestones
@@ -34,7 +34,7 @@ def session() -> CodingSession:
 @contextmanager
 def small(**values: int) -> Iterator[None]:
     """Make bands, parts or sections so small that small pictures have several."""
-    places = {"BAND_PIXELS": walk, "MIN_BAND": walk, "PART_BITS": part}
+    places = {"BAND_PIXELS": walk, "MIN_BAND": walk, "PART_BITS": part, "LARGEST_SMALL_SECTION": encoder}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(places[name], name, value)
@@ -122,7 +122,7 @@ def test_the_decoder_knows_what_the_encoder_knows_it_knows(session: CodingSessio
 
 def test_more_of_a_file_is_a_better_picture(session: CodingSession) -> None:
     pixels = noisy_picture(10, 64, 64)
-    with small(PART_BITS=512):
+    with small(PART_BITS=512, LARGEST_SMALL_SECTION=150):
         parameters, sections, _ = encode(session, pixels, register=10)
         decoder = decoder_of(session, parameters, pixels)
         quality = []

@@ -1,0 +1,92 @@
+"""The head of a progressive file: what it says, and how few bytes it takes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, Head
+from ddpm_codec.container.sections import read_sections, usual_name, write_sections
+from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.picture import PictureInfo
+
+PARAMETERS = {"steps": 12, "register_bits": 16, "tail_level": 0}
+HEAD = Head(CODEC_PROGRESSIVE, "", b"abcd", {}, dict(PARAMETERS))
+INFO = PictureInfo("a.png", "RGB", (32, 32))
+LIMIT = 1 << 30
+
+
+def there_and_back(short: ShortHead, usual: str = "a.png") -> ShortHead:
+    return read_short_head(write_short_head(short, usual), usual, LIMIT)
+
+
+@given(
+    size=st.tuples(st.integers(1, 2**15), st.integers(1, 2**15)),
+    mode=st.sampled_from(["RGB", "RGBA"]),
+    name=st.sampled_from(["a.png", "b.png", "folder/ä.tiff"]),
+    model=st.sampled_from(["", "mine"]),
+    fingerprint=st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text(max_size=5), max_size=3),
+    metadata=st.dictionaries(st.sampled_from(["icc", "exif", "xmp"]), st.binary(min_size=1, max_size=40)),
+    transparency=st.none() | st.just((1, 2, 65535)),
+    tail=st.integers(0, 16),
+    body=st.integers(0, 2**40),
+)
+def test_everything_comes_back(size, mode, name, model, fingerprint, metadata, transparency, tail, body) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    parameters = PARAMETERS | {"tail_level": tail} | ({"tile": 64, "block_pixels": 1 << 22} if tail else {})
+    head = replace(HEAD, model_name=model, fingerprint=fingerprint, parameters=parameters)
+    short = ShortHead(head, PictureInfo(name, mode, size, None, transparency, metadata), body)
+    assert there_and_back(short) == short
+
+
+def test_a_small_picture_takes_few_bytes() -> None:
+    """Flags, identity, three parameters, two sides, the length of what follows."""
+    payload = write_short_head(ShortHead(HEAD, INFO, 1500), "a.png")
+    assert len(payload) == 1 + 4 + 3 + 2 + 2
+    assert len(write_short_head(ShortHead(HEAD, INFO, 1500), "b.png")) == len(payload) + 1 + len("a.png")
+
+
+def test_a_file_that_is_renamed_renames_its_picture(tmp_path: Path) -> None:
+    path, moved = tmp_path / "a.ddpm", tmp_path / "b.v2.ddpm"
+    ends = write_sections(path, HEAD, INFO, [b"x" * 5, b"y" * 2000], named_after=path)
+    assert (ends[-1], path.stat().st_size) == (path.stat().st_size, ends[-2] + 2 + 2000 + 4)
+    path.rename(moved)
+    assert read_sections(moved).info.name == "b.v2.png"
+    write_sections(path, HEAD, replace(INFO, name="other.png"), [b"x"], named_after=path)
+    path.replace(moved)
+    assert read_sections(moved).info.name == "other.png"
+    assert usual_name(Path("back\\slash.ddpm")) == "picture.png"
+
+
+def test_the_length_says_whether_a_file_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.ddpm"
+    write_sections(path, HEAD, INFO, [b"x" * 50, b"y" * 50], named_after=path)
+    data, whole = path.read_bytes(), read_sections(path)
+    assert (whole.cut, whole.damaged, whole.whole_bytes, len(whole.sections)) == (False, False, len(data), 2)
+    for length in (whole.start, whole.ends[0], len(data) - 1):
+        path.write_bytes(data[:length])
+        part = read_sections(path)
+        assert (part.cut, part.damaged, part.whole_bytes) == (True, False, len(data))
+    path.write_bytes(data + b"z")
+    assert read_sections(path).damaged
+
+
+def test_what_no_encoder_writes_is_refused() -> None:
+    payload = write_short_head(ShortHead(HEAD, INFO, 9), "a.png")
+    with pytest.raises(FormatError, match="newer version"):
+        read_short_head(bytes([payload[0] | 32]) + payload[1:], "a.png", LIMIT)
+    for broken in (b"", payload[:-1], payload + b"\0", payload.replace(b"\x20\x20", b"\x00\x20")):
+        with pytest.raises(FormatError):
+            read_short_head(broken, "a.png", LIMIT)
+    with pytest.raises(FormatError, match="--max-pixels"):
+        read_short_head(payload, "a.png", 1023)
+    with pytest.raises(ValueError, match="short identity"):
+        write_short_head(ShortHead(replace(HEAD, model_id=b"abc"), INFO, 9), "a.png")
+    with pytest.raises(ValueError, match="parameters"):
+        write_short_head(ShortHead(replace(HEAD, parameters={}), INFO, 9), "a.png")
+    with pytest.raises(InputError, match="cannot be stored"):
+        write_short_head(ShortHead(HEAD, replace(INFO, size=(0, 4)), 9), "a.png")
+    with pytest.raises(InputError, match="not a plain relative path"):
+        write_short_head(ShortHead(HEAD, replace(INFO, name="../a.png"), 9), "a.png")
