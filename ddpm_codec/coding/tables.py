@@ -239,7 +239,7 @@ def _covers_grey(scale_index: int, low: int, high: int) -> bool:
 def _pixel_frequencies(scale_index: int, low: int, high: int, fraction: int | slice = slice(None)) -> Ints:
     """Return the frequencies of :func:`pixel_table` for one bin of the fractional mean, or for all."""
     window = int(PIXEL_GRID.windows[scale_index])
-    inside, below, above = (masses[fraction] for masses in _pixel_masses(scale_index))
+    inside, below, above = (masses[fraction] for masses in _pixel_masses()[scale_index])
     first, last = low + window, high + window
     weights = inside[..., first : last + 1].copy()
     if low > -window:
@@ -250,14 +250,26 @@ def _pixel_frequencies(scale_index: int, low: int, high: int, fraction: int | sl
 
 
 @cache
-def _pixel_masses(scale_index: int) -> tuple[Floats, Floats, Floats]:
-    """Return the mass of a bin, of it and all below, of it and all above, [bins of the fractional mean, offsets] each."""
-    offsets = _offsets(int(PIXEL_GRID.windows[scale_index]), int(PIXEL_GRID.fraction_bits[scale_index]))
-    scale = float(PIXEL_GRID.scales[scale_index])
+def _pixel_masses() -> list[tuple[Floats, Floats, Floats]]:
+    """Return, for each scale of PIXEL_GRID, the mass of a bin, of it and all below, of it and all above.
+
+    Each [bins of the fractional mean, offsets]. All scales at once: the distribution function takes hundreds of operations,
+    and arrays as small as those of one scale would cost more in calls than in arithmetic.
+    """
+    grids = zip(PIXEL_GRID.windows.tolist(), PIXEL_GRID.fraction_bits.tolist(), strict=True)
+    offsets = [_offsets(window, bits) for window, bits in grids]
+    scales = np.repeat(PIXEL_GRID.scales, [grid.size for grid in offsets])
+    flat = np.concatenate([grid.ravel() for grid in offsets])
     # Right of the mean the mirror image is as heavy, and there the distribution function is small and exact.
-    near = exact_normal_cdf((0.5 - np.abs(offsets)) / scale)
-    far = exact_normal_cdf((-0.5 - np.abs(offsets)) / scale)
-    return near - far, np.where(offsets <= 0, near, 1.0 - far), np.where(offsets > 0, near, 1.0 - far)
+    near = exact_normal_cdf((0.5 - np.abs(flat)) / scales)
+    far = exact_normal_cdf((-0.5 - np.abs(flat)) / scales)
+    masses = near - far, np.where(flat <= 0, near, 1.0 - far), np.where(flat > 0, near, 1.0 - far)
+    ends = np.cumsum([grid.size for grid in offsets])[:-1]
+    pieces = zip(offsets, *(np.split(mass, ends) for mass in masses), strict=True)
+    return [
+        (inside.reshape(grid.shape), below.reshape(grid.shape), above.reshape(grid.shape))
+        for grid, inside, below, above in pieces
+    ]
 
 
 @cache
