@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.codecs.progressive import encoder
 from ddpm_codec.codecs.progressive.drawing import draw_tiles, over_white, side_by_side
 from ddpm_codec.codecs.progressive.strip import Frame, thinned
 from ddpm_codec_cli.main import main
@@ -29,9 +30,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crop.save(folder / "rgb.png")
     crop.putalpha(Image.linear_gradient("L").resize(crop.size))
     crop.save(folder / "rgba.png")
-    for name in ("rgb", "rgba"):
-        words = ["encode", folder / f"{name}.png", "--progressive", "--register-bits", "6", *MODEL]
-        assert main([str(word) for word in [*words, "-o", folder / f"{name}.ddpm"]]) == 0
+    with pytest.MonkeyPatch.context() as context:
+        # So small a picture would have few sections.
+        context.setattr(encoder, "LARGEST_SMALL_SECTION", 150)
+        for name in ("rgb", "rgba"):
+            words = ["encode", folder / f"{name}.png", "--progressive", "--register-bits", "6", *MODEL]
+            assert main([str(word) for word in [*words, "-o", folder / f"{name}.ddpm"]]) == 0
     data = (folder / "rgb.ddpm").read_bytes()
     (folder / "cut.ddpm").write_bytes(data[: len(data) * 2 // 3])
     (folder / "damaged.ddpm").write_bytes(data[:-40] + bytes(40))

@@ -71,7 +71,7 @@ class ProgressiveDecoder:
             self._feed_tail(reader)
             return
         while reader.left and not self.walk.finished:
-            state = self.walk.band()
+            state = self.walk.patch()
             self.walk.put(*decode_part(self._code, state.law, self.walk.part(), reader))
         if reader.left or not payload:
             raise FormatError("a section does not end where it should")

@@ -81,7 +81,7 @@ class ProgressiveEncoder:
             data, bits = self.part()
             payload += data
             ideal += bits
-            enough = min(max(FIRST_SECTION, self._sent), LARGEST_SMALL_SECTION)
+            enough = min(max(FIRST_SECTION, 2 * self._sent), LARGEST_SMALL_SECTION)
             if len(payload) >= enough or self.walk.finished:
                 self._sent += len(payload)
                 yield Section(bytes(payload), level - 1, ideal)
@@ -127,16 +127,16 @@ class ProgressiveEncoder:
     def part(self) -> tuple[bytes, float]:
         """Encode the next part and walk on; return its bytes and the KL of what it sends, in bits."""
         walk = self.walk
-        state = walk.band()
+        state = walk.patch()
         part = encode_part(self._code, state.law, self._target(state.law), walk.part(), self._slack, self._threads)
         walk.put(part.order, part.labels, part.law)
         return part.data, part.ideal_bits
 
     def _target(self, law: StepLaw) -> NDArray[np.float64]:
-        """Return the mean of q(z_s | z_t, x_0) of the band in progress, in units of latents, flat."""
-        rows, block = self.walk.rows, self._chain.transform.block
-        y_0 = self._chain.coefficients(self._padded[rows.start * block : rows.stop * block])
-        return law.posterior_mean(self.walk.latents[:, rows], y_0).reshape(-1)
+        """Return the mean of q(z_s | z_t, x_0) of the patch in progress, in units of latents, flat."""
+        patch = self.walk.at
+        y_0 = self._chain.coefficients(self._padded[patch.pixels(self._chain.transform.block)])
+        return law.posterior_mean(self.walk.latents[patch.at], y_0).reshape(-1)
 
 
 def padded_pixels(pixels: Pixels) -> Pixels:

@@ -122,9 +122,9 @@ def ideal_milestones(
     bits, found = 0.0, []
     while walk.level > 0:
         cleaner = np.empty_like(walk.latents)
-        for number, rows in enumerate(walk.bands):
-            drawn, cost = _draw(walk.law(number), walk.latents[:, rows], y_0[:, rows], generator)
-            cleaner[:, rows] = drawn
+        for number, patch in enumerate(walk.patches):
+            drawn, cost = _draw(walk.law(number), walk.latents[patch.at], y_0[patch.at], generator)
+            cleaner[patch.at] = drawn
             bits += cost
         walk.arrive(cleaner)
         shown = _pictures(walk, reconstructions, pixels.shape)
@@ -146,10 +146,10 @@ def _draw(
 def _last_bits(chain: ProgressiveChain, walk: Walk, padded: Pixels) -> float:
     """Return the cost of the padded picture under p(x_0 | z_0), in bits."""
     block, total = chain.transform.block, 0.0
-    for rows in walk.bands:
-        mean, scale = chain.pixel_law(walk.latents, rows)
-        band = padded[rows.start * block : rows.stop * block].transpose(2, 0, 1)
-        total += float(pixel_bits(band[None], mean[None], scale[None]).sum())
+    for patch in walk.patches:
+        mean, scale = chain.pixel_law(walk.latents, patch)
+        pixels = padded[patch.pixels(block)].transpose(2, 0, 1)
+        total += float(pixel_bits(pixels[None], mean[None], scale[None]).sum())
     return total
 
 

@@ -11,9 +11,9 @@ MIN_REGISTER, MAX_REGISTER = 4, 16
 SLACK = {4: 1.4, 6: 1.25, 8: 1.18, 10: 1.13, 12: 1.09, 14: 1.06, 16: 1.05}
 """Bits paid for a bit of KL, by the bits of the register: chosen on training pictures for the end-to-end rate."""
 
-FIRST_SECTION, LARGEST_SMALL_SECTION = 150, 1000
-"""Parts share a section until it has so many bytes: the first number at the start, then as many as were sent by then, up to
-the second. A small picture takes few sections, and none of a large one is long in coming."""
+FIRST_SECTION, LARGEST_SMALL_SECTION = 200, 1000
+"""Parts share a section until it has so many bytes: the first number at the start, then twice as many as were sent by then,
+up to the second. A small picture takes few sections, and none of a large one is long in coming."""
 
 
 @dataclass(frozen=True)

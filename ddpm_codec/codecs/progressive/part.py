@@ -1,4 +1,4 @@
-"""Parts: what is sent of one band and one step, the dearest dimensions first.
+"""Parts: what is sent of one patch and one step, the dearest dimensions first.
 
 A part is a range of cost classes. It says how many bits are paid for a bit expected, which dimensions lie so far out that
 their mean has to jump (a codebook of samples does not reach them, and an error that stays grows from step to step), and
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 PART_BITS = 1 << 15
-"""A step of a band is cut into parts of about so many expected bits,"""
+"""A step of a patch is cut into parts of about so many expected bits,"""
 
 MAX_PARTS = 8
 """but into no more than these."""
@@ -46,7 +46,7 @@ _MAX_JUMP = 1 << 20
 
 
 def cut_classes(classes: Classes) -> list[tuple[int, int]]:
-    """Return the ranges (first, end) of classes that make the parts of a band, from its dimensions' classes [N]."""
+    """Return the ranges (first, end) of classes that make the parts of a patch, from its dimensions' classes [N]."""
     costs = class_costs() * np.bincount(classes, minlength=UNCODED + 1)[:UNCODED]
     total = int(costs.sum())
     count = max(1, min(MAX_PARTS, total // (PART_BITS << COST_BITS)))

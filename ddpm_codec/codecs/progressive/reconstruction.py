@@ -50,9 +50,9 @@ def reconstruct(walk: Walk, how: str) -> Pixels:
     while level > 0:
         step: Callable[[StepLaw, Latents, int, int], Latents] = _sampled if how == SAMPLE else _flowed(walk, level)
         cleaner = np.empty_like(latents)
-        for number, rows in enumerate(walk.bands):
-            law = walk.chain.law(latents, rows, level)
-            cleaner[:, rows] = step(law, latents[:, rows], level, number)
+        for number, patch in enumerate(walk.patches):
+            law = walk.chain.law(latents, patch, level)
+            cleaner[patch.at] = step(law, latents[patch.at], level, number)
         latents, level = cleaner, level - 1
     return _pixel_means(walk, latents)
 
@@ -62,14 +62,14 @@ def _mean(walk: Walk) -> Pixels:
         return _pixel_means(walk, walk.latents)
     canvas = _canvas(walk)
     opened = walk.open_state()
-    for number, rows in enumerate(walk.bands):
+    for number, patch in enumerate(walk.patches):
         if number < len(walk.done):
             estimate = walk.done[number]
         elif number == len(walk.done) and opened is not None:
             estimate = opened.updated_mean()
         else:
             estimate = rounded(walk.law(number).x0_mean * _ONE).astype(np.int32)
-        canvas[_pixel_rows(walk, rows)] = _to_pixels(walk, estimate)
+        canvas[patch.pixels(walk.chain.transform.block)] = _to_pixels(walk, estimate)
     return canvas
 
 
@@ -78,39 +78,34 @@ def _canvas(walk: Walk) -> Pixels:
     return np.empty((walk.shape[1] * block, walk.shape[2] * block, 3), np.uint8)
 
 
-def _pixel_rows(walk: Walk, rows: slice) -> slice:
-    block = walk.chain.transform.block
-    return slice(rows.start * block, rows.stop * block)
-
-
 def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
     """Return latents of the whole picture: where a step is in progress, the end of it with the rest filled in."""
     opened = walk.open_state()
     if walk.level == walk.last or (not walk.done and opened is None and walk.level <= walk.chain.steps):
         return walk.latents, walk.level
     latents = np.empty(walk.shape, np.int32)
-    for number, rows in enumerate(walk.bands):
+    for number, patch in enumerate(walk.patches):
         if number < len(walk.done):
-            latents[:, rows] = walk.sampled(number)
+            latents[patch.at] = walk.sampled(number)
             continue
         state = opened if number == len(walk.done) else None
         law = state.law if state is not None else walk.law(number)
         if how == FLOW and walk.level <= walk.chain.steps:
-            filled = _flowed(walk, walk.level)(law, walk.latents[:, rows], walk.level, number)
+            filled = _flowed(walk, walk.level)(law, walk.latents[patch.at], walk.level, number)
         else:
             filled = law.sample(_noise(law, walk.level, number))
         if state is not None:
             filled = np.where(state.known.reshape(law.mean.shape), law.sample(state.labels), filled)
-        latents[:, rows] = filled
+        latents[patch.at] = filled
     return latents, walk.level - 1
 
 
-def _noise(law: StepLaw, level: int, band: int) -> NDArray[np.int16]:
-    return gaussian_labels(_SAMPLE_KEY | level << 32 | band, law.mean.size)
+def _noise(law: StepLaw, level: int, patch: int) -> NDArray[np.int16]:
+    return gaussian_labels(_SAMPLE_KEY | level << 32 | patch, law.mean.size)
 
 
-def _sampled(law: StepLaw, _latents: Latents, level: int, band: int) -> Latents:
-    return law.sample(_noise(law, level, band))
+def _sampled(law: StepLaw, _latents: Latents, level: int, patch: int) -> Latents:
+    return law.sample(_noise(law, level, patch))
 
 
 def _flowed(walk: Walk, level: int) -> Callable[[StepLaw, Latents, int, int], Latents]:
@@ -126,15 +121,15 @@ def _flowed(walk: Walk, level: int) -> Callable[[StepLaw, Latents, int, int], La
 def _pixel_means(walk: Walk, latents: Latents) -> Pixels:
     """Return the mean of p(x_0 | z_0)."""
     canvas = _canvas(walk)
-    for rows in walk.bands:
-        mean = walk.chain.pixel_law(latents, rows)[0]
+    for patch in walk.patches:
+        mean = walk.chain.pixel_law(latents, patch)[0]
         grey = (mean + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        canvas[_pixel_rows(walk, rows)] = np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        canvas[patch.pixels(walk.chain.transform.block)] = np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return canvas
 
 
 def _to_pixels(walk: Walk, coefficients: Latents) -> Pixels:
-    """Return W^T y + 127.5, rounded, for y of a band in units of latents, [H, W, 3]."""
+    """Return W^T y + 127.5, rounded, for y of a patch in units of latents, [H, W, 3]."""
     picture = noisy_picture(walk.chain.transform, coefficients[None], UNIT)[0]
     half = 1 << (integer.PICTURE_BITS - 1)
     # 127.5 and the half for rounding make 128.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.arithmetic import GREY2, PixelLaw, grey_variances, noisy_picture, norms, rounded
+from ddpm_codec.codecs.progressive.patch import Patch
 from ddpm_codec.coding.allocation import LOWEST, Classes, cost_class
 from ddpm_codec.coding.codebook import LABEL_BITS, Labels
 from ddpm_codec.diffusion.transform import BlockTransform
@@ -31,7 +32,7 @@ VALUE_BITS = 10
 UNIT = 2.0**-VALUE_BITS
 
 MARGIN = 64
-"""Pixels around a band that the network sees with it: farther than it reaches (56), so that no border shows."""
+"""Pixels around a patch that the network sees with it: farther than it reaches (56), so that no border shows."""
 
 FLOORS = ((20.0, -6), (2.5, -7))
 """From so many grey levels of noise on, the log2 of the fewest bits that a dimension must expect to be coded. At low rates a
@@ -45,7 +46,7 @@ _ONE = float(1 << VALUE_BITS)
 
 @dataclass(frozen=True)
 class StepLaw:
-    """p(z_s | z_t) of a band.
+    """p(z_s | z_t) of a patch.
 
     Attributes:
         mean: in units of latents, [D, h, w].
@@ -117,11 +118,6 @@ class StepLaw:
             raise FormatError("its entropy-coded data is damaged")
         return values.astype(np.int32)
 
-    def cut(self, columns: slice) -> "StepLaw":
-        """Return the law of some columns of blocks."""
-        at = np.s_[:, :, columns]
-        return replace(self, mean=self.mean[at], index=self.index[at], x0_mean=self.x0_mean[at])
-
     def flat_classes(self) -> Classes:
         """Return the class of every dimension, [D h w]."""
         classes: Classes = self.classes[self.index].reshape(-1)
@@ -178,26 +174,25 @@ class ProgressiveChain:
         sigma = float(self.sigmas[-1])
         return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._prior_variance, sigma)
 
-    def law(self, z_t: Latents, rows: slice, level: int) -> StepLaw:
-        """Return the law of the step from ``level`` to the one below, for a band.
+    def law(self, z_t: Latents, patch: Patch, level: int) -> StepLaw:
+        """Return the law of the step from ``level`` to the one below, for a patch.
 
         Args:
             z_t: latents of the whole picture, [D, h, w].
-            rows: of blocks, the band.
+            patch: where.
             level: t, 1 to K.
         """
-        above, below, inner = self._surroundings(rows, z_t.shape[1])
-        seen = np.ascontiguousarray(z_t[None, :, above:below])
+        seen, inner = self._seen(z_t, patch)
         # Where W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
         prediction = predict(noisy_picture(self.transform, seen, UNIT), level)
         kept = self.kept(level)
-        mean = self.transform.forward_exact(prediction.mean)[:, :, inner]
+        mean = self.transform.forward_exact(prediction.mean)[inner.at]
         from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._norm))
         variance = float(self.sigmas[level - 1] * self.sigmas[level - 1] * (1.0 - kept))
         return self._law(
-            rounded(z_t[:, rows] * kept + from_mean[0]),
-            prediction.log_var_index[0, :, inner],
+            rounded(z_t[patch.at] * kept + from_mean[0]),
+            prediction.log_var_index[0][inner.at],
             variance,
             kept,
             (mean / (2**integer.MEAN_BITS * self._norm))[0],
@@ -205,15 +200,13 @@ class ProgressiveChain:
             float(self.sigmas[level - 1]),
         )
 
-    def pixel_law(self, z_0: Latents, rows: slice) -> tuple[Ints, NDArray[np.int32]]:
-        """Return mean and scale index of p(x_0 | z_0) of a band, [3, H, W]."""
-        above, below, inner = self._surroundings(rows, z_0.shape[1])
-        seen = np.ascontiguousarray(z_0[None, :, above:below])
+    def pixel_law(self, z_0: Latents, patch: Patch) -> tuple[Ints, NDArray[np.int32]]:
+        """Return mean and scale index of p(x_0 | z_0) of a patch, [3, H, W]."""
+        seen, inner = self._seen(z_0, patch)
         prediction = self._denoiser.pixels(noisy_picture(self.transform, seen, UNIT), 0)
         mean, scale = self._pixel_law(prediction)
-        block = self.transform.block
-        pixels = slice(inner.start * block, inner.stop * block)
-        return mean[0, :, pixels], scale[0, :, pixels]
+        at = (0, slice(None), *inner.pixels(self.transform.block))
+        return mean[at], scale[at]
 
     def kept(self, level: int) -> float:
         """Return a of the step from ``level`` to the one below."""
@@ -239,8 +232,7 @@ class ProgressiveChain:
     def _floor(sigma: float) -> int:
         return next((floor for least, floor in FLOORS if sigma >= least), LOWEST)
 
-    def _surroundings(self, rows: slice, height: int) -> tuple[int, int, slice]:
-        """Return the first and last row of blocks that the network sees for a band, and the band within them."""
-        margin = MARGIN // self.transform.block
-        above, below = max(0, rows.start - margin), min(height, rows.stop + margin)
-        return above, below, slice(rows.start - above, rows.stop - above)
+    def _seen(self, z_t: Latents, patch: Patch) -> tuple[Latents, Patch]:
+        """Return the latents that the network sees for a patch, [1, D, h, w], and where in them the patch lies."""
+        outer = patch.widened(MARGIN // self.transform.block, (z_t.shape[1], z_t.shape[2]))
+        return np.ascontiguousarray(z_t[None][outer.at]), patch.within(outer)

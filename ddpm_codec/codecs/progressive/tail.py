@@ -1,8 +1,8 @@
 """The lossless end of a progressive file: what turns the last latents into the picture itself.
 
-At tail level 0 the pixels of each band are coded under p(x_0 | z_0). At a higher one the picture is cut into blocks, and each
-is coded by bits-back through the Gaussian bridge below that level. A tail section ends the reading of a region of the
-picture: it starts with the CRC-32 of the region's pixels.
+At tail level 0 the pixels of each patch are coded under p(x_0 | z_0). At a higher one the picture is cut into blocks, and
+each is coded by bits-back through the Gaussian bridge below that level. A tail section ends the reading of a region of the
+picture: it starts with a CRC of the region's pixels.
 """
 
 import zlib
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.block import BlockStats, Models, decode_block, encode_block
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.bridge import BridgedLattice, bridge_for
+from ddpm_codec.codecs.progressive.patch import Patch
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.tiling import Rect, Tile, split_parts
 from ddpm_codec.coding.ans import Stack
@@ -22,7 +23,10 @@ from ddpm_codec.varint import Reader
 
 Pixels = NDArray[np.uint8]
 
-_CRC_BYTES = 4
+_SMALL_REGION = 1 << 14
+"""Regions of fewer pixels have a checksum of two bytes."""
+
+_WORD_BYTES = 4
 
 
 class Tail:
@@ -50,14 +54,12 @@ class Tail:
             self.regions = split_parts(width, height, block_pixels, tile)
         else:
             block = walk.chain.transform.block
-            tops = [rows.start * block for rows in walk.bands]
-            bottoms = [min(height, rows.stop * block) for rows in walk.bands]
-            self.regions = [Rect(top, 0, end - top, width) for top, end in zip(tops, bottoms, strict=True)]
+            self.regions = [_rect(patch.pixels(block), height, width) for patch in walk.patches]
 
     def encode(self, number: int, pixels: Pixels) -> bytes | None:
         """Return the payload for the pixels of a region, [H, W, 3]; None where it is too small for bits-back."""
         body = self._encode_direct(number, pixels) if not self._walk.last else self._encode_bridged(number, pixels)
-        return None if body is None else zlib.crc32(pixels.tobytes()).to_bytes(_CRC_BYTES, "little") + body
+        return None if body is None else self._checksum(number, pixels) + body
 
     def decode(self, number: int, reader: Reader) -> Pixels:
         """Return the pixels of a region.
@@ -65,24 +67,34 @@ class Tail:
         Raises:
             FormatError: the payload is damaged, or the network did not repeat itself.
         """
-        checksum = int.from_bytes(reader.take(_CRC_BYTES), "little")
+        checksum = reader.take(self._checksum_bytes(number))
         pixels = self._decode_direct(number, reader) if not self._walk.last else self._decode_bridged(number, reader)
-        if zlib.crc32(pixels.tobytes()) != checksum:
+        if self._checksum(number, pixels) != checksum:
             raise FormatError("its pixels do not match their checksum")
         return pixels
 
+    def _checksum(self, number: int, pixels: Pixels) -> bytes:
+        count = self._checksum_bytes(number)
+        return (zlib.crc32(pixels.tobytes()) & ((1 << 8 * count) - 1)).to_bytes(count, "little")
+
+    def _checksum_bytes(self, number: int) -> int:
+        rect = self.regions[number]
+        return 2 if rect.height * rect.width < _SMALL_REGION else 4
+
     def _encode_direct(self, number: int, pixels: Pixels) -> bytes:
         rect = self.regions[number]
-        mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.bands[number])
+        mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.patches[number])
         stack = Stack.empty()
         inside = np.s_[:, : rect.height, : rect.width]
         stack.push_pixels(np.ascontiguousarray(pixels.transpose(2, 0, 1)), mean[inside], scale[inside])
-        return stack.to_bytes()
+        # The last word of a stack is never zero, but mostly small.
+        return stack.to_bytes().rstrip(b"\0")
 
     def _decode_direct(self, number: int, reader: Reader) -> Pixels:
         rect = self.regions[number]
-        mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.bands[number])
-        stack = Stack.from_bytes(reader.rest())
+        mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.patches[number])
+        body = reader.rest()
+        stack = Stack.from_bytes(body + bytes(-len(body) % _WORD_BYTES))
         inside = np.s_[:, : rect.height, : rect.width]
         pixels = stack.pop_pixels(mean[inside], scale[inside])
         if not stack.is_empty:
@@ -103,8 +115,9 @@ class Tail:
         rect, walk = self.regions[number], self._walk
         block = walk.chain.transform.block
         rows, columns = _blocks(rect.top, rect.height, block), _blocks(rect.left, rect.width, block)
-        law = walk.chain.law(walk.latents, rows, walk.last).cut(columns)
-        z_m = walk.latents[:, rows, columns]
+        where = Patch(rows, columns)
+        law = walk.chain.law(walk.latents, where, walk.last)
+        z_m = walk.latents[where.at]
         lattice = self._lattice()
 
         def models(batch: list[Tile]) -> BridgedLattice:
@@ -115,6 +128,13 @@ class Tail:
             return bridge_for(lattice, walk.last, z_m, law, places)
 
         return models
+
+
+def _rect(pixels: tuple[slice, slice], height: int, width: int) -> Rect:
+    """Return what of a patch lies in the picture without its padding."""
+    rows, columns = pixels
+    bottom, right = min(height, rows.stop), min(width, columns.stop)
+    return Rect(rows.start, columns.start, bottom - rows.start, right - columns.start)
 
 
 def _blocks(start: int, length: int, block: int) -> slice:

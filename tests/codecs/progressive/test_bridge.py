@@ -5,6 +5,7 @@ import pytest
 
 from ddpm_codec.codecs.progressive.bridge import BridgedLattice
 from ddpm_codec.codecs.progressive.milestones import ideal_milestones
+from ddpm_codec.codecs.progressive.patch import Patch
 from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.ans import Stack
@@ -27,7 +28,7 @@ def bridged(session: CodingSession, pixels: np.ndarray, seed: int = 0) -> tuple[
     y_0 = chain.coefficients(pixels)
     noise = np.random.default_rng(seed).standard_normal(y_0.shape)
     z_m = np.rint((y_0 + chain.sigmas[LEVEL] * noise) * (1 << VALUE_BITS)).astype(np.int32)
-    law = chain.law(z_m, slice(0, z_m.shape[1]), LEVEL)
+    law = chain.law(z_m, Patch(slice(0, z_m.shape[1]), slice(0, z_m.shape[2])), LEVEL)
     model = BridgedLattice(session.lattice(), LEVEL, z_m[None], law.mean[None], law.spread, law.index[None])
     return model, z_m * UNIT
 

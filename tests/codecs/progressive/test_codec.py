@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive import encoder, options, part, walk
+from ddpm_codec.codecs.progressive import encoder, options, part, patch
 from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
 from ddpm_codec.codecs.progressive.milestones import LOSSLESS, ideal_milestones, real_milestones
@@ -33,11 +33,11 @@ def session() -> CodingSession:
 
 @contextmanager
 def small(**values: int) -> Iterator[None]:
-    """Make bands, parts or sections so small that small pictures have several."""
-    places = {"BAND_PIXELS": walk, "MIN_BAND": walk, "PART_BITS": part, "LARGEST_SMALL_SECTION": encoder}
-    with pytest.MonkeyPatch.context() as patch:
+    """Make patches, parts or sections so small that small pictures have several."""
+    places = {"WHOLE_PIXELS": patch, "PATCH_SIDE": patch, "PART_BITS": part, "LARGEST_SMALL_SECTION": encoder}
+    with pytest.MonkeyPatch.context() as context:
         for name, value in values.items():
-            patch.setattr(places[name], name, value)
+            context.setattr(places[name], name, value)
         yield
 
 
@@ -86,10 +86,15 @@ def test_pictures_of_any_size_come_back(
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"BAND_PIXELS": 1, "MIN_BAND": 64}, {"PART_BITS": 256}, {"BAND_PIXELS": 1, "MIN_BAND": 16, "PART_BITS": 64}],
+    [
+        {},
+        {"WHOLE_PIXELS": 1, "PATCH_SIDE": 64},
+        {"PART_BITS": 256},
+        {"WHOLE_PIXELS": 1, "PATCH_SIDE": 90, "PART_BITS": 64},
+    ],
 )
 @pytest.mark.parametrize("tail_level", [0, 3])
-def test_bands_parts_and_tails_in_every_combination(
+def test_patches_parts_and_tails_in_every_combination(
     session: CodingSession, values: dict[str, int], tail_level: int
 ) -> None:
     pixels = noisy_picture(8, 150, 170)

@@ -1,9 +1,13 @@
-"""The steps of a chain on whole pictures: bands without seams, the first step, the gain of a known part."""
+"""The steps of a chain on whole pictures: patches without seams, the first step, the gain of a known part."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive.band import BandState
+from ddpm_codec.codecs.progressive import patch
+from ddpm_codec.codecs.progressive.patch import Patch, plan_patches
+from ddpm_codec.codecs.progressive.patch_state import PatchState
 from ddpm_codec.codecs.progressive.steps import JUMP, UNIT, VALUE_BITS, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import CLASSES, LOWEST, UNCODED, class_costs, cost_class
@@ -25,30 +29,55 @@ def chain(session: CodingSession) -> ProgressiveChain:
     return session.chain()
 
 
-def noisy_latents(chain: ProgressiveChain, level: int, height: int = 320, width: int = 24) -> np.ndarray:
+def noisy_latents(chain: ProgressiveChain, level: int, height: int = 320, width: int = 160) -> np.ndarray:
     y_0 = chain.coefficients(noisy_picture(1, height, width))
     noise = np.random.default_rng(2).standard_normal(y_0.shape) * chain.sigmas[level]
     return np.rint((y_0 + noise) * ONE).astype(np.int32)
 
 
+WHOLE = Patch(slice(0, 40), slice(0, 20))
+PATCHES = [
+    Patch(slice(top, bottom), slice(left, right))
+    for top, bottom in ((0, 7), (7, 16), (16, 40))
+    for left, right in ((0, 1), (1, 20))
+]
+
+
 @pytest.mark.parametrize("level", [1, 5])
-def test_a_band_is_what_the_whole_picture_is_there(chain: ProgressiveChain, level: int) -> None:
+def test_a_patch_is_what_the_whole_picture_is_there(chain: ProgressiveChain, level: int) -> None:
     z_t = noisy_latents(chain, level)
-    whole = chain.law(z_t, slice(0, 40), level)
-    for rows in (slice(0, 7), slice(7, 16), slice(16, 40)):
-        band = chain.law(z_t, rows, level)
-        assert np.array_equal(band.mean, whole.mean[:, rows])
-        assert np.array_equal(band.index, whole.index[:, rows])
-        assert np.array_equal(band.x0_mean, whole.x0_mean[:, rows])
+    whole = chain.law(z_t, WHOLE, level)
+    for where in PATCHES:
+        part = chain.law(z_t, where, level)
+        assert np.array_equal(part.mean, whole.mean[where.at])
+        assert np.array_equal(part.index, whole.index[where.at])
+        assert np.array_equal(part.x0_mean, whole.x0_mean[where.at])
 
 
-def test_a_band_of_pixels_is_what_the_whole_picture_is_there(chain: ProgressiveChain) -> None:
+def test_a_patch_of_pixels_is_what_the_whole_picture_is_there(chain: ProgressiveChain) -> None:
     z_0 = noisy_latents(chain, 0)
-    mean, scale = chain.pixel_law(z_0, slice(0, 40))
-    for rows in (slice(0, 7), slice(7, 40)):
-        part_mean, part_scale = chain.pixel_law(z_0, rows)
-        assert np.array_equal(part_mean, mean[:, rows.start * 8 : rows.stop * 8])
-        assert np.array_equal(part_scale, scale[:, rows.start * 8 : rows.stop * 8])
+    mean, scale = chain.pixel_law(z_0, WHOLE)
+    for where in PATCHES:
+        part_mean, part_scale = chain.pixel_law(z_0, where)
+        assert np.array_equal(part_mean, mean[(slice(None), *where.pixels(8))])
+        assert np.array_equal(part_scale, scale[(slice(None), *where.pixels(8))])
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 40), st.sampled_from([1, 8]))
+def test_patches_cover_a_picture_once(rows: int, columns: int, longest: int, block: int) -> None:
+    height, width = 8 * rows, 8 * columns
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(patch, "WHOLE_PIXELS", 64 * 64)
+        context.setattr(patch, "PATCH_SIDE", 8 * longest)
+        patches = plan_patches(height, width, block)
+    seen = np.zeros((height // block, width // block), np.int64)
+    for where in patches:
+        seen[where.at] += 1
+        sides = [block * side for side in where.blocks]
+        assert all(side > 0 and side % 8 == 0 for side in sides)
+        assert len(patches) == 1 or max(sides) <= 8 * longest
+    assert (seen == 1).all()
+    assert (len(patches) == 1) == (height * width <= 64 * 64 or max(height, width) <= 8 * longest)
 
 
 def test_the_first_step_costs_what_the_prior_does(session: CodingSession, chain: ProgressiveChain) -> None:
@@ -86,7 +115,7 @@ def test_what_is_known_of_a_step_is_used_as_bayes_has_it() -> None:
     z_s = (1 - kept) * y + rng.normal(0, np.sqrt(variance), shape)
     labels = np.rint((z_s * ONE - law.mean) / law.spread[0] * 2.0**LABEL_BITS).astype(np.int16).reshape(-1)
     known = rng.random(labels.size) < 0.5
-    error = (BandState(law, labels, known, law.mean).updated_mean() * UNIT - y).reshape(-1) ** 2
+    error = (PatchState(law, labels, known, law.mean).updated_mean() * UNIT - y).reshape(-1) ** 2
     best = w * variance / ((1 - kept) ** 2 * w + variance)
     # 15,000 squares of Gaussians: a standard error of 1.2 %.
     assert error[known].mean() == pytest.approx(best, rel=0.05)

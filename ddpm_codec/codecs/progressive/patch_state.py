@@ -1,4 +1,4 @@
-"""A band of a step: rows of blocks that are coded together."""
+"""What is known of a patch of a step."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class BandState:
-    """What is known of a band of the step in progress.
+class PatchState:
+    """What is known of a patch of the step in progress.
 
     Attributes:
         law: p(z_s | z_t), with the jumps so far.
