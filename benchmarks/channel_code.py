@@ -43,7 +43,7 @@ def ideal_bits(pixels: Pixels, steps: int) -> list[float]:
     """Return the cumulative KL of an image's levels, noisiest first, and at last with x_0."""
     picture = Picture(PictureInfo("x.png", "RGB", (32, 32)), pixels.tobytes())
     found = ideal_milestones(picture, model=MODEL, device="cpu", steps=steps, reconstructions=())
-    return [milestone.ideal_bits for milestone in found]
+    return [milestone.bits for milestone in found]
 
 
 def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: float) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def ideal_curve(pixels: Pixels, levels: int) -> list[tuple[float, float]]:
     """Return cumulative bits/dim and squared error at every level, noisiest first."""
     picture = Picture(PictureInfo("x.png", "RGB", (32, 32)), pixels.tobytes())
     found = ideal_milestones(picture, model=MODEL, device="cpu", steps=levels, reconstructions=(MEAN,))[:-1]
-    return [(m.ideal_bits / pixels.size, squared_error(m.pictures[MEAN], pixels)) for m in found]
+    return [(m.bits / pixels.size, squared_error(m.pictures[MEAN], pixels)) for m in found]
 
 
 def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, float]]:

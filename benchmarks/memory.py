@@ -1,9 +1,9 @@
 """Question: how much memory do encode and decode take, at their peak, for many small pictures and for one large photo?
 
-Run: python -m benchmarks.memory archive|photo [--levels K] [--count 10000] [--json FILE]
-archive: pictures of 32x32, the CIFAR-10 test set; photo: 24 megapixels, a mosaic of the Kodak photos. The peer is an
-empty process that imports torch. Peak resident set of the command in a process of its own. Fewer levels take less time
-and the same memory.
+Run: python -m benchmarks.memory archive|photo|progressive [--levels K] [--count 10000] [--size 6000 4000] [--json FILE]
+archive: pictures of 32x32, the CIFAR-10 test set; photo: 24 megapixels, a mosaic of the Kodak photos; progressive: that
+photo as a progressive file. The peer is an empty process that imports torch. Peak resident set of the command in a process
+of its own. Fewer levels take less time and the same memory.
 """
 
 import argparse
@@ -47,7 +47,8 @@ def mosaic(width: int, height: int) -> Image.Image:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["archive", "photo"])
+    parser.add_argument("what", choices=["archive", "photo", "progressive"])
+    parser.add_argument("--size", type=int, nargs=2, default=(6000, 4000), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--levels", type=int)
     parser.add_argument("--json", type=Path)
@@ -61,13 +62,19 @@ def main() -> None:
             for index, image in enumerate(test_images()[: options.count]):
                 Image.fromarray(image).save(source / f"{index:05d}.png")
         else:
-            mosaic(6000, 4000).save(source / "photo.png")
+            mosaic(*options.size).save(source / "photo.png")
         model = "cifar10" if options.what == "archive" else "photo"
         levels = ["--levels", str(options.levels)] if options.levels else []
         coded = str(folder / "x.ddpm")
         baseline = peak_megabytes([sys.executable, "-c", "import torch"])
-        encode = peak_megabytes([*command, "encode", str(source), "-o", coded, "--model", model, *levels])
-        decode = peak_megabytes([*command, "decode", coded, "-o", str(folder / "out")])
+        picture = str(source) if options.what == "archive" else str(source / "photo.png")
+        progressive = ["--progressive"] if options.what == "progressive" else []
+        encode = peak_megabytes([*command, "encode", picture, "-o", coded, "--model", model, *levels, *progressive])
+        back = folder / "out"
+        if options.what != "archive":
+            back.mkdir()
+            back /= "photo.png"
+        decode = peak_megabytes([*command, "decode", coded, "-o", str(back)])
         for path in sorted(source.iterdir()):
             if not np.array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(folder / "out" / path.name))):
                 sys.exit(f"{path.name}: the pixels did not come back")
@@ -78,6 +85,8 @@ def main() -> None:
         )
     )
     values = {"encode_mb": encode, "decode_mb": decode, "import_torch_mb": baseline, "what": options.what}
+    if options.what != "archive":
+        values["size"] = "x".join(map(str, options.size))
     write_json(values | {"own_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}, options.json)
 
 

@@ -21,7 +21,7 @@ class FakeMilestone:
 
     label: str
     file_bytes: int | None
-    ideal_bits: float
+    bits: float
     pictures: dict[str, NDArray[np.uint8]]
 
 
@@ -59,7 +59,8 @@ class FakeCurve:
     def _milestone(self, pixels: NDArray[np.uint8], bits: int, reconstructions: Sequence[str]) -> FakeMilestone:
         price = self.factor * bits * pixels.size
         pictures = {name: coarse(pixels, bits) for name in reconstructions}
-        return FakeMilestone(f"{bits} bits", round(price / 8) if self.real else None, price * self.promise, pictures)
+        count = round(price / 8) if self.real else None
+        return FakeMilestone(f"{bits} bits", count, price * self.promise if count is None else 8.0 * count, pictures)
 
 
 def coarse(pixels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -117,10 +117,9 @@ def _our_points(measurement: _Measurement, codec: str, source: CurveSource) -> I
     )
     for milestone in milestones:
         count = milestone.file_bytes if codec == OURS else None
-        bits = milestone.ideal_bits if count is None else 8.0 * count
         for reconstruction, pixels in milestone.pictures.items():
             values = measurement.score(pixels)
-            bpp = float(bits) / task.picture.info.pixel_count
+            bpp = milestone.bits / task.picture.info.pixel_count
             yield RatePoint(codec, milestone.label, count, bpp, values, reconstruction), pixels
 
 

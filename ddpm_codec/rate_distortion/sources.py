@@ -25,8 +25,8 @@ class MilestoneLike(Protocol):
         """Bytes of the shortest prefix of a real file that shows it; None on the theoretical curve."""
 
     @property
-    def ideal_bits(self) -> float:
-        """Bits of the messages so far at the price of the model: the divergences of the chain, added up."""
+    def bits(self) -> float:
+        """Bits of that prefix; on the theoretical curve at the price of the model, the divergences of the chain added up."""
 
     @property
     def pictures(self) -> Mapping[str, NDArray[np.uint8]]:

@@ -6,28 +6,31 @@ adds up KL( q || p ), the cost of a perfect channel code (Ho et al. 2020, sec. 4
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.progressive.assembly import preamble_of
-from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section, padded_pixels
-from ddpm_codec.codecs.progressive.options import TAIL_TILES, choose_parameters, chosen_steps
-from ddpm_codec.codecs.progressive.reconstruction import reconstruct
+from ddpm_codec.codecs.progressive.assembly import Assembly
+from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
+from ddpm_codec.codecs.progressive.encoder import padded_pixels
+from ddpm_codec.codecs.progressive.options import ProgressiveOptions, chosen_steps
+from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.progressive.steps import UNIT, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.prices import pixel_bits
-from ddpm_codec.container.sections import section_bytes
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import Picture
 
 Pixels = NDArray[np.uint8]
 
 LOSSLESS = "lossless"
+
+_NAME = Path("picture.ddpm")
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,13 @@ class Milestone:
     Attributes:
         label: ``level N``, or ``lossless``.
         file_bytes: of the part of a file that gets there, every byte counted; None on the ideal curve.
-        ideal_bits: KL of all steps so far, at the end with the cost of x_0 given z_0.
+        bits: of that part; on the ideal curve, KL of all steps so far, at the end with the cost of x_0 given z_0.
         pictures: by reconstruction, [H, W, 3].
     """
 
     label: str
     file_bytes: int | None
-    ideal_bits: float
+    bits: float
     pictures: dict[str, Pixels]
 
 
@@ -65,43 +68,29 @@ def real_milestones(
         reconstructions: which pictures to make.
 
     Raises:
+        FormatError: the lossless end is not the picture.
         InputError: the picture is not RGB.
         ModelError: no such model or chain.
     """
     pixels, session = _rgb(picture), _session(picture, model, device, steps)
-    parameters = choose_parameters(session.chain(), picture.info.pixel_count)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, threads=_threads())
-    size, ideal = preamble_of(session, parameters, picture.info, _usual_file(picture)), 0.0
+    plain = replace(picture, info=replace(picture.info, name=_NAME.with_suffix(".png").name))
     found: list[Milestone] = []
-    pending: list[Section] = []
-
-    def arrive(level: int, pictures: dict[str, Pixels]) -> None:
-        nonlocal size, ideal
-        size += sum(section_bytes(section.payload) for section in pending)
-        ideal += sum(section.ideal_bits for section in pending)
-        pending.clear()
-        found.append(Milestone(LOSSLESS if level < 0 else f"level {level}", size, ideal, pictures))
-
-    def walk_down() -> None:
-        for section in encoder.sections():
-            pending.append(section)
-            if encoder.walk.at_level_end:
-                arrive(encoder.walk.level, _pictures(encoder.walk, reconstructions, pixels.shape))
-
-    walk_down()
-    tail = encoder.tail(TAIL_TILES)
-    if tail is None:
-        encoder.go_on_to(0)
-        walk_down()
-        tail = encoder.tail(TAIL_TILES)
-    pending += tail or []
-    # From here on the ideal cost is not known from the walk: bits-back draws other latents.
-    arrive(-1, dict.fromkeys(reconstructions, pixels))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / _NAME
+        Assembly(session, plain, ProgressiveOptions()).write(path, path, False)
+        extra = Path(model) if Path(model).is_file() else None
+        with OpenedProgressive(path, DecodeOptions(model=extra, device=device)) as opened:
+            decoder = opened.decoder
+            while opened.remaining:
+                opened.feed()
+                label = LOSSLESS if decoder.lossless else f"level {decoder.level}"
+                # Between levels it would cost a network evaluation a section; and the lossless end may take several.
+                if decoder.walk.at_level_end and not (found and found[-1].label == label):
+                    shown = {how: decoder.picture(how) for how in reconstructions}
+                    found.append(Milestone(label, opened.used_bytes, 8.0 * opened.used_bytes, shown))
+    if not decoder.lossless or not np.array_equal(decoder.picture(MEAN), pixels):
+        raise FormatError(f"{picture.name}: did not come back as it was")
     return found
-
-
-def _usual_file(picture: Picture) -> Path:
-    return Path(picture.info.name).with_suffix(".ddpm")
 
 
 def ideal_milestones(
@@ -170,9 +159,3 @@ def _session(picture: Picture, model: str, device: str, steps: int | None) -> Co
 @lru_cache(maxsize=2)
 def _opened(model: str, device: str, steps: int | None) -> CodingSession:
     return CodingSession.for_encoding(model, device, steps)
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

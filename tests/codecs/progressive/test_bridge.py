@@ -91,7 +91,7 @@ def test_what_the_indices_said_need_not_be_said_again(session: CodingSession) ->
         costs.append((stack.bits - before) / pixels.size)
     picture = Picture(PictureInfo("noise.png", "RGB", (64, 64)), pixels.tobytes())
     ideal = ideal_milestones(picture, model=str(EXACT), device="cpu", steps=session.steps, reconstructions=())
-    above = next(m.ideal_bits for m in ideal if m.label == f"level {LEVEL}") / pixels.size
+    above = next(m.bits for m in ideal if m.label == f"level {LEVEL}") / pixels.size
     # Three samples of the noise of 12,288 dimensions: a standard error of about 0.01 bits/dim each.
     assert costs[1] - costs[0] == pytest.approx(above, abs=0.05)
     assert above > 0.5

@@ -161,7 +161,7 @@ def test_the_ideal_curve_ends_at_the_bound(tmp_path: Path) -> None:
     np.save(data, pixels[None])
     bound = evaluate_bpd(str(data), model=str(EXACT), levels=STEPS, device="cpu").totals_bpd[0]
     assert ideal[-1].label == LOSSLESS
-    assert ideal[-1].ideal_bits / pixels.size == pytest.approx(float(bound), abs=0.04)
+    assert ideal[-1].bits / pixels.size == pytest.approx(float(bound), abs=0.04)
 
 
 def test_a_file_costs_little_more_than_the_bound(session: CodingSession) -> None:
@@ -169,7 +169,7 @@ def test_a_file_costs_little_more_than_the_bound(session: CodingSession) -> None
     pixels = noisy_picture(13, 64, 64)
     ideal = ideal_milestones(picture_of(pixels), model=str(EXACT), device="cpu", steps=STEPS, reconstructions=())
     _, sections, _ = encode(session, pixels, register=12)
-    assert 1.0 < 8 * sum(len(section.payload) for section in sections) / ideal[-1].ideal_bits < 1.08
+    assert 1.0 < 8 * sum(len(section.payload) for section in sections) / ideal[-1].bits < 1.08
 
 
 def test_milestones_are_what_a_decoder_shows(monkeypatch: pytest.MonkeyPatch) -> None:
