@@ -9,18 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.distortion import psnr_db, rmse_255
 from ddpm_codec.errors import InputError, MissingDependencyError
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.rate_distortion.curves import BdRate, RatePoint, bd_rate, bd_rate_percent, mean_curves
-from ddpm_codec.rate_distortion.metrics import (
-    METRICS,
-    ms_ssim,
-    ms_ssim_db,
-    psnr_db,
-    rmse_255,
-    ssimulacra2,
-    usable_metrics,
-)
+from ddpm_codec.rate_distortion.metrics import METRICS, ms_ssim, ms_ssim_db, ssimulacra2, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, Setting, jxl_quality, usable_peers
 from ddpm_codec.rate_distortion.pictures import crop_middle, open_pictures
 from ddpm_codec.rate_distortion.store import slug

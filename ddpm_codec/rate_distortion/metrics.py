@@ -10,48 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.distortion import Pixels, check_pair, psnr_db
 from ddpm_codec.errors import InputError, MissingDependencyError
 from ddpm_codec.units import GREY_MAX
 
-Pixels = NDArray[np.uint8]
 Metric = Callable[[Pixels, Pixels], float | None]
 
 MS_SSIM_MIN_SIDE: Final = 161
 """Four halvings must leave the window of 11 pixels room."""
 
 SSIMULACRA2_MIN_SIDE: Final = 8
-
-
-def rmse_255(original: Pixels, decoded: Pixels) -> float:
-    """Return ``sqrt(mean (x - y)^2)`` over all sub-pixels, in grey levels.
-
-    Args:
-        original: x, [H, W, 3].
-        decoded: y, [H, W, 3].
-
-    Raises:
-        InputError: pictures of different shape, or not RGB of 8 bits.
-    """
-    _check(original, decoded)
-    difference = original.astype(np.float64) - decoded
-    return math.sqrt(float(np.mean(difference * difference)))
-
-
-def psnr_db(original: Pixels, decoded: Pixels) -> float:
-    """Return ``20 log10(255 / RMSE)`` over all sub-pixels in dB; infinity for equal pictures.
-
-    Args:
-        original: [H, W, 3].
-        decoded: [H, W, 3].
-
-    Raises:
-        InputError: see :func:`rmse_255`.
-    """
-    error = rmse_255(original, decoded)
-    return 20.0 * math.log10(GREY_MAX / error) if error > 0.0 else math.inf
 
 
 def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
@@ -65,12 +35,12 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
         A value in [0, 1], or None where the shorter side is 160 or less.
 
     Raises:
-        InputError: see :func:`rmse_255`.
+        InputError: see :func:`~ddpm_codec.distortion.check_pair`.
         MissingDependencyError: pytorch-msssim is not installed.
 
     Source: Wang, Simoncelli and Bovik (2003), *Multiscale structural similarity for image quality assessment*, eq. 7.
     """
-    _check(original, decoded)
+    check_pair(original, decoded)
     if min(original.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
     _need("ms_ssim")
@@ -98,12 +68,12 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float | None:
         A value of at most 100, or None for pictures smaller than 8x8.
 
     Raises:
-        InputError: see :func:`rmse_255`.
+        InputError: see :func:`~ddpm_codec.distortion.check_pair`.
         MissingDependencyError: ssimulacra2 is not installed.
 
     Source: Sneyers (2022), *SSIMULACRA 2*; the Python port of the same name.
     """
-    _check(original, decoded)
+    check_pair(original, decoded)
     if min(original.shape[:2]) < SSIMULACRA2_MIN_SIDE:
         return None
     _need("ssimulacra2")
@@ -151,14 +121,6 @@ def _need(name: str) -> None:
     module, package = _PACKAGES.get(name, ("math", ""))
     if importlib.util.find_spec(module) is None:
         raise MissingDependencyError(f"metric {name} needs {package}: pip install 'ddpm-codec[bench]'")
-
-
-def _check(original: Pixels, decoded: Pixels) -> None:
-    if original.shape != decoded.shape:
-        raise InputError(f"pictures of different shape: {list(original.shape)} and {list(decoded.shape)}")
-    for pixels in (original, decoded):
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise InputError(f"needs a uint8 picture [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
 
 
 def _as_file(pixels: Pixels) -> io.BytesIO:

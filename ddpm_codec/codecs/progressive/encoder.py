@@ -1,6 +1,5 @@
 """A picture to the sections of a progressive file."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,7 @@ from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.coding.bits_back import pad_to_multiple
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
-from ddpm_codec.units import GREY_MAX
+from ddpm_codec.distortion import psnr_db
 
 Pixels = NDArray[np.uint8]
 
@@ -108,9 +107,7 @@ class ProgressiveEncoder:
     def psnr_db(self) -> float:
         """Return the PSNR of the ``mean`` reconstruction of everything so far, in decibels."""
         height, width = self._pixels.shape[:2]
-        error = reconstruct(self.walk, MEAN)[:height, :width].astype(np.float64) - self._pixels
-        mse = float(np.mean(error * error))
-        return 10.0 * math.log10(GREY_MAX * GREY_MAX / mse) if mse else math.inf
+        return psnr_db(self._pixels, reconstruct(self.walk, MEAN)[:height, :width])
 
     def _tail(self, tile: int) -> list[Section] | None:
         height, width = self._pixels.shape[:2]

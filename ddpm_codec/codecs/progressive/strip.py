@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
 from ddpm_codec.codecs.progressive.drawing import FORMATS, Pixels, draw_tiles, over_white, save_pictures, side_by_side
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, DEFAULT_MAX_PIXELS
 from ddpm_codec.container.sections import file_codec
+from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import read_picture, to_image
 from ddpm_codec.picture import Picture
-from ddpm_codec.units import GREY_MAX
 
 Progress = Callable[[int, int], None]
 
@@ -234,14 +233,7 @@ def _compared(frames: list[Frame], reference: Pixels | None) -> list[Frame]:
         if not frames[-1].lossless:
             return frames
         reference = frames[-1].shown
-    return [Frame(**{**vars(frame), "psnr_db": _psnr_db(reference, frame.shown)}) for frame in frames]
-
-
-def _psnr_db(original: Pixels, shown: Pixels) -> float:
-    """Return ``20 log10(255 / RMSE)``; infinity for equal pictures."""
-    error: NDArray[np.float64] = original.astype(np.float64) - shown
-    mse = float(np.mean(error * error))
-    return 10.0 * math.log10(GREY_MAX * GREY_MAX / mse) if mse else math.inf
+    return [Frame(**{**vars(frame), "psnr_db": psnr_db(reference, frame.shown)}) for frame in frames]
 
 
 def _caption(frame: Frame) -> tuple[list[str], list[str]]:
