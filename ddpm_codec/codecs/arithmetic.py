@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.exact_math import exact_exp
-from ddpm_codec.coding.tables import MEAN_BITS, PIXEL_GRID
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
-from ddpm_codec.nn.integer import IntegerPrediction
-from ddpm_codec.units import GREY_MAX
+from ddpm_codec.units import GREY_PER_UNIT
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
-GREY2 = 127.5 * 127.5
+GREY2 = GREY_PER_UNIT * GREY_PER_UNIT
 """Variances in grey levels are so many times those in model values."""
 
 _SHIFT = 20
@@ -57,19 +55,6 @@ def noisy_picture(transform: BlockTransform, values: NDArray[np.int32], unit: fl
     # One factor 1/norm of M^T N^-1/2 is in `fixed`; M^T itself is exact.
     drop = _SHIFT - integer.PICTURE_BITS
     return (transform.inverse_exact(fixed) + (1 << (drop - 1))) >> drop
-
-
-class PixelLaw:
-    """p(x_0 | z_0) as the entropy coder takes it."""
-
-    def __init__(self) -> None:
-        self._scales = PIXEL_GRID.index(np.sqrt(grey_variances())).astype(np.int32)
-
-    def __call__(self, prediction: IntegerPrediction) -> tuple[Ints, Indices]:
-        """Return mean and scale index, grey levels, [B, 3, H, W]."""
-        half = (GREY_MAX << MEAN_BITS) >> 1
-        mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
-        return mean, self._scales[prediction.log_var_index]
 
 
 def rounded(values: NDArray[np.floating[Any]]) -> Ints:

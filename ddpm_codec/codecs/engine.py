@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.coding.tables import tables_hash
@@ -73,5 +74,5 @@ def open_engine(model: FrozenModel, steps: int | None, device: torch.device, dty
             f"model {model.name} was made with other coding tables (hash {model.tables[:12]}, here {tables_hash()[:12]})"
         )
     clock = TimedDenoiser(model.integer_denoiser(steps, device, dtype))
-    of_model = (clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
-    return Engine(DiffusionLattice(*of_model), ProgressiveChain(*of_model), clock, len(sigmas) - 1)
+    chain = GreyChain(clock, by_name(model.transform), sigmas, model.prior_mean, model.prior_variance)
+    return Engine(DiffusionLattice(chain), ProgressiveChain(chain), clock, chain.steps)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block, whiten
+from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.fallback import encode_array
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES
@@ -47,7 +48,7 @@ def predict(picture: np.ndarray, level: int, shape: tuple[int, ...]) -> IntegerP
 @pytest.fixture
 def model() -> DiffusionLattice:
     prior = np.zeros(192), np.full(192, SPREAD**2)
-    return DiffusionLattice(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior)
+    return DiffusionLattice(GreyChain(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -94,7 +95,7 @@ def test_parts_come_back(model: DiffusionLattice, name: str, tile: int) -> None:
 @given(sizes=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=2, max_size=8))
 def test_parts_of_any_sizes_come_back_or_are_too_small(sizes: list[tuple[int, int]]) -> None:
     prior = np.zeros(192), np.full(192, SPREAD**2)
-    model = DiffusionLattice(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior)
+    model = DiffusionLattice(GreyChain(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior))
     parts = [picture(*size) for size in sizes]
     if encode_block(lambda _: model, parts, 32) is not None:
         check_round_trip(model, parts, 32)
@@ -204,7 +205,7 @@ PARTS_DAMAGED = [picture(32, 32, seed) for seed in range(8)]
 @pytest.fixture(scope="module")
 def payload() -> bytes:
     prior = np.zeros(192), np.full(192, SPREAD**2)
-    return encoded(DiffusionLattice(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior), PARTS_DAMAGED)[0]
+    return encoded(DiffusionLattice(GreyChain(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior)), PARTS_DAMAGED)[0]
 
 
 def decode_damaged(model: DiffusionLattice, data: bytes) -> None:
@@ -233,7 +234,8 @@ def test_cut_payloads_never_go_by_in_silence(model: DiffusionLattice, payload: b
 @given(head=st.lists(st.integers(0, 12), max_size=6), tail=st.binary(max_size=600))
 def test_foreign_bytes_never_are_another_exception(head: list[int], tail: bytes) -> None:
     prior = np.zeros(192), np.full(192, SPREAD**2)
-    decode_damaged(DiffusionLattice(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior), bytes([2, 1, 6, *head]) + tail)
+    model = DiffusionLattice(GreyChain(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior))
+    decode_damaged(model, bytes([2, 1, 6, *head]) + tail)
 
 
 def with_plan(payload: bytes, *plan: int) -> bytes:

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.arithmetic import GREY2, PixelLaw, grey_variances, noisy_picture, norms, rounded
+from ddpm_codec.codecs.arithmetic import rounded
+from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.progressive.patch import Patch
 from ddpm_codec.coding.allocation import LOWEST, Classes, cost_class
 from ddpm_codec.coding.codebook import LABEL_BITS, Labels
-from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
-from ddpm_codec.nn.integer import IntegerDenoiser
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -128,33 +127,17 @@ class ProgressiveChain:
     """A frozen chain for progressive coding.
 
     Args:
-        denoiser: integers in, integers out.
-        transform: W.
-        sigmas: noise of each level in model values, cleanest first, [K + 1].
-        prior_mean: mean of each coefficient of W x_0 in model values, [D].
-        prior_variance: its variance, [D].
+        chain: the denoiser and its levels.
 
     Attributes:
         steps: K.
+        transform: W.
         sigmas: in grey levels, [K + 1].
     """
 
-    def __init__(
-        self,
-        denoiser: IntegerDenoiser,
-        transform: BlockTransform,
-        sigmas: tuple[float, ...],
-        prior_mean: Floats,
-        prior_variance: Floats,
-    ) -> None:
-        self.steps = len(sigmas) - 1
-        self.transform = transform
-        self.sigmas = np.array(sigmas, dtype=np.float64) * 127.5
-        self._denoiser = denoiser
-        self._norm = norms(transform)
-        self._variance = grey_variances()
-        self._prior_mean, self._prior_variance = prior_mean * 127.5, prior_variance * GREY2
-        self._pixel_law = PixelLaw()
+    def __init__(self, chain: GreyChain) -> None:
+        self._chain = chain
+        self.steps, self.transform, self.sigmas = chain.steps, chain.transform, chain.sigmas
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return [D, H / block, W / block] of a picture whose sides are multiples of the block."""
@@ -163,16 +146,16 @@ class ProgressiveChain:
     def coefficients(self, x_0: NDArray[np.uint8]) -> Floats:
         """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], of pixels [H, W, 3]."""
         doubled = 2 * x_0.transpose(2, 0, 1)[None].astype(np.int64) - 255
-        y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self._norm))[0]
+        y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self._chain.norm))[0]
         return y_0
 
     def first_law(self, shape: tuple[int, int, int]) -> StepLaw:
         """Return the law of step K + 1, from nothing to level K, for latents of ``shape`` [D, h, w]."""
         variance = float(self.sigmas[-1] * self.sigmas[-1])
         index = np.broadcast_to(np.arange(shape[0], dtype=np.int16)[:, None, None], shape)
-        mean = np.broadcast_to(self._prior_mean[:, None, None], shape)
+        mean = np.broadcast_to(self._chain.prior_mean[:, None, None], shape)
         sigma = float(self.sigmas[-1])
-        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._prior_variance, sigma)
+        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._chain.prior_variance, sigma)
 
     def law(self, z_t: Latents, patch: Patch, level: int) -> StepLaw:
         """Return the law of the step from ``level`` to the one below, for a patch.
@@ -183,35 +166,26 @@ class ProgressiveChain:
             level: t, 1 to K.
         """
         seen, inner = self._seen(z_t, patch)
-        # Where W is the identity, a coefficient is a sub-pixel.
-        predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
-        prediction = predict(noisy_picture(self.transform, seen, UNIT), level)
-        kept = self.kept(level)
-        mean = self.transform.forward_exact(prediction.mean)[inner.at]
-        from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._norm))
+        mean, index = self._chain.predict(seen, UNIT, level)
+        mean, kept = mean[inner.at], self._chain.kept(level)
+        from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._chain.norm))
         variance = float(self.sigmas[level - 1] * self.sigmas[level - 1] * (1.0 - kept))
         return self._law(
             rounded(z_t[patch.at] * kept + from_mean[0]),
-            prediction.log_var_index[0][inner.at],
+            index[0][inner.at],
             variance,
             kept,
-            (mean / (2**integer.MEAN_BITS * self._norm))[0],
-            self._variance,
+            (mean / (2**integer.MEAN_BITS * self._chain.norm))[0],
+            self._chain.variance,
             float(self.sigmas[level - 1]),
         )
 
     def pixel_law(self, z_0: Latents, patch: Patch) -> tuple[Ints, NDArray[np.int32]]:
         """Return mean and scale index of p(x_0 | z_0) of a patch, [3, H, W]."""
         seen, inner = self._seen(z_0, patch)
-        prediction = self._denoiser.pixels(noisy_picture(self.transform, seen, UNIT), 0)
-        mean, scale = self._pixel_law(prediction)
+        mean, scale = self._chain.pixel_law(seen, UNIT)
         at = (0, slice(None), *inner.pixels(self.transform.block))
         return mean[at], scale[at]
-
-    def kept(self, level: int) -> float:
-        """Return a of the step from ``level`` to the one below."""
-        ratio = self.sigmas[level - 1] / self.sigmas[level]
-        return float(ratio * ratio)
 
     def _law(
         self,
