@@ -20,6 +20,7 @@ from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, Pixels, need, table, write_json
 from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
 from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_picture
+from ddpm_codec.container.sections import read_sections
 from ddpm_codec.errors import FormatError
 
 SEED = 2
@@ -55,7 +56,7 @@ def try_prefixes(name: str, model: str, pixels: Pixels, cuts: int, folder: Path)
     for cut in np.random.default_rng(SEED).integers(0, len(data), cuts).tolist() + ends:
         part.write_bytes(data[:cut])
         try:
-            picture, decoded = decode_picture(part, DecodeOptions())
+            picture, decoded = decode_picture(read_sections(part), DecodeOptions())
         except FormatError as error:
             if cut >= ends[0] or (cut and "too short for a first picture" not in str(error)):
                 raise

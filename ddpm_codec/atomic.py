@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddpm_codec.errors import DdpmCodecError, OutputError, OutputExistsError
+from ddpm_codec.errors import DdpmCodecError, FormatError, OutputError, OutputExistsError
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
@@ -90,6 +90,27 @@ def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> N
             raise
         check_target(path, overwrite=False)
         os.replace(temporary, target)
+
+
+@contextmanager
+def proved(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a path beside ``path`` to write a file to and to read it back; after the block it becomes ``path``.
+
+    Where the block fails, nothing is left, and a FormatError of what was written names ``path``.
+
+    Raises:
+        FormatError: the block raised one.
+        OutputExistsError: ``path`` is there.
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        publish(temporary, path, overwrite=overwrite)
+    except FormatError as error:
+        raise FormatError(f"{str(error).replace(str(temporary), str(path))}; nothing was written") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_codec.codecs import block
+from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
 from ddpm_codec.container import read_sections
+from ddpm_codec.errors import FormatError
 from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
-from tests.helpers import Run, leftovers, same
+from tests.helpers import PHOTO, Run, leftovers, same
 
 MODEL = ("--model", str(EXACT))
 FAST = ("--register-bits", "6", *MODEL)
@@ -199,3 +202,21 @@ def test_info_describes_whole_and_cut_files(coded: Path, tmp_path: Path, run: Ru
         assert (code, facts["codec"], facts["whole_sections"]) == (0, "progressive", count)
         assert facts["sections"][-1]["end"] == opened.ends[count - 1]
         assert run("info", path)[0] == 0
+
+
+@pytest.mark.parametrize("words", [("--progressive",), ()])
+def test_a_file_that_does_not_verify_is_named_and_not_written(
+    words: tuple[str, ...], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FormatError("the bits are wrong")
+
+    monkeypatch.setattr(ProgressiveDecoder, "feed", fail)
+    monkeypatch.setattr(block, "_decode_seeds", fail)
+    source, fast = (save(tmp_path / "x.png", 16, 16), FAST) if words else (PHOTO, ())
+    code, out, error = run("encode", source, "-o", tmp_path / "x.ddpm", "--verify", *words, *fast)
+    assert (code, out) == (1, "")
+    assert one_line(error)
+    assert str(tmp_path / "x.ddpm") in error
+    assert "the bits are wrong; nothing was written" in error
+    assert {path.name for path in tmp_path.iterdir()} <= {"x.png"}

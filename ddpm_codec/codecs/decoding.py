@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.codecs.output import PictureSink
 from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_progressive
-from ddpm_codec.codecs.reports import DecodeReport
+from ddpm_codec.codecs.reports import DecodeReport, Progress
 from ddpm_codec.container import (
     CODEC_FALLBACK,
     CODEC_PROGRESSIVE,
@@ -23,8 +23,6 @@ from ddpm_codec.image_io import Picture
 if TYPE_CHECKING:
     from ddpm_codec.codecs.lossless import LosslessDecoder
     from ddpm_codec.codecs.session import CodingSession
-
-Progress = Callable[[int, int], None]
 
 
 def decode_file(
@@ -58,7 +56,7 @@ def decode_file(
         max_bpp: of a progressive file, use so many bits a pixel.
         level: of a progressive file, stop at this level.
         reconstruction: of a progressive file, ``mean`` (default), ``sample`` or ``flow``.
-        progress: called with (pictures done, pictures).
+        progress: called with (pictures done, pictures); of a progressive file, with (sections used, sections).
 
     Raises:
         EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
@@ -71,7 +69,13 @@ def decode_file(
     if file_codec(path) == CODEC_PROGRESSIVE:
         how = DecodeOptions(max_bpp, level, reconstruction or "mean", model, device, keep_going)
         return decode_progressive(
-            path, output, how, overwrite=overwrite, max_pixels=max_pixels, output_format=output_format
+            path,
+            output,
+            how,
+            overwrite=overwrite,
+            max_pixels=max_pixels,
+            output_format=output_format,
+            progress=progress,
         )
     started = time.perf_counter()
     opened = read_container(path, max_pixels=max_pixels, tolerant=keep_going)

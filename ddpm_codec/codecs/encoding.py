@@ -1,17 +1,17 @@
 """Picture files to one ``.ddpm`` file. Importing this loads no torch."""
 
 import hashlib
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_codec.atomic import check_target, publish
+from ddpm_codec.atomic import check_target, proved
 from ddpm_codec.codecs.decoding import decode_blocks
 from ddpm_codec.codecs.layout import MODEL, BlockHeader
 from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions
-from ddpm_codec.codecs.reports import EncodeReport
+from ddpm_codec.codecs.reports import EncodeReport, Progress
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
@@ -28,8 +28,6 @@ from ddpm_codec.zoo.registry import DEFAULT
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession
-
-Progress = Callable[[int, int], None]
 
 
 def encode_files(
@@ -80,16 +78,11 @@ def encode_files(
         raise InputError(f"{output}: is one of the pictures; name another output")
     session = _open_session(model, device, levels)
     options = checked_options(block_pixels, tile if tile is not None else (session.model.tile if session else 256))
-    target = output.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if verify else output
     run = _Encoding(session, options, strip, first_frame)
-    try:
+    with proved(output, overwrite=overwrite) if verify else nullcontext(output) as target:
         report = run.write(files, target, overwrite, progress)
         if verify:
             _verify(target, run.digests, Path(model) if session and Path(model).is_file() else None, device)
-            publish(target, output, overwrite=overwrite)
-    finally:
-        if verify:
-            target.unlink(missing_ok=True)
     report.seconds = time.perf_counter() - started
     report.coder_seconds = max(0.0, report.coding_seconds - report.network_seconds)
     return report
@@ -240,8 +233,8 @@ def _verify(path: Path, digests: list[bytes], extra: Path | None, device: str) -
     def compare(index: int, picture: Picture) -> None:
         seen.add(index)
         if picture_digest(picture) != digests[index]:
-            raise FormatError(f"{picture.name}: did not come back as it was; nothing was written")
+            raise FormatError(f"{picture.name}: did not come back as it was")
 
     decode_blocks(read_container(path, max_pixels=1 << 62), device, extra, compare)
     if len(seen) != len(digests):
-        raise FormatError(f"{len(digests) - len(seen)} pictures did not come back; nothing was written")
+        raise FormatError(f"{len(digests) - len(seen)} pictures did not come back")

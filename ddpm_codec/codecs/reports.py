@@ -1,10 +1,13 @@
 """What encoding and decoding report. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm_codec.units import bytes_to_bpd
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 
 
 @dataclass

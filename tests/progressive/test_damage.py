@@ -56,7 +56,7 @@ def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
     assert report.model == "photo"
     want = np.asarray(Image.open(tmp_path / "a.png"), np.float64)
     quality = []
-    with OpenedProgressive(tmp_path / "a.ddpm", DecodeOptions()) as opened:
+    with OpenedProgressive(read_sections(tmp_path / "a.ddpm"), DecodeOptions()) as opened:
         while opened.remaining:
             opened.feed()
             shown = np.frombuffer(opened.picture("mean").pixels, np.uint8).reshape(want.shape)

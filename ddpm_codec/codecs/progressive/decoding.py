@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.fallback import decode_array
 from ddpm_codec.codecs.output import PictureSink
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters, read_parameters
-from ddpm_codec.codecs.reports import DecodeReport
+from ddpm_codec.codecs.reports import DecodeReport, Progress
 from ddpm_codec.container.layout import DEFAULT_MAX_PIXELS
 from ddpm_codec.container.sections import SectionFile, read_sections
 from ddpm_codec.errors import FormatError, InputError
@@ -50,9 +50,8 @@ class OpenedProgressive:
     """A progressive file with its model at hand, decoded section by section; used in a ``with`` block.
 
     Args:
-        path: the file.
+        file: what there is of it.
         options: see there.
-        max_pixels: refuse a file that declares more.
 
     Attributes:
         file: what there is of it.
@@ -64,20 +63,18 @@ class OpenedProgressive:
     Raises:
         EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
         FormatError: the file is damaged, or too short for a first picture.
-        InputError: it cannot be read.
         ModelError: the model that it was coded with is not here.
     """
 
-    file: SectionFile
     parameters: ProgressiveParameters
     session: "CodingSession"
     decoder: "ProgressiveDecoder"
 
-    def __init__(self, path: Path, options: DecodeOptions, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, file: SectionFile, options: DecodeOptions) -> None:
         from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
         from ddpm_codec.codecs.session import CodingSession
 
-        self.file = read_sections(path, max_pixels=max_pixels)
+        self.file, path = file, file.path
         if not options.keep_going:
             self.file.require_whole()
         info = self.file.info
@@ -164,16 +161,26 @@ def decode_progressive(
     overwrite: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     output_format: str | None = None,
+    progress: Progress | None = None,
 ) -> DecodeReport:
     """Decode a progressive file, or what there is of it, into a picture file of a lossless format.
+
+    Args:
+        path: the file.
+        output: see :func:`~ddpm_codec.codecs.decoding.decode_file`.
+        options: how far, and how to show it.
+        overwrite: replace a file that is there.
+        max_pixels: refuse a file that declares more.
+        output_format: extension of the picture within a folder.
+        progress: called with (sections used, sections).
 
     Raises:
         DdpmCodecError: see :class:`OpenedProgressive` and :func:`~ddpm_codec.codecs.decoding.decode_file`.
     """
     started = time.perf_counter()
-    info = read_sections(path, max_pixels=max_pixels).info
-    with PictureSink(output, [info], overwrite=overwrite, output_format=output_format) as sink:
-        picture, report = decode_picture(path, options, max_pixels=max_pixels)
+    file = read_sections(path, max_pixels=max_pixels)
+    with PictureSink(output, [file.info], overwrite=overwrite, output_format=output_format) as sink:
+        picture, report = decode_picture(file, options, progress=progress)
         report.notes += sink.write(0, picture)
         sink.commit()
     report.seconds = time.perf_counter() - started
@@ -181,7 +188,7 @@ def decode_progressive(
 
 
 def decode_picture(
-    path: Path, options: DecodeOptions, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    file: SectionFile, options: DecodeOptions, *, progress: Progress | None = None
 ) -> tuple[Picture, DecodeReport]:
     """Return the picture of a progressive file as far as the file and the options go, and what was used.
 
@@ -190,20 +197,20 @@ def decode_picture(
         InputError: the options allow no picture at all.
     """
     started = time.perf_counter()
-    with OpenedProgressive(path, options, max_pixels=max_pixels) as opened:
-        info = opened.file.info
+    with OpenedProgressive(file, options) as opened:
+        info = file.info
         limit = None if options.max_bpp is None else options.max_bpp * info.pixel_count / 8
         if limit is not None and not 0 < limit < math.inf:
             raise InputError(f"bpp = {options.max_bpp:g}: must be a positive number")
         if options.level is not None and not 0 <= options.level <= opened.parameters.steps:
             raise InputError(f"level = {options.level}: the file has levels 0 to {opened.parameters.steps}")
-        failed = _feed(opened, limit, options)
+        failed = _feed(opened, limit, options, progress)
         if not opened.used:
             raise (
                 FormatError(failed)
                 if failed
                 else InputError(
-                    f"{path}: the first picture takes {8 * opened.next_end / info.pixel_count:.3f} bits a pixel"
+                    f"{file.path}: the first picture takes {8 * opened.next_end / info.pixel_count:.3f} bits a pixel"
                 )
             )
         picture = opened.picture(options.reconstruction)
@@ -213,7 +220,7 @@ def decode_picture(
     return picture, report
 
 
-def _feed(opened: OpenedProgressive, limit: float | None, options: DecodeOptions) -> str:
+def _feed(opened: OpenedProgressive, limit: float | None, options: DecodeOptions, progress: Progress | None) -> str:
     """Use sections as far as the options go; with ``keep_going``, return why an earlier one was the last."""
     while opened.remaining and (limit is None or opened.next_end <= limit):
         if options.level is not None and opened.decoder.level <= options.level:
@@ -224,6 +231,8 @@ def _feed(opened: OpenedProgressive, limit: float | None, options: DecodeOptions
             if not options.keep_going:
                 raise
             return str(error)
+        if progress is not None:
+            progress(opened.used, opened.used + opened.remaining)
     return ""
 
 

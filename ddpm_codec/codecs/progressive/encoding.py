@@ -1,16 +1,16 @@
 """Pictures to progressive files. Importing this loads no torch."""
 
-import secrets
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ddpm_codec.atomic import check_target, publish, reason
-from ddpm_codec.codecs.encoding import Progress, picture_digest, read_stripped, write_fallback_file
+from ddpm_codec.atomic import check_target, proved, reason
+from ddpm_codec.codecs.encoding import picture_digest, read_stripped, write_fallback_file
 from ddpm_codec.codecs.progressive.options import ProgressiveOptions, chosen_steps
-from ddpm_codec.codecs.reports import ProgressiveReport
+from ddpm_codec.codecs.reports import Progress, ProgressiveReport
 from ddpm_codec.errors import FormatError, InputError, OutputError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, list_inputs
 
@@ -106,15 +106,10 @@ def _encode_one(
     started, network = time.perf_counter(), session.network_seconds
     run = Assembly(session, picture, options)
     report = run.report
-    written = target.with_name(f".ddpm-{secrets.token_hex(8)}.tmp") if options.verify else target
-    try:
+    with proved(target, overwrite=overwrite) if options.verify else nullcontext(target) as written:
         run.write(written, target, overwrite)
         if options.verify:
             _verify(written, picture, options, report.lossless)
-            publish(written, target, overwrite=overwrite)
-    finally:
-        if options.verify:
-            written.unlink(missing_ok=True)
     report.file = str(target)
     report.seconds = time.perf_counter() - started
     report.network_seconds = session.network_seconds - network
@@ -146,10 +141,13 @@ def _verify(path: Path, picture: Picture, options: ProgressiveOptions, lossless:
         FormatError: it is not what it should be.
     """
     from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_picture
+    from ddpm_codec.container.sections import read_sections
 
     extra = Path(options.model) if Path(options.model).is_file() else None
-    decoded, report = decode_picture(path, DecodeOptions(model=extra, device=options.device), max_pixels=1 << 62)
+    decoded, report = decode_picture(
+        read_sections(path, max_pixels=1 << 62), DecodeOptions(model=extra, device=options.device)
+    )
     # The usual name of a picture depends on that of its file, which is a temporary one here.
     renamed = replace(decoded, info=replace(decoded.info, name=picture.info.name))
     if report.lossless != lossless or (lossless and picture_digest(renamed) != picture_digest(picture)):
-        raise FormatError(f"{picture.name}: did not come back as it was; nothing was written")
+        raise FormatError(f"{picture.name}: did not come back as it was")

@@ -23,6 +23,7 @@ from ddpm_codec.codecs.progressive.steps import UNIT, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.prices import pixel_bits
+from ddpm_codec.container.sections import read_sections
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import Picture
 
@@ -79,7 +80,7 @@ def real_milestones(
         path = Path(folder) / _NAME
         Assembly(session, plain, ProgressiveOptions()).write(path, path, False)
         extra = Path(model) if Path(model).is_file() else None
-        with OpenedProgressive(path, DecodeOptions(model=extra, device=device)) as opened:
+        with OpenedProgressive(read_sections(path), DecodeOptions(model=extra, device=device)) as opened:
             decoder = opened.decoder
             while opened.remaining:
                 opened.feed()

@@ -4,7 +4,6 @@ Importing this loads no torch.
 """
 
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,13 @@ import numpy as np
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
 from ddpm_codec.codecs.progressive.drawing import FORMATS, Pixels, draw_tiles, over_white, save_pictures, side_by_side
+from ddpm_codec.codecs.reports import Progress
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, DEFAULT_MAX_PIXELS
-from ddpm_codec.container.sections import file_codec
+from ddpm_codec.container.sections import file_codec, read_sections
 from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import read_picture, to_image
 from ddpm_codec.picture import Picture
-
-Progress = Callable[[int, int], None]
 
 REFERENCE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
@@ -134,7 +132,7 @@ def draw_strip(
     if file_codec(path) not in (None, CODEC_PROGRESSIVE):
         raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
     reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
-    with OpenedProgressive(path, options.decoding, max_pixels=max_pixels) as opened:
+    with OpenedProgressive(read_sections(path, max_pixels=max_pixels), options.decoding) as opened:
         metadata = opened.file.info.metadata
         if reference is not None:
             _check_size(options.reference, reference, opened)
