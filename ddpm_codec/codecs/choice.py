@@ -13,8 +13,8 @@ OVERHEAD_BYTES = 512
 PICTURE_BYTES = 16
 """And for each picture or part in it: more than block framing and lists of indices may cost."""
 
-WORTH_CODING_AGAIN = 1 / 512
-"""A block is coded a second time only where that saves more than this part of it."""
+WORTH_CODING_AGAIN = 512
+"""A block is coded a second time only where that saves more than one part in so many of it."""
 
 
 @dataclass
@@ -62,12 +62,14 @@ def served_by_model(model_bytes: Sequence[float], fallback_bytes: Sequence[int])
     """Return which pictures to leave to the model; None where all or none is as good, or hardly worse.
 
     Args:
-        model_bytes: what each picture of a block costs in it, about.
+        model_bytes: what each picture of a block costs in it, about: whole bytes of it are looked at, whose sums are the
+            same on every machine.
         fallback_bytes: what it costs by the fallback.
     """
-    chosen = [cost <= other for cost, other in zip(model_bytes, fallback_bytes, strict=True)]
+    costs = [round(cost) for cost in model_bytes]
+    chosen = [cost <= other for cost, other in zip(costs, fallback_bytes, strict=True)]
     if all(chosen) or not any(chosen):
         return None
-    mixed = OVERHEAD_BYTES + sum(min(pair) for pair in zip(model_bytes, fallback_bytes, strict=True))
-    whole = min(OVERHEAD_BYTES + sum(model_bytes), sum(fallback_bytes))
-    return chosen if whole - mixed > WORTH_CODING_AGAIN * whole else None
+    mixed = OVERHEAD_BYTES + sum(min(pair) for pair in zip(costs, fallback_bytes, strict=True))
+    whole = min(OVERHEAD_BYTES + sum(costs), sum(fallback_bytes))
+    return chosen if WORTH_CODING_AGAIN * (whole - mixed) > whole else None

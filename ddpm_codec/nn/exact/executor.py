@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ddpm_codec.nn.exact.kernels import KERNELS, pick_kernels
+from ddpm_codec.nn.exact.kernels import KERNELS, Shape, first_exact, pick_kernels, power_of_half
 from ddpm_codec.nn.exact.parameters import (
     COEFFICIENT_INDEX_RANGE,
     INDEX_SHIFT,
@@ -64,7 +64,7 @@ class _Layer:
         self._stride, self._outputs = layer.stride, len(layer.offset)
         reading = layer.reading
         self._wide, self._limit = reading.wide, float(reading.limit)
-        down = np.exp2(-reading.shift.astype(np.float64))
+        down = np.ldexp(1.0, -reading.shift)
         self._zero, self._down = self._vector(reading.zero), self._vector(down)
         self._plain = not reading.half.any()
         self._half, self._top = self._vector((reading.half - _ROUND) * down), self._vector(2 * reading.half * down)
@@ -76,18 +76,17 @@ class _Layer:
             (np.zeros_like(layer.offset) if scale is None else scale.pre_shift).astype(np.int32)
         )
         pre_shift = pre_shift.to(device)
-        limit = None if scale is None else float(T_LIMIT)
         make = KERNELS[kernels]
-        self._sum = make(weight, offset, pre_shift, layer.stride, None if self._wide else limit)
+        self._sum = make(weight, offset, pre_shift, layer.stride, _shape(layer).limit)
         if self._wide:
             eight = torch.full_like(pre_shift, 8)
             self._lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
-            self._scale, self._sum_limit = torch.exp2(-pre_shift.float()), limit
+            self._scale, self._sum_limit = power_of_half(pre_shift), None if scale is None else float(T_LIMIT)
         self._bytes: dict[tuple[int, int, int], Tensor] = {}
         self._multiplier: list[Tensor] = []
         self._bias: list[Tensor] = []
         if scale is not None:
-            up = np.exp2(-scale.shift.astype(np.float64))
+            up = np.ldexp(1.0, -scale.shift)
             self._multiplier = [self._vector(row * up) for row in scale.multiplier]
             self._bias = [self._vector(row + _ROUND) for row in scale.bias]
 
@@ -186,7 +185,8 @@ class ExactExecutor:
     """
 
     def __init__(self, parameters: ExactParameters, device: torch.device, kernels: str | None = None) -> None:
-        self.kernels = kernels or pick_kernels(device)
+        shapes = {_shape(layer) for layer in parameters.layers.values()}
+        self.kernels = kernels or first_exact(pick_kernels(device), device, shapes)
         self.device = device
         self._config = parameters.config
         scratch = _Scratch(device)
@@ -294,7 +294,10 @@ class ExactDenoiser:
         self, picture: Array, level: int, *, pixels: bool, coefficients: bool
     ) -> tuple[Array, NDArray[np.int16], NDArray[np.int16]]:
         """Apply the network in chunks; what was not asked for is empty."""
-        device = self._executor.device
+        device, count = self._executor.device, len(picture)
+        if not count:
+            # Predictions of no pictures have the shapes of one.
+            picture = np.zeros((1, *picture.shape[1:]), np.int64)
         size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
         parts: tuple[list[Tensor], ...] = ([], [], [])
         for start in range(0, len(picture), size):
@@ -302,8 +305,15 @@ class ExactDenoiser:
             found = self._executor.predict(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
             for part, values, dtype in zip(parts, found, (torch.int64, torch.int16, torch.int16), strict=True):
                 part.append(torch.empty(0, dtype=dtype) if values is None else values.to(dtype).cpu())
-        mean, of_pixels, of_coefficients = (torch.cat(part).numpy() for part in parts)
+        mean, of_pixels, of_coefficients = (torch.cat(part).numpy()[:count] for part in parts)
         return mean, of_pixels, of_coefficients
+
+
+def _shape(layer: Convolution) -> Shape:
+    """Return what kernels see of a layer; where two sums make one, the limit is that of the whole."""
+    limit = None if layer.reading.wide or layer.rescaling is None else float(T_LIMIT)
+    outputs, channels, side, _ = layer.weight.shape
+    return Shape(outputs, channels, side, layer.stride, limit)
 
 
 def _reordered(name: str, layer: Convolution) -> Convolution:

@@ -90,6 +90,31 @@ def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactP
     np.testing.assert_array_equal(inside.log_var_index, outside.log_var_index)
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_rounding_that_the_caller_allows_changes_nothing(
+    precision: str, kernels: str, parameters: ExactParameters
+) -> None:
+    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    mean, _, coefficient = oracle.forward(parameters, noisy(1), 1)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = denoiser.coefficients(noisy(1), 0)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    np.testing.assert_array_equal(found.mean, mean)
+    np.testing.assert_array_equal(found.log_var_index, coefficient)
+
+
+def test_no_pictures_have_no_predictions(kernels: str, parameters: ExactParameters) -> None:
+    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    for method in ("pixels", "coefficients"):
+        one, none = (getattr(denoiser, method)(noisy(1)[:count], 0) for count in (1, 0))
+        for shown, empty in ((one.mean, none.mean), (one.log_var_index, none.log_var_index)):
+            assert empty.shape == (0, *shown.shape[1:])
+            assert empty.dtype == shown.dtype
+
+
 def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> None:
     denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (0, 3))
     first = denoiser.coefficients(noisy(0), 0).mean.copy()
