@@ -132,11 +132,13 @@ def calibrate(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, cost: Calla
         quantizer = _quantizer(layers[name])
         quantizer.wide.zero_()
         quantizer.step.copy_(best_steps(torch.cat(seen), quantizer))
+    finest: dict[str, Tensor] = {}
     for stream, names in _readers(net).items():
         readers = [_quantizer(layers[name]) for name in names]
         offset = getattr(net, f"{stream}_offset")
         offset.copy_(_share_unit(readers, watch.reach[stream]))
-    _choose_wide(layers, cost)
+        finest |= {name: _finest(reader, offset) for name, reader in zip(names, readers, strict=True)}
+    _choose_wide(layers, finest, cost)
     _quantizer(net.variance_first).step.copy_(_quantizer(net.pixel_head).step)
     _quantizer(net.variance_first).wide.copy_(_quantizer(net.pixel_head).wide)
 
@@ -207,10 +209,15 @@ def _share_unit(readers: list[Quantizer], reach: Tensor) -> Tensor:
     return chosen
 
 
+def _finest(reader: Quantizer, offset: Tensor) -> Tensor:
+    """Return the steps of the lowest rung, p = 0 or e = 0, of the ladder of a stream with 4 = ``offset`` units."""
+    unit = 4.0 / offset
+    return 0.75 * (unit if reader.signed else unit * unit / 8.0)
+
+
 def _allowed(reader: Quantizer, offset: Tensor) -> Tensor:
     """Return the steps nearest to those of ``reader`` that a stream with 4 = ``offset`` units can be read in."""
-    unit = 4.0 / offset
-    finest = 0.75 * (unit if reader.signed else unit * unit / 8.0)
+    finest = _finest(reader, offset)
     power = torch.round(torch.log2(reader.step / finest)).clamp(0.0, LARGEST_SHIFT)
     if not reader.signed:
         # The whole lobe of the hard-swish has to fit below the zero point.
@@ -218,9 +225,13 @@ def _allowed(reader: Quantizer, offset: Tensor) -> Tensor:
     return finest * torch.exp2(power)
 
 
-def _choose_wide(layers: dict[str, Layer], cost: Callable[[], float]) -> None:
-    """Give two bytes to activations whose rounding to one costs too much."""
-    for layer in layers.values():
+def _choose_wide(layers: dict[str, Layer], finest: dict[str, Tensor], cost: Callable[[], float]) -> None:
+    """Give two bytes to activations whose rounding to one costs too much.
+
+    Their steps become 32 times finer, five rungs of a ladder, but no finer than ``finest`` for layers that read a stream:
+    there a step is a product of the stream's own integers, and two bytes hold all that one byte held 32 steps apart.
+    """
+    for name, layer in layers.items():
         quantizer = layer.quantizer
         if quantizer is None or quantizer.signed:
             continue
@@ -228,6 +239,8 @@ def _choose_wide(layers: dict[str, Layer], cost: Callable[[], float]) -> None:
         narrow, step = cost(), quantizer.step.clone()
         quantizer.wide.fill_(1.0)
         quantizer.step.mul_((BYTE + 1) / (WIDE + 1))
+        if name in finest:
+            quantizer.step.copy_(torch.maximum(quantizer.step, finest[name]))
         if narrow - cost() < WIDE_FROM_BPD:
             quantizer.wide.zero_()
             quantizer.step.copy_(step)

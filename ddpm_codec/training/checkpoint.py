@@ -110,6 +110,37 @@ def one_line(error: Exception) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
+def state_to_resume(
+    checkpoint: Checkpoint, config: TrainConfig, source: Path
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return raw weights and the optimiser's state, with which a run goes on exactly where ``checkpoint`` stopped.
+
+    Raises:
+        ModelError: it is of another network or kind of run, holds averaged weights only, or ones that diverged.
+    """
+    for key in ("size", "transform", "optimizer", "quantize"):
+        was, wanted = getattr(checkpoint.config, key), getattr(config, key)
+        if was != wanted:
+            raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
+    if checkpoint.weights is None or checkpoint.optimizer is None:
+        raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
+    for weights in (checkpoint.weights, checkpoint.ema):
+        broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+        if broken:
+            raise ModelError(f"{source}: weight {broken[0]!r} is not finite, the run had diverged")
+    return checkpoint.weights, checkpoint.optimizer
+
+
+def check_starts(checkpoint: Checkpoint, config: TrainConfig, source: str) -> None:
+    """Check that a run can start from the averaged weights of ``checkpoint``.
+
+    Raises:
+        ModelError: the weights lean on a rounding that the run does not have.
+    """
+    if checkpoint.config.quantize and not config.quantize:
+        raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
+
+
 def build_denoiser(config: TrainConfig) -> CodecDenoiser:
     """Return a freshly initialised denoiser of the configured size; the seed decides the weights."""
     # Layers draw from torch's own generator; the caller's state of it is given back.

@@ -48,7 +48,7 @@ class TrainConfig:
         log_every: steps between log lines.
         init_from: a checkpoint whose EMA weights start the run; empty: random.
         quantize: train with the rounded weights and activations that exact coding uses; calibrated at the start, unless
-            the checkpoint already is.
+            ``init_from`` was trained so. A run that has it never goes on without it.
         compile: use torch.compile.
     """
 

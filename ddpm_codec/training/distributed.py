@@ -1,14 +1,14 @@
 """Devices and processes: alone, or under ``torchrun``."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import DdpmCodecError, InputError
 
 
 @contextmanager
@@ -62,3 +62,24 @@ def same_everywhere(number: int, device: torch.device) -> bool:
     extremes = torch.tensor([number, -number], device=device)
     dist.all_reduce(extremes, dist.ReduceOp.MAX)
     return bool((extremes[0] == -extremes[1]).item())
+
+
+def decide_in_first(work: Callable[[], None], tensors: Iterable[Tensor]) -> None:
+    """Do ``work`` in the first process, and copy what ``tensors`` then hold there to all (each must call this).
+
+    Raises:
+        DdpmCodecError: in every process, where ``work`` refuses.
+    """
+    problem: list[DdpmCodecError | None] = [None]
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            work()
+        except DdpmCodecError as error:
+            problem = [error]
+    if dist.is_initialized():
+        dist.broadcast_object_list(problem, src=0)
+    if problem[0] is not None:
+        raise problem[0]
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)

@@ -1,6 +1,5 @@
 """Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +20,9 @@ from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
-from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
-from ddpm_codec.training.calibration import calibrate_on, measure_reach
+from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
     build_denoiser,
@@ -35,18 +33,12 @@ from ddpm_codec.training.checkpoint import (
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
 from ddpm_codec.training.distributed import pick_device
-from ddpm_codec.training.objective import CLEAN_JITTER
+from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.run import split_holdout
 from ddpm_codec.units import GREY_PER_UNIT
 
 MAX_STEPS = 32
-GRID = 80
-"""Candidate levels; their spacing is about 0.19 in log-SNR."""
-
 PRIOR_CROPS = 2048
-
-REACH_PIXELS = 1 << 17
-"""Pixels of the training crops on which an exact network's ranges are measured."""
 
 
 def export_model(
@@ -108,9 +100,8 @@ def export_model(
     denoiser = build_denoiser(config)
     load_weights(denoiser, saved.ema, "checkpoint")
     denoiser.place(target).eval().requires_grad_(False)
-    # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
-    grid = np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
-    parameters = _freeze(denoiser, train, config, grid, target) if exact else None
+    grid = candidate_levels(config)
+    parameters = _freeze(denoiser, train, config, target) if exact else None
     source: Denoiser = MixedPrecision(denoiser, config.dtype)
     if parameters is not None:
         source = ExactBoundDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
@@ -173,20 +164,12 @@ def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
         yield _to_model(sampler.batch(start, 256, slice(None)))
 
 
-def _freeze(
-    denoiser: CodecDenoiser,
-    train: ImageSet,
-    config: TrainConfig,
-    grid: np.ndarray[tuple[int], np.dtype[np.float64]],
-    device: torch.device,
-) -> ExactParameters:
+def _freeze(denoiser: CodecDenoiser, train: ImageSet, config: TrainConfig, device: torch.device) -> ExactParameters:
     """Return the exact network, calibrated on training crops."""
     sampler = CropSampler(train, config.crop, flip=False, seed=config.seed)
     if not denoiser.net.calibrated:
         calibrate_on(denoiser, sampler, by_name(config.transform), config, device)
-    crops = _to_model(sampler.batch(1, max(8, REACH_PIXELS // config.crop**2), slice(None))).to(device)
-    reach = measure_reach(denoiser, crops, torch.from_numpy(grid[::4]).float())
-    return freeze(copy.deepcopy(denoiser).cpu(), grid, reach)
+    return freeze_on(denoiser, sampler, config, device, REACH_PIXELS)
 
 
 def _measure(

@@ -23,13 +23,22 @@ from ddpm_codec.training.checkpoint import (
     LAST,
     Checkpoint,
     build_denoiser,
+    check_starts,
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    state_to_resume,
 )
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
-from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
+from ddpm_codec.training.distributed import (
+    decide_in_first,
+    mean_over_processes,
+    pick_device,
+    process_group,
+    same_everywhere,
+)
+from ddpm_codec.training.freezing import check_freezes
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.objective import Draw, Loss, bound_loss, draw_levels
 from ddpm_codec.training.optimizer import build_optimizer
@@ -97,22 +106,13 @@ class Trainer:
         """Continue exactly where ``checkpoint`` stopped.
 
         Raises:
-            ModelError: the checkpoint is of another network, holds averaged weights only, or ones that diverged.
+            ModelError: the checkpoint does not fit (see :func:`~ddpm_codec.training.checkpoint.state_to_resume`).
         """
-        for key in ("size", "transform", "optimizer"):
-            was, wanted = getattr(checkpoint.config, key), getattr(self.config, key)
-            if was != wanted:
-                raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
-        if checkpoint.weights is None or checkpoint.optimizer is None:
-            raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
-        for weights in (checkpoint.weights, checkpoint.ema):
-            broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
-            if broken:
-                raise ModelError(f"{source}: weight {broken[0]!r} is not finite, the run had diverged")
-        load_weights(self.denoiser, checkpoint.weights, str(source))
+        weights, optimizer = state_to_resume(checkpoint, self.config, source)
+        load_weights(self.denoiser, weights, str(source))
         load_weights(self.average, checkpoint.ema, str(source))
         try:
-            self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.optimizer.load_state_dict(optimizer)
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: the optimiser's state does not fit ({error})") from error
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
@@ -123,18 +123,28 @@ class Trainer:
         """Take the averaged weights of another run as the first weights of this one.
 
         Raises:
-            ModelError: the weights do not fit.
+            ModelError: the weights do not fit, or were trained with rounding and this run has none.
         """
+        check_starts(checkpoint, self.config, self.config.init_from)
         for denoiser in (self.denoiser, self.average):
             load_weights(denoiser, checkpoint.ema, self.config.init_from)
 
     def quantize(self) -> None:
-        """Compute with rounded weights and activations from now on; calibrate first, unless the checkpoint was."""
-        if not self.denoiser.net.calibrated:
-            calibrate_on(self.denoiser, self.sampler, self.transform, self.config, self.device)
-            self.average.load_state_dict(self.average.state_dict() | dict(self.denoiser.named_buffers()))
+        """Compute with rounded weights and activations from now on; calibrate first, unless the checkpoint was.
+
+        Raises:
+            ModelError: the run begins, and could not be exported.
+        """
+        decide_in_first(self._calibrate, self.denoiser.buffers())
+        self.average.load_state_dict(self.average.state_dict() | dict(self.denoiser.named_buffers()))
         for denoiser in (self.denoiser, self.average):
             denoiser.net.quantize(True)
+
+    def _calibrate(self) -> None:
+        if not self.denoiser.net.calibrated:
+            calibrate_on(self.denoiser, self.sampler, self.transform, self.config, self.device)
+        if self.step == 0:
+            check_freezes(self.denoiser, self.sampler, self.config, self.device)
 
     def state(self) -> Checkpoint:
         """Return what a resumed run needs."""
@@ -251,10 +261,10 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             trainer.resume(load_checkpoint(last), last)
         elif config.init_from:
             trainer.start_from(load_checkpoint(Path(config.init_from)))
-        if config.quantize:
-            trainer.quantize()
         if not same_everywhere(trainer.step, device):
             raise ModelError(f"{last}: not every process sees the same checkpoint; all hosts need the output folder")
+        if config.quantize:
+            trainer.quantize()
         if rank == 0:
             _prepare(last.parent, config)
         _run(trainer, last, progress)

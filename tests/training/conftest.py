@@ -1,4 +1,4 @@
-"""Small pictures and a run of seconds."""
+"""Small pictures, a run of seconds, and networks to calibrate."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.training import calibration, export, freezing
+from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
 
 
@@ -46,3 +50,21 @@ def tiny(tmp_path: Path, pictures: NDArray[np.uint8]) -> Callable[..., TrainConf
         return TrainConfig.from_dict(defaults | values)
 
     return make
+
+
+@pytest.fixture
+def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on a few crops, as far as runs do it by themselves."""
+    monkeypatch.setattr(calibration, "CROP_PIXELS", 1 << 12)
+    monkeypatch.setattr(export, "REACH_PIXELS", 1 << 12)
+    monkeypatch.setattr(freezing, "TRIAL_PIXELS", 1 << 11)
+
+
+@pytest.fixture
+def alive(tiny: Callable[..., TrainConfig]) -> CodecDenoiser:
+    """A network whose residual branches and heads are not zero, as they are before training."""
+    denoiser = build_denoiser(tiny()).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in denoiser.parameters():
+        parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+    return denoiser

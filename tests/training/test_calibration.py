@@ -9,10 +9,11 @@ import torch
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import Layer
 from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.quantization import BYTE, LARGEST_OFFSET, LOBE, STREAM_LIMIT, WIDE, Quantizer
-from ddpm_codec.training import calibration, export
+from ddpm_codec.training import calibration
 from ddpm_codec.training.calibration import best_steps, calibrate, measure_reach
-from ddpm_codec.training.checkpoint import build_denoiser, load_checkpoint
+from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
 from ddpm_codec.training.run import train
@@ -20,25 +21,11 @@ from ddpm_codec.training.run import train
 LEVELS = torch.tensor([8.0, 2.0, -2.0])
 
 
-@pytest.fixture(autouse=True)
-def _few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calibrate on a few crops, as far as runs do it by themselves."""
-    monkeypatch.setattr(calibration, "CROP_PIXELS", 1 << 13)
-    monkeypatch.setattr(export, "REACH_PIXELS", 1 << 12)
+pytestmark = pytest.mark.usefixtures("few_crops")
 
 
 def crops() -> torch.Tensor:
     return torch.rand((6, 3, 16, 16), generator=torch.Generator().manual_seed(0)) - 0.5
-
-
-@pytest.fixture
-def alive(tiny: Callable[..., TrainConfig]) -> CodecDenoiser:
-    """A network whose residual branches and heads are not zero, as they are before training."""
-    denoiser = build_denoiser(tiny()).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in denoiser.parameters():
-        parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
-    return denoiser
 
 
 def readers(denoiser: CodecDenoiser) -> dict[str, Quantizer]:
@@ -113,6 +100,27 @@ def test_inputs_that_cost_much_get_two_bytes(alive: CodecDenoiser) -> None:
     calibrate(alive, crops(), LEVELS, cost)
     assert {name for name, reader in found.items() if reader.wide.item()} == {"before.0.second"}
     assert found["before.0.second"].largest == WIDE
+
+
+def test_two_bytes_are_read_no_finer_than_the_stream_is(alive: CodecDenoiser) -> None:
+    """A channel that reaches far has a coarse unit; were its activation small, 32 times finer would be a negative shift."""
+    bias = alive.net.stem.conv.bias
+    assert bias is not None
+    bias[:8] = torch.linspace(-20.0, -300.0, 8)
+    layer, reader = alive.net.layers()["before.0.first"], readers(alive)["before.0.first"]
+    calibrate(alive, crops(), LEVELS, lambda: 0.0)
+    narrow = reader.step.clone()
+    calibrate(alive, crops(), LEVELS, lambda: 0.1 if layer.quantized and not reader.wide.item() else 0.0)
+    assert reader.largest == WIDE
+    frozen = freeze(alive, LEVELS.double().numpy(), measure_reach(alive, crops(), LEVELS))
+    shift = torch.from_numpy(frozen.layers["before.0.first"].reading.shift)
+    torch.testing.assert_close(reader.step, calibration._finest(reader, alive.net.outer_offset) * torch.exp2(shift))
+    assert (shift[1:8] == 0).all()
+    finer = narrow / 32.0
+    assert (reader.step >= finer).all()
+    assert torch.equal(reader.step[shift > 0], finer[shift > 0])
+    held, holds = ((most - reader.zero_point(step)) * step for most, step in ((BYTE, narrow), (WIDE, reader.step)))
+    assert (holds > 0.99 * held).all()
 
 
 def test_calibration_changes_no_weight_and_repeats(alive: CodecDenoiser) -> None:

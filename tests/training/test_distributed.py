@@ -62,6 +62,22 @@ def test_the_averaged_gradient_is_that_of_one_process(tiny: Make, tmp_path: Path
         assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
+def test_the_first_process_calibrates_for_all(tiny: Make, tmp_path: Path) -> None:
+    """And refuses for all, each in one line: none waits for it."""
+    (tmp_path / "config.toml").write_text(tiny(quantize=True, size="tiny").to_toml())
+    worker = Path(__file__).with_name("quantized_worker.py")
+    done = launch(str(worker), str(tmp_path / "config.toml"), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    expected, other = (torch.load(tmp_path / f"steps-{rank}.pt", weights_only=True) for rank in range(2))
+    assert expected["raw"]["net.outer_offset"].all()
+    for key, value in expected["raw"].items():
+        for found in (expected["average"], other["raw"], other["average"]):
+            assert torch.equal(found[key], value)
+    first, second = ((tmp_path / f"refusal-{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert first.startswith("cannot train with rounding, the network does not fit into integers: layer middle.0.first")
+
+
 def test_two_processes_follow_the_curve_of_one(tiny: Make, tmp_path: Path) -> None:
     """By the command line; the log holds means over both."""
     values = {"optimizer": "adamw", "log_every": 3}

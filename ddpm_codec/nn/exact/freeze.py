@@ -148,8 +148,10 @@ class _Freezer:
         largest = np.minimum(LARGEST_OFFSET / 4.0, np.sqrt(0.98 * (1 << exact.EXACT_BITS) / (8.0 * reach)))
         wanted = np.floor(np.log2(8.0 * largest**2 * _TO_U * step))
         shift = np.clip(wanted, 0, exact.largest_shift(quantizer.largest)).astype(np.int64)
-        half = 2 * np.rint(2.0 * np.sqrt(np.exp2(shift) / (8.0 * _TO_U * step))).astype(np.int64)
-        half = np.clip(half, 2, LARGEST_OFFSET)
+        # A small half grows by more than two percent where it is rounded up to an even number.
+        over = 0.5 * reach * _half(shift, step) ** 2 >= 0.998 * (1 << exact.EXACT_BITS)
+        shift = np.maximum(shift - over, 0)
+        half = _half(shift, step)
         self._pending = Reading(half, shift, zero, quantizer.largest)
         to_stream = _TO_U * half / 4.0
         return _convolution(sums, _rescaling(pre_shift, scale * unit * to_stream, bias * to_stream)), sums.step
@@ -172,6 +174,12 @@ def _convolution(sums: _Sums, rescaling: Rescaling | None) -> Convolution:
 def _picture_reading() -> Reading:
     nothing = np.zeros(12, np.int64)
     return Reading(nothing, nothing, np.full(12, exact.PICTURE_ZERO, np.int64), exact.PICTURE)
+
+
+def _half(shift: Array, step: Floats) -> Array:
+    """Return 4 in the unit of a pre-activation whose hard-swish over 2^shift has steps of ``step``."""
+    half = 2 * np.rint(2.0 * np.sqrt(np.exp2(shift) / (8.0 * _TO_U * step))).astype(np.int64)
+    return np.clip(half, 2, LARGEST_OFFSET)
 
 
 def _pre_shift(step: Floats, reach: Floats) -> Array:

@@ -1,0 +1,59 @@
+"""The exact network of a calibrated denoiser: made at export, and on trial where a run with rounding begins."""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.exact.freeze import freeze
+from ddpm_codec.nn.exact.parameters import ExactParameters
+from ddpm_codec.training.calibration import measure_reach
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.objective import CLEAN_JITTER
+from ddpm_codec.units import GREY_PER_UNIT
+
+GRID = 80
+"""Candidate levels of a chain; their spacing is about 0.19 in log-SNR."""
+
+REACH_PIXELS = 1 << 17
+"""Pixels of the training crops on which an exact network's ranges are measured."""
+
+TRIAL_PIXELS = 1 << 14
+"""The same for a trial, whose network is thrown away."""
+
+
+def candidate_levels(config: TrainConfig) -> NDArray[np.float64]:
+    """Return the levels that a model has tables for, the cleanest first, [GRID]."""
+    # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
+    return np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
+
+
+def freeze_on(
+    denoiser: CodecDenoiser, sampler: CropSampler, config: TrainConfig, device: torch.device, pixels: int
+) -> ExactParameters:
+    """Return the exact network of a calibrated denoiser, its ranges measured on so many pixels of training crops.
+
+    Raises:
+        ModelError: it cannot be held in integers without overflow.
+    """
+    levels = candidate_levels(config)
+    pictures = torch.from_numpy(sampler.batch(1, max(8, pixels // config.crop**2), slice(None)))
+    crops = (pictures.float() / GREY_PER_UNIT - 1.0).to(device)
+    reach = measure_reach(denoiser, crops, torch.from_numpy(levels[::4]).float())
+    return freeze(copy.deepcopy(denoiser).cpu(), levels, reach)
+
+
+def check_freezes(denoiser: CodecDenoiser, sampler: CropSampler, config: TrainConfig, device: torch.device) -> None:
+    """Check that a calibrated denoiser could be exported as it is.
+
+    Raises:
+        ModelError: it could not.
+    """
+    try:
+        freeze_on(denoiser, sampler, config, device, TRIAL_PIXELS)
+    except ModelError as error:
+        raise ModelError(f"cannot train with rounding, the network does not fit into integers: {error}") from error

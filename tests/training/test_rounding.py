@@ -1,0 +1,107 @@
+"""Runs with rounding: what they may begin from and go on with, and that one that could not be exported does not begin."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.exact.freeze import freeze
+from ddpm_codec.training import run
+from ddpm_codec.training.calibration import calibrate, measure_reach
+from ddpm_codec.training.checkpoint import load_checkpoint, save_checkpoint
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.run import train
+
+Make = Callable[..., TrainConfig]
+
+pytestmark = pytest.mark.usefixtures("few_crops")
+
+
+@pytest.fixture
+def quick(tiny: Make) -> Make:
+    """Make the configuration of a run of the smallest network."""
+    return lambda **values: tiny(size="tiny", **values)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the preparations of runs with rounding, as they happen."""
+    made: list[str] = []
+
+    def watch(name: str) -> None:
+        original = getattr(run, name)
+        monkeypatch.setattr(run, name, lambda *args: (made.append(name), original(*args))[1])
+
+    watch("calibrate_on")
+    watch("check_freezes")
+    return made
+
+
+def test_a_run_begins_with_a_calibration_and_a_trial_and_resumes_with_neither(quick: Make, calls: list[str]) -> None:
+    train(quick(quantize=True, steps=2), progress=False)
+    assert calls == ["calibrate_on", "check_freezes"]
+    train(quick(quantize=True, steps=3), progress=False)
+    assert calls == ["calibrate_on", "check_freezes"]
+
+
+def test_rounding_starts_from_float_with_a_calibration_and_from_rounding_with_that_of_the_checkpoint(
+    quick: Make, tmp_path: Path, calls: list[str]
+) -> None:
+    first = train(quick(steps=2), progress=False)
+    assert not load_checkpoint(first).ema["net.outer_offset"].any()
+    values = {"quantize": True, "steps": 1}
+    second = train(quick(**values, init_from=str(first), output=str(tmp_path / "second")), progress=False)
+    assert calls == ["calibrate_on", "check_freezes"]
+    third = train(quick(**values, init_from=str(second), output=str(tmp_path / "third"), seed=5), progress=False)
+    assert calls == ["calibrate_on", "check_freezes", "check_freezes"]
+    before, after = load_checkpoint(second).ema, load_checkpoint(third).ema
+    assert all(torch.equal(after[key], before[key]) for key in before if key.endswith(("step", "wide", "offset")))
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_a_run_does_not_go_on_with_rounding_begun_or_ended(quantize: bool, quick: Make) -> None:
+    path = train(quick(quantize=quantize, steps=2), progress=False)
+    before = path.read_bytes()
+    cause = rf"was trained with quantize = {quantize}, this run has quantize = {not quantize}"
+    with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: {cause}\Z"):
+        train(quick(quantize=not quantize, steps=4), progress=False)
+    assert path.read_bytes() == before
+    assert TrainConfig.from_sources(path.with_name("config.toml"), {}).quantize == quantize
+
+
+def test_weights_of_rounding_do_not_start_a_run_without(quick: Make, tmp_path: Path) -> None:
+    path = train(quick(quantize=True, steps=1), progress=False)
+    with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: was trained with rounding, [^\n]*needs quantize\Z"):
+        train(quick(init_from=str(path), output=str(tmp_path / "second")), progress=False)
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_network_that_cannot_be_exported_is_not_trained_with_rounding(quick: Make, tmp_path: Path) -> None:
+    path = train(quick(steps=1), progress=False)
+    saved = load_checkpoint(path)
+    # A bias that no integer below 2^24 holds in the steps of its weights.
+    saved.ema["net.middle.0.first.conv.weight"][3] = 0.0
+    saved.ema["net.middle.0.first.conv.bias"][3] = 1.0
+    save_checkpoint(dataclasses.replace(saved, weights=None, optimizer=None), tmp_path / "bad.pt")
+    config = quick(quantize=True, init_from=str(tmp_path / "bad.pt"), output=str(tmp_path / "second"))
+    cause = "cannot train with rounding, the network does not fit into integers: layer middle.0.first: its sums could"
+    with pytest.raises(ModelError, match=rf"\A{cause} reach [^\n]*\Z"):
+        train(config, progress=False)
+    assert not (tmp_path / "second").exists()
+
+
+def test_activations_of_any_size_fit_into_integers(alive: CodecDenoiser) -> None:
+    """Large ones have few integers between 0 and 4, and an even number of them may be the next larger one."""
+    first, second = alive.net.variance_first.conv, alive.net.variance_second.conv
+    sizes = torch.logspace(4.0, 6.0, len(first.weight))
+    first.weight.mul_(sizes[:, None, None, None])
+    second.weight.div_(sizes[:, None, None])
+    generator, levels = torch.Generator().manual_seed(0), torch.tensor([8.0, 2.0, -2.0])
+    x_0 = torch.rand((6, 3, 16, 16), generator=generator) - 0.5
+    calibrate(alive, x_0, levels, lambda: 0.0)
+    frozen = freeze(alive, levels.double().numpy(), measure_reach(alive, x_0, levels))
+    assert frozen.layers["variance_second"].reading.half.min() < 50
