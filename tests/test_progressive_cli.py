@@ -65,6 +65,24 @@ def test_pictures_come_back_and_the_report_adds_up(
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.parametrize("model", ["photo", str(EXACT)])
+@pytest.mark.parametrize("grey", [0, 255])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 7), (70, 40), (400, 300)])
+def test_pictures_of_one_colour_come_back(
+    height: int, width: int, grey: int, model: str, tmp_path: Path, run: Run
+) -> None:
+    """Of black ones nothing is left to code: every pixel is the first symbol of its table."""
+    source, coded, back = tmp_path / "a.png", tmp_path / "a.ddpm", tmp_path / "b.png"
+    Image.new("RGB", (width, height), (grey,) * 3).save(source)
+    words = ("--progressive", "--register-bits", "6", "--model", model)
+    code, _, error = run("encode", source, "-o", coded, *words)
+    assert code == 0, error
+    code, out, error = run("decode", coded, "-o", back, "--json", *(() if model == "photo" else MODEL))
+    assert code == 0, error
+    assert json.loads(out)["lossless"]
+    assert same(source, back)
+
+
 def test_metadata_comes_back_and_strip_leaves_it_out(tmp_path: Path, run: Run) -> None:
     source = tmp_path / "m.png"
     exif = Image.Exif()

@@ -94,7 +94,8 @@ class Tail:
         rect = self.regions[number]
         mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.patches[number])
         body = reader.rest()
-        stack = Stack.from_bytes(body + bytes(-len(body) % _WORD_BYTES))
+        # Where every pixel is the first of its table, as in black pictures, nothing is left of the stack.
+        stack = Stack.from_bytes(body + bytes(-len(body) % _WORD_BYTES)) if body else Stack.empty()
         inside = np.s_[:, : rect.height, : rect.width]
         pixels = stack.pop_pixels(mean[inside], scale[inside])
         if not stack.is_empty:

@@ -113,6 +113,19 @@ def test_patches_parts_and_tails_in_every_combination(
         assert np.array_equal(decoder.picture("mean"), pixels)
 
 
+@pytest.mark.parametrize("tail_level", [0, 3])
+def test_black_patches_come_back(session: CodingSession, tail_level: int) -> None:
+    pixels = noisy_picture(16, 136, 136)
+    pixels[:64], pixels[72:] = 0, 0
+    with small(WHOLE_PIXELS=1, PATCH_SIDE=64):
+        parameters, sections, _ = encode(session, pixels, tail_level)
+        decoder = decoder_of(session, parameters, pixels)
+        for section in sections:
+            decoder.feed(section.payload)
+    assert decoder.lossless
+    assert np.array_equal(decoder.picture("mean"), pixels)
+
+
 def test_the_decoder_knows_what_the_encoder_knows_it_knows(session: CodingSession) -> None:
     pixels = noisy_picture(9, 48, 40)
     parameters = ProgressiveParameters(STEPS, 6, 0, 64, 1 << 20)

@@ -1,0 +1,111 @@
+"""Whether ``docs/FORMAT.md`` suffices: a decoder that was written from its section 11 agrees with the package."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_progressive
+from ddpm_codec.codecs.progressive import encoder, patch
+from ddpm_codec.codecs.progressive.part import cut_classes
+from ddpm_codec.container.sections import read_sections
+from ddpm_codec.nn.frozen import FrozenModel, load_model
+from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
+from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, parts
+
+PATCH = {"whole_pixels": 1 << 10, "patch_side": 32}
+"""So small that a small picture has many, and that the network does not see all of it with each."""
+
+
+@pytest.fixture(scope="module")
+def model() -> FrozenModel:
+    return load_model(EXACT)
+
+
+def encoded(folder: Path, image: Image.Image, **metadata: object) -> Path:
+    """Encode a picture ``source.png`` down to level 0."""
+    source, file = folder / "source.png", folder / "file.ddpm"
+    image.save(source, **metadata)
+    options = ProgressiveOptions(model=str(EXACT), levels=3, register_bits=6, tail_level=0)
+    encode_progressive([source], file, options)
+    return file
+
+
+def ends(file: Path) -> list[int]:
+    return list(read_sections(file).ends)
+
+
+def shown(file: Path, folder: Path, end: int) -> Pixels:
+    """Return what the package shows of a file that is cut."""
+    cut, output = folder / "cut.ddpm", folder / "cut.png"
+    cut.write_bytes(file.read_bytes()[:end])
+    decode_file(cut, output, model=EXACT, device="cpu", reconstruction="mean")
+    with Image.open(output) as image:
+        return np.asarray(image)[..., :3]
+
+
+@pytest.mark.parametrize("name", ["indices.ddpm", "hybrid.ddpm"])
+def test_golden_files_decode(name: str, model: FrozenModel) -> None:
+    decoder = Decoder((FOLDER / name).read_bytes(), model)
+    wanted = json.loads(PREFIXES.read_text(encoding="utf-8"))[name]["lossless"]
+    assert decoder.pixels is not None
+    assert decoder.head.name == b"noise.png"
+    assert hashlib.sha256(decoder.pixels.tobytes()).hexdigest() == wanted["sha256"]
+
+
+@pytest.mark.parametrize("place", ["a level", "within a step", "the last latents"])
+def test_prefixes_show_the_same_mean(place: str, model: FrozenModel, tmp_path: Path) -> None:
+    file = FOLDER / "indices.ddpm"
+    end = ends(file)[{"a level": 0, "within a step": -3, "the last latents": -2}[place]]
+    decoder = Decoder(file.read_bytes()[: end + 10], model)
+    assert (decoder.sent > 0) == (place == "within a step")
+    assert (decoder.level == 0) == (place == "the last latents")
+    assert decoder.pixels is None
+    assert np.array_equal(decoder.mean_picture(), shown(file, tmp_path, end))
+
+
+def test_transparent_picture_in_patches_with_name_and_metadata(
+    model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch, "WHOLE_PIXELS", PATCH["whole_pixels"])
+    monkeypatch.setattr(patch, "PATCH_SIDE", PATCH["patch_side"])
+    monkeypatch.setattr(encoder, "LARGEST_SMALL_SECTION", 1)
+    image = Image.fromarray(noisy_picture(5, 37, 114))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    exif = Image.Exif()
+    exif[0x010E] = "waves"
+    file = encoded(tmp_path, image, exif=exif, icc_profile=b"profile")
+
+    decoder = Decoder(file.read_bytes(), model, **PATCH)
+    assert len(decoder.patches) == 8
+    assert decoder.head.rgba
+    assert decoder.head.name == b"source.png"
+    assert decoder.head.metadata["icc"] == b"profile"
+    assert b"waves" in decoder.head.metadata["exif"]
+    assert np.array_equal(decoder.pixels, np.asarray(image))
+
+    # The second patch of the first step is the last that is known: most of its dimensions were not sent.
+    end = ends(file)[2]
+    decoder = Decoder(file.read_bytes()[:end], model, **PATCH)
+    assert decoder.level == decoder.head.steps + 1
+    assert decoder.sent > 0
+    assert np.array_equal(decoder.mean_picture(), shown(file, tmp_path, end))
+
+
+def test_black_pixels_that_leave_nothing_on_the_stack(model: FrozenModel, tmp_path: Path) -> None:
+    file = encoded(tmp_path, Image.new("RGB", (9, 7)))
+    assert len(read_sections(file).sections[-1]) == 2
+    pixels = Decoder(file.read_bytes(), model).pixels
+    assert pixels is not None
+    assert not pixels.any()
+
+
+@pytest.mark.parametrize("bits", [0, 1 << 15, 1 << 16, 100_000, 300_000])
+@pytest.mark.parametrize("present", [(40,), (0, 1, 95), (41, 42, 43), tuple(range(20, 50))])
+def test_parts_are_those_of_the_package(bits: int, present: tuple[int, ...]) -> None:
+    cost = sum(COSTS[c] for c in present) / 65536
+    classes = np.array([*present] * round(bits / cost) + [UNSENT], np.uint8)
+    assert [(part.start, part.stop) for part in parts(classes)] == cut_classes(classes)
