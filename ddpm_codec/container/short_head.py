@@ -76,9 +76,9 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
     fingerprint = pack(_json(head.fingerprint)) if head.fingerprint else b""
     blobs = bytearray()
     write_blobs(blobs, [info])
-    metadata = pack(bytes(blobs)) if len(blobs) > 1 else b""
-    if len(metadata) > MAX_TABLE_BYTES:
+    if len(blobs) > MAX_TABLE_BYTES:
         raise InputError(f"{info.name}: the metadata take more than {MAX_TABLE_BYTES} bytes; use --strip")
+    metadata = pack(bytes(blobs)) if len(blobs) > 1 else b""
     optional = {NAME: name, MODEL_NAME: model_name, FINGERPRINT: fingerprint, METADATA: metadata}
     out = bytearray([MODES[info.mode] | sum(flag for flag, data in optional.items() if data)])
     out += head.model_id

@@ -2,18 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_codec.codecs.progressive import patch
 from ddpm_codec.codecs.progressive.patch import Patch, plan_patches
 from ddpm_codec.codecs.progressive.patch_state import PatchState
-from ddpm_codec.codecs.progressive.steps import JUMP, UNIT, VALUE_BITS, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.progressive.steps import JUMP, MARGIN, UNIT, VALUE_BITS, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import CLASSES, LOWEST, UNCODED, class_costs, cost_class
 from ddpm_codec.coding.codebook import LABEL_BITS, gaussian_labels
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import by_name
+from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from tests.golden.regenerate import EXACT, noisy_picture
 
 ONE = 1 << VALUE_BITS
@@ -63,6 +65,29 @@ def test_a_patch_of_pixels_is_what_the_whole_picture_is_there(chain: Progressive
         assert np.array_equal(part_scale, scale[(slice(None), *where.pixels(8))])
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_no_network_reaches_beyond_the_margin(size: str) -> None:
+    """A middle block of 8x8 depends on no pixel farther than MARGIN from it, and on some that are not much nearer."""
+    net = CodecNet(SIZES[size]).double()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.normal_(0.0, 0.3)
+    side, middle = 2 * MARGIN + 40, MARGIN + 16
+    x = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    mean, pixels, coefficients = net(x, torch.zeros(1, dtype=torch.float64))
+    block = slice(middle, middle + 8)
+    (
+        mean[..., block, block].sum()
+        + pixels[..., block, block].sum()
+        + coefficients[..., middle // 8, middle // 8].sum()
+    ).backward()
+    assert x.grad is not None
+    rows, columns = torch.nonzero(x.grad[0].abs().sum(0), as_tuple=True)
+    for seen in (rows, columns):
+        reach = max(middle - int(seen.min()), int(seen.max()) - (middle + 7))
+        assert MARGIN // 8 < reach <= MARGIN
+
+
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 40), st.sampled_from([1, 8]))
 def test_patches_cover_a_picture_once(rows: int, columns: int, longest: int, block: int) -> None:
     height, width = 8 * rows, 8 * columns
@@ -81,8 +106,6 @@ def test_patches_cover_a_picture_once(rows: int, columns: int, longest: int, blo
 
 
 def test_the_first_step_costs_what_the_prior_does(session: CodingSession, chain: ProgressiveChain) -> None:
-    import torch
-
     y_0 = chain.coefficients(noisy_picture(3, 64, 64))
     law = chain.first_law(y_0.shape)
     ratio = (law.spread[law.index] * UNIT) ** 2 / law.variance
