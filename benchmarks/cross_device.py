@@ -2,8 +2,10 @@
 
 Run: python -m benchmarks.cross_device [--images 100] [--photo kodim13] [--speed] [--json FILE]
 CIFAR-10 test images in one archive and one Kodak photo, coded on every device that is here: the files must be equal byte
-for byte, and each is decoded on the other device. `--speed` adds 1,000 CIFAR-10 images and a mosaic of 12 megapixels, with
-the split between network and coder. Without CUDA it says so, and does the CPU's part.
+for byte, and each is decoded on the other device, to the pixels of the source. The photo is also made a progressive file,
+which every device must decode to the source, and the first tenth of it to one and the same picture. `--speed` adds 1,000
+CIFAR-10 images and a mosaic of 12 megapixels, with the split between network and coder. Without CUDA it says so, and does
+the CPU's part.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
 
 MOSAIC = (4000, 3000)
 
@@ -43,12 +45,32 @@ def write_pictures(folder: Path, images: int, photo: str, speed: bool) -> dict[s
     return jobs
 
 
-def pixel_hash(output: Path) -> str:
-    """Return the SHA-256 of the pixels of a decoded file or folder, in the order of names."""
+def pixel_hash(place: Path) -> str:
+    """Return the SHA-256 of the pixels of a picture, or of those of a folder in the order of names."""
     digest = hashlib.sha256()
-    for path in sorted(output.iterdir()):
+    for path in sorted(place.iterdir()) if place.is_dir() else [place]:
         digest.update(np.asarray(Image.open(path)).tobytes())
     return digest.hexdigest()
+
+
+def progressive(source: Path, devices: list[str], folder: Path) -> list[list[Any]]:
+    """Return the rows of a photo as a progressive file, decoded whole and in part on every device."""
+    coded, part = folder / "whole.ddpm", folder / "part.ddpm"
+    (report,) = encode_progressive([source], coded, ProgressiveOptions(device=devices[-1]))
+    rows = [row("progressive", f"encode on {devices[-1]}", report, hashlib.sha256(coded.read_bytes()).hexdigest())]
+    part.write_bytes(coded.read_bytes()[: coded.stat().st_size // 10])
+    shown = set()
+    for device in devices:
+        decoded = decode_file(coded, folder / f"whole-{device}.png", device=device)
+        found = pixel_hash(folder / f"whole-{device}.png")
+        if found != pixel_hash(source):
+            raise SystemExit(f"progressive: {device} does not give the source back")
+        rows.append(row("progressive", f"decode on {device}", decoded, found))
+        decode_file(part, folder / f"part-{device}.png", device=device)
+        shown.add(pixel_hash(folder / f"part-{device}.png"))
+    if len(shown) != 1:
+        raise SystemExit("progressive: the devices show different pictures of the same tenth")
+    return rows
 
 
 def main() -> None:
@@ -74,7 +96,7 @@ def main() -> None:
                 rows.append(row(job, f"encode on {device}", report, files[device]))
             if len(set(files.values())) != 1:
                 raise SystemExit(f"{job}: the devices wrote different files")
-            pixels = set()
+            wanted = pixel_hash(inputs[0])
             for device in devices:
                 output = folder / f"{job}-{device}-out"
                 output.mkdir()
@@ -82,20 +104,19 @@ def main() -> None:
                 report = decode_file(
                     folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm", output, device=device
                 )
-                pixels.add(pixel_hash(output))
-                rows.append(row(job, f"decode on {device}", report, next(iter(pixels))))
-            if len(pixels) != 1:
-                raise SystemExit(f"{job}: the devices read different pixels")
+                found = pixel_hash(output)
+                if found != wanted:
+                    raise SystemExit(f"{job}: {device} does not give the source back")
+                rows.append(row(job, f"decode on {device}", report, found))
+        rows += progressive(need(SHARED_DATA / "kodak" / f"{options.photo}.png"), devices, folder)
     print(table(["pictures", "what", "megapixels/s", "network s", "coder s", "SHA-256 of file or pixels"], rows))
     write_json({"devices": devices, "rows": rows}, options.json)
 
 
-def row(job: str, what: str, report: Any, digest: str) -> list[Any]:  # noqa: ANN401 - either of two reports
+def row(job: str, what: str, report: Any, digest: str) -> list[Any]:  # noqa: ANN401 - any of three reports
     """Return a line of the table."""
-    return [
-        *(job, what, report.pixels / report.seconds / 1e6),
-        *(report.network_seconds, report.coder_seconds, digest[:16]),
-    ]
+    coder = getattr(report, "coder_seconds", None)
+    return [job, what, report.pixels / report.seconds / 1e6, report.network_seconds, coder, digest[:16]]
 
 
 if __name__ == "__main__":
