@@ -103,12 +103,16 @@ def proved(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputExistsError: ``path`` is there.
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
+    # Where a link is replaced its target is, and that may lie in another file system.
+    target = Path(os.path.realpath(path)) if overwrite else path
+    temporary = target.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         publish(temporary, path, overwrite=overwrite)
     except FormatError as error:
         raise FormatError(f"{str(error).replace(str(temporary), str(path))}; nothing was written") from error
+    except OutputError as error:
+        raise type(error)(str(error).replace(str(temporary), str(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 

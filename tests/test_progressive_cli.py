@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs import block
+from ddpm_codec.codecs import block, encoding
 from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
 from ddpm_codec.container import read_sections
 from ddpm_codec.errors import FormatError
@@ -67,7 +67,7 @@ def test_pictures_come_back_and_the_report_adds_up(
 
 @pytest.mark.parametrize("model", ["photo", str(EXACT)])
 @pytest.mark.parametrize("grey", [0, 255])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 7), (70, 40), (400, 300)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 7), (70, 40), (130, 130)])
 def test_pictures_of_one_colour_come_back(
     height: int, width: int, grey: int, model: str, tmp_path: Path, run: Run
 ) -> None:
@@ -81,6 +81,73 @@ def test_pictures_of_one_colour_come_back(
     assert code == 0, error
     assert json.loads(out)["lossless"]
     assert same(source, back)
+
+
+def rates(run: Run, source: Path, coded: Path, *words: str) -> tuple[float, bool, list[int]]:
+    """Encode with the model that ships, decode; return bits a pixel, whether the file is lossless, and its levels."""
+    fast = ("--register-bits", "6", "--overwrite")
+    code, out, error = run("encode", source, "-o", coded, "--progressive", "--json", *fast, *words)
+    assert code == 0, error
+    report = json.loads(out)
+    code, out, error = run("decode", coded, "-o", coded.with_name("back.png"), "--overwrite", "--json")
+    assert code == 0, error
+    assert json.loads(out)["lossless"] is report["lossless"]
+    return report["file_bpp"], report["lossless"], [section["level"] for section in report["sections"]]
+
+
+@pytest.mark.parametrize("side", [128, 264])
+def test_limits_and_goals_hold_below_the_tail_level_too(side: int, tmp_path: Path, run: Run) -> None:
+    """Of a picture that compares both ends, and of one that is larger: bits-back takes over at level 6."""
+    with Image.open(PHOTO) as photo:
+        photo.convert("RGB").resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / "x.png")
+    source, coded = tmp_path / "x.png", tmp_path / "x.ddpm"
+    whole, lossless, _ = rates(run, source, coded)
+    assert lossless
+    for limit in (0.4 * whole, 0.95 * whole):
+        bpp, lossless, levels = rates(run, source, coded, "--bpp", str(limit))
+        assert bpp <= limit
+        assert not lossless
+        # The next section would not have fitted, and none is as large as the lossless end.
+        assert bpp > 0.6 * limit
+    assert min(levels) < 6
+    bpp, lossless, _ = rates(run, source, coded, "--bpp", str(whole * 1.01))
+    assert bpp <= whole * 1.01
+    assert lossless
+    found = [rates(run, source, coded, "--psnr", str(goal)) for goal in (40, 48, 99)]
+    assert [lossless for _, lossless, _ in found] == [False, False, True]
+    assert found[0][0] < found[1][0] < found[2][0]
+
+
+def test_a_goal_is_looked_at_after_every_level(tmp_path: Path, run: Run) -> None:
+    with Image.open(PHOTO) as photo:
+        photo.convert("RGB").crop((0, 0, 64, 64)).save(tmp_path / "x.png")
+    found = [rates(run, tmp_path / "x.png", tmp_path / "x.ddpm", "--psnr", str(goal))[0] for goal in range(20, 44, 3)]
+    assert len(set(found)) >= 6
+
+
+def test_pictures_that_the_model_does_not_serve_are_verified(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.linear_gradient("L").save(tmp_path / "x.png")
+    words = ("encode", tmp_path / "x.png", "-o", tmp_path / "x.ddpm", "--progressive", "--verify", *MODEL)
+    assert run(*words, "--overwrite")[0] == 0
+    (tmp_path / "x.ddpm").unlink()
+    monkeypatch.setattr(encoding, "picture_digest", lambda _: b"")
+    code, _, error = run(*words)
+    assert code == 1
+    assert "did not come back as it was; nothing was written" in error
+    assert not (tmp_path / "x.ddpm").exists()
+
+
+def test_a_verified_file_may_replace_the_target_of_a_link(coded: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "y.ddpm").write_bytes(b"old")
+    (tmp_path / "y.ddpm").symlink_to(tmp_path / "far" / "y.ddpm")
+    words = ("--progressive", "--verify", "--overwrite", *FAST)
+    assert run("encode", tmp_path / "x.png", "-o", tmp_path / "y.ddpm", *words)[0] == 0
+    assert (tmp_path / "y.ddpm").is_symlink()
+    assert run("decode", tmp_path / "far" / "y.ddpm", "-o", tmp_path / "y.png", *MODEL)[0] == 0
+    assert same(tmp_path / "x.png", tmp_path / "y.png")
 
 
 def test_metadata_comes_back_and_strip_leaves_it_out(tmp_path: Path, run: Run) -> None:

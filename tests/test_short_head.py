@@ -11,7 +11,7 @@ from ddpm_codec.container.layout import CODEC_PROGRESSIVE, Head
 from ddpm_codec.container.sections import read_sections, usual_name, write_sections
 from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.picture import PictureInfo
+from ddpm_codec.picture import Palette, PictureInfo
 
 PARAMETERS = {"steps": 12, "register_bits": 16, "tail_level": 0}
 HEAD = Head(CODEC_PROGRESSIVE, "", b"abcd", {}, dict(PARAMETERS))
@@ -82,6 +82,13 @@ def test_what_no_encoder_writes_is_refused() -> None:
             read_short_head(broken, "a.png", LIMIT)
     with pytest.raises(FormatError, match="--max-pixels"):
         read_short_head(payload, "a.png", 1023)
+    thin = write_short_head(ShortHead(HEAD, replace(INFO, size=(1, 1 << 20)), 9), "a.png")
+    assert read_short_head(thin, "a.png", 1 << 23).info.size == (1, 1 << 20)
+    with pytest.raises(FormatError, match="8388608 pixels"):
+        read_short_head(thin, "a.png", 1 << 21)
+    coloured = write_short_head(ShortHead(HEAD, replace(INFO, palette=Palette(3, b"abc")), 9), "a.png")
+    with pytest.raises(FormatError, match="head is damaged"):
+        read_short_head(coloured, "a.png", LIMIT)
     with pytest.raises(ValueError, match="short identity"):
         write_short_head(ShortHead(replace(HEAD, model_id=b"abc"), INFO, 9), "a.png")
     with pytest.raises(ValueError, match="parameters"):

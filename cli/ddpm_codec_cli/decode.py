@@ -74,7 +74,7 @@ def decode(
     """
     from ddpm_codec.codecs.api import decode_file
 
-    with progress_bar("picture") as progress:
+    with progress_bar("step") as progress:
         report = decode_file(
             file,
             output,

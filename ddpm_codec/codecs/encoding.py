@@ -82,7 +82,7 @@ def encode_files(
     with proved(output, overwrite=overwrite) if verify else nullcontext(output) as target:
         report = run.write(files, target, overwrite, progress)
         if verify:
-            _verify(target, run.digests, Path(model) if session and Path(model).is_file() else None, device)
+            verify_file(target, run.digests, Path(model) if session and Path(model).is_file() else None, device)
     report.seconds = time.perf_counter() - started
     report.coder_seconds = max(0.0, report.coding_seconds - report.network_seconds)
     return report
@@ -222,7 +222,7 @@ def picture_digest(picture: Picture) -> bytes:
     return hashlib.sha256(repr(picture.info).encode("utf-8", "surrogateescape") + picture.pixels).digest()
 
 
-def _verify(path: Path, digests: list[bytes], extra: Path | None, device: str) -> None:
+def verify_file(path: Path, digests: list[bytes], extra: Path | None, device: str) -> None:
     """Decode ``path`` and compare with what was encoded.
 
     Raises:

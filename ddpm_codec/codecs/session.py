@@ -14,7 +14,7 @@ from ddpm_codec.codecs.fingerprint import (
 )
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
-from ddpm_codec.errors import FormatError
+from ddpm_codec.errors import FormatError, ModelError
 from ddpm_codec.nn.frozen import FrozenModel, load_model
 from ddpm_codec.zoo import find_model
 from ddpm_codec.zoo.registry import find_by_id, model_id, shipped_models
@@ -63,7 +63,10 @@ class CodingSession:
             FormatError: the recorded environment is damaged, or does not belong to the model.
             ModelError: the model is not here.
         """
-        path = find_by_id(identity, extra)
+        try:
+            path = find_by_id(identity, extra)
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from None
         if not recorded:
             return cls(path, resolve_device(device), "", steps)._of_kind("exact", source)
         made_on, dtype, threads = _recorded(recorded, source)
@@ -86,9 +89,14 @@ class CodingSession:
 
         Raises:
             FormatError: its model is of the other kind, exact or in floating point.
+            ModelError: its model has no such chain.
         """
         if self.model.arithmetic != arithmetic:
             raise FormatError(f"{source}: was coded with {arithmetic} arithmetic, its model is {self.model.arithmetic}")
+        try:
+            self.model.chain_sigmas(self._steps)
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from None
         return self
 
     def close(self) -> None:

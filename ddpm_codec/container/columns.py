@@ -2,7 +2,7 @@
 
 from ddpm_codec.container.layout import MAX_SIDE
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.picture import METADATA_KEYS, MetadataKey, Palette, PictureInfo, Transparency
+from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Palette, PictureInfo, Transparency
 from ddpm_codec.varint import Reader, write_varint
 
 _PALETTE = len(METADATA_KEYS)
@@ -83,8 +83,10 @@ def picture_info(name: str, mode: str, size: tuple[int, int], blobs: tuple[bytes
     """Return a picture from its row of :func:`read_blobs`.
 
     Raises:
-        FormatError: a palette or a transparent colour is damaged.
+        FormatError: a palette or a transparent colour is damaged, or is none of such a picture.
     """
+    if blobs[_PALETTE] and not MODES[mode].has_palette:
+        raise FormatError(f"a picture of mode {mode} has no palette")
     metadata: dict[MetadataKey, bytes] = {key: blob for key, blob in zip(METADATA_KEYS, blobs, strict=False) if blob}
     return PictureInfo(name, mode, size, _palette(blobs[_PALETTE]), _transparency(blobs[_TRANSPARENCY]), metadata)
 

@@ -35,6 +35,9 @@ _KNOWN: Final = ALPHA | sum(_OPTIONAL)
 MODES: Final = {"RGB": 0, "RGBA": ALPHA}
 """Modes of pixels that a progressive file can have, and their flags."""
 
+_SMALL_PIXELS: Final = 1 << 20
+"""So many pixels with padding are harmless whatever the limit."""
+
 _MAX_PARAMETER: Final = 1 << 40
 
 
@@ -119,6 +122,9 @@ def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHe
     if reader.left or 0 in size:
         raise FormatError("its head is damaged")
     check_pixels(info.pixel_count, max_pixels)
+    # A picture of one row is coded as one of eight.
+    width, height = (side + -side % 8 for side in size)
+    check_pixels(width * height, max(max_pixels, _SMALL_PIXELS))
     return ShortHead(Head(CODEC_PROGRESSIVE, model_name, model_id, fingerprint, parameters), info, body_bytes)
 
 

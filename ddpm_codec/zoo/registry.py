@@ -127,4 +127,4 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
         if model_id(path).startswith(wanted):
             return path
     hint = f"{extra} is another model" if extra is not None else "which is not here; name its file with --model"
-    raise ModelError(f"the file was coded with model {wanted[:16]}..., {hint}")
+    raise ModelError(f"was coded with model {wanted[:16]}..., {hint}")

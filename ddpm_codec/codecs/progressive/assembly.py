@@ -9,6 +9,7 @@ import torch
 from ddpm_codec.codecs.fallback import encode_array
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
 from ddpm_codec.codecs.progressive.options import (
+    BRIDGED_PIXELS,
     COMPARED_PIXELS,
     TAIL_TILES,
     ProgressiveOptions,
@@ -45,6 +46,7 @@ class Assembly:
             session.chain(), picture.info.pixel_count, options.register_bits, options.tail_level, options.tile
         )
         self._first = 0
+        self._good_enough = False
         info = picture.info
         self.report = ProgressiveReport(
             file="",
@@ -92,20 +94,24 @@ class Assembly:
             self._parameters,
             self._pixels,
             threads=torch.get_num_threads(),
+            each_level=pixels >= BRIDGED_PIXELS or options.min_psnr_db is not None,
         )
         taken = before + preamble_of(self._session, self._parameters, self._picture.info, target)
         limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
         found: list[Section] = []
-        whole = self._index_sections(encoder, found, limit)
-        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,)) if whole else None
-        self._parameters = encoder.parameters
-        if whole and self._parameters.tail_level and (tail is None or pixels <= COMPARED_PIXELS):
-            found, tail = self._indices_to_the_end(encoder, found, tail, limit)
+        goes_on = self._index_sections(encoder, found, limit)
         if not found:
             raise InputError(
                 f"{self._picture.name}: the first picture takes {8 * (taken + self._first) / pixels:.3f} bits a pixel"
             )
-        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= limit:
+        if not goes_on:
+            return found
+        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,))
+        self._parameters = encoder.parameters
+        ends = tail is not None and _bytes_of(found + tail) <= limit and options.min_psnr_db is None
+        if self._parameters.tail_level and not (ends and pixels > COMPARED_PIXELS):
+            found, tail = self._indices_to_the_end(encoder, found, tail, limit)
+        if tail is not None and _bytes_of(found + tail) <= limit:
             found += tail
             self.report.lossless = True
         return found
@@ -113,15 +119,18 @@ class Assembly:
     def _indices_to_the_end(
         self, encoder: ProgressiveEncoder, found: list[Section], tail: list[Section] | None, limit: float
     ) -> tuple[list[Section], list[Section] | None]:
-        """Return the sections and the tail of indices to the end, where there is no other tail or a larger one."""
+        """Go on with indices below the tail level; return sections and tail of whichever way ends better.
+
+        That is the smaller of two files that are whole and within the limit; or the one that is; or indices as far as limit
+        and quality let them go.
+        """
         longer = list(found)
         encoder.go_on_to(0)
-        if not self._index_sections(encoder, longer, limit if tail is None else math.inf):
-            self._parameters = encoder.parameters
-            return longer, None
-        direct = encoder.tail(TAIL_TILES)
-        if tail is not None and _bytes_of(found) + _bytes_of(tail) <= _bytes_of(longer) + _bytes_of(direct or []):
-            return found, tail
+        direct = encoder.tail(TAIL_TILES) if self._index_sections(encoder, longer, limit) else None
+        if tail is not None and not self._good_enough:
+            size = _bytes_of(found + tail)
+            if size <= limit and (direct is None or size <= _bytes_of(longer + direct)):
+                return found, tail
         self._parameters = encoder.parameters
         return longer, direct
 
@@ -137,6 +146,7 @@ class Assembly:
             found.append(section)
             # Between levels it would cost a network evaluation a section.
             if goal is not None and encoder.walk.at_level_end and encoder.psnr_db() >= goal:
+                self._good_enough = True
                 return False
         return True
 

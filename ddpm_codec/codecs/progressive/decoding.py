@@ -142,7 +142,10 @@ class OpenedProgressive:
             InputError: there is no such reconstruction.
         """
         info = self.file.info
-        pixels = self.decoder.picture(how)
+        try:
+            pixels = self.decoder.picture(how)
+        except FormatError as error:
+            raise FormatError(f"{self.file.path}: {error}") from error
         if info.mode == "RGBA":
             if self._alpha is None:
                 try:

@@ -46,6 +46,7 @@ class ProgressiveEncoder:
         code: the channel code; None: a trellis of the parameters' register.
         slack: bits paid for a bit of KL; None: that of the parameters.
         threads: to search with.
+        each_level: end a section where a level ends, however short it is.
 
     Attributes:
         walk: what a decoder of everything so far knows.
@@ -62,12 +63,14 @@ class ProgressiveEncoder:
         code: ChannelCode | None = None,
         slack: float | None = None,
         threads: int = 1,
+        each_level: bool = False,
     ) -> None:
         self._chain, self._lattice, self.parameters, self._pixels = chain, lattice, parameters, pixels
         self._padded = padded_pixels(pixels)
         self._code = code or TrellisCode(parameters.register_bits)
         self._slack = slack if slack is not None else parameters.slack
         self._threads = threads
+        self._each_level = each_level
         self._sent = 0
         height, width = self._padded.shape[:2]
         self.walk = Walk(chain, height, width, parameters.tail_level)
@@ -81,7 +84,7 @@ class ProgressiveEncoder:
             payload += data
             ideal += bits
             enough = min(max(FIRST_SECTION, 2 * self._sent), LARGEST_SMALL_SECTION)
-            if len(payload) >= enough or self.walk.finished:
+            if len(payload) >= enough or self.walk.finished or (self._each_level and self.walk.at_level_end):
                 self._sent += len(payload)
                 yield Section(bytes(payload), level - 1, ideal)
                 payload, ideal = bytearray(), 0.0

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ddpm_codec.atomic import check_target, proved, reason
-from ddpm_codec.codecs.encoding import picture_digest, read_stripped, write_fallback_file
+from ddpm_codec.codecs.encoding import picture_digest, read_stripped, verify_file, write_fallback_file
 from ddpm_codec.codecs.progressive.options import ProgressiveOptions, chosen_steps
 from ddpm_codec.codecs.reports import Progress, ProgressiveReport
 from ddpm_codec.errors import FormatError, InputError, OutputError
@@ -123,7 +123,10 @@ def _encode_whole(
     started = time.perf_counter()
     if options.max_bpp is not None or options.min_psnr_db is not None:
         raise InputError(f"{picture.name}: mode {picture.mode} is stored whole; --bpp and --psnr need RGB or RGBA")
-    size = write_fallback_file(picture, target, overwrite=overwrite)
+    with proved(target, overwrite=overwrite) if options.verify else nullcontext(target) as written:
+        size = write_fallback_file(picture, written, overwrite=overwrite)
+        if options.verify:
+            verify_file(written, [picture_digest(picture)], None, options.device)
     info = picture.info
     report = ProgressiveReport(str(target), info.pixel_count * info.layout.channels, info.pixel_count, size)
     report.lossless = True
