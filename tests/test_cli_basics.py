@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -187,3 +188,20 @@ def test_outputs_that_exist_are_refused(tmp_path: "os.PathLike[str]") -> None:
     refuse_existing(path, overwrite=True)
     with pytest.raises(OutputExistsError, match=r"out\.png: exists already"):
         refuse_existing(path, overwrite=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [("models",), ("models", "--json")])
+def test_an_output_that_cannot_be_written_is_one_line(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ddpm_codec_cli", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ddpm-codec: error: standard output cannot be written")
+    assert done.stderr.count("\n") == 1

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=None if arguments is None else list(arguments), prog_name=PROGRAM, standalone_mode=False)
         # Flushed here and not at exit, where the interpreter would report a closed pipe by itself.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except DdpmCodecError as error:
         return _fail(str(error), 1)
     except click.ClickException as error:
@@ -56,9 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("there is not enough memory for this", 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 1
+    except OSError as error:
+        # Files have errors of our own around them; standard output has no name.
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}", 1)
+        _forget_output()
+        return _fail(f"standard output cannot be written ({error.strerror or error})", 1)
     return result if isinstance(result, int) else 0
+
+
+def _forget_output() -> None:
+    """Let nothing be written at exit, when the interpreter would report the failure by itself."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:
