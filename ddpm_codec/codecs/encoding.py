@@ -82,7 +82,7 @@ def encode_files(
     with proved(output, overwrite=overwrite) if verify else nullcontext(output) as target:
         report = run.write(files, target, overwrite, progress)
         if verify:
-            verify_file(target, run.digests, Path(model) if session and Path(model).is_file() else None, device)
+            verify_file(target, run.digests, Path(model) if session else None, device)
     report.seconds = time.perf_counter() - started
     report.coder_seconds = max(0.0, report.coding_seconds - report.network_seconds)
     return report

@@ -15,8 +15,8 @@ from ddpm_codec.varint import Reader
 from tests.golden.regenerate import EXACT, noisy_picture
 from tests.helpers import Run, leftovers, pixels
 
-SECONDS = 30.0
-"""More than that nothing here may take, on a machine that does other things besides."""
+SECONDS = 5.0
+"""More of a processor than that nothing here may take, whatever else the machine does."""
 
 SMALL = (5, 3)
 """Of the picture whose file is damaged at every byte."""

@@ -21,7 +21,7 @@ from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
 from ddpm_codec.container.sections import preamble_bytes, section_bytes, write_sections
 from ddpm_codec.errors import InputError
-from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.picture import Picture
 
 
 def head_of(session: CodingSession, parameters: ProgressiveParameters) -> Head:
@@ -29,11 +29,6 @@ def head_of(session: CodingSession, parameters: ProgressiveParameters) -> Head:
     name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
     return Head(CODEC_PROGRESSIVE, name, identity, session.fingerprint(), parameters.values())
-
-
-def preamble_of(session: CodingSession, parameters: ProgressiveParameters, info: PictureInfo, target: Path) -> int:
-    """Return the most bytes that a file ``target`` can have before its first section."""
-    return preamble_bytes(head_of(session, parameters), info, target)
 
 
 class Assembly:
@@ -96,7 +91,7 @@ class Assembly:
             threads=torch.get_num_threads(),
             each_level=pixels >= BRIDGED_PIXELS or options.min_psnr_db is not None,
         )
-        taken = before + preamble_of(self._session, self._parameters, self._picture.info, target)
+        taken = before + preamble_bytes(head_of(self._session, self._parameters), self._picture.info, target)
         limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - taken
         found: list[Section] = []
         goes_on = self._index_sections(encoder, found, limit)

@@ -146,9 +146,8 @@ def _verify(path: Path, picture: Picture, options: ProgressiveOptions, lossless:
     from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_picture
     from ddpm_codec.container.sections import read_sections
 
-    extra = Path(options.model) if Path(options.model).is_file() else None
     decoded, report = decode_picture(
-        read_sections(path, max_pixels=1 << 62), DecodeOptions(model=extra, device=options.device)
+        read_sections(path, max_pixels=1 << 62), DecodeOptions(model=Path(options.model), device=options.device)
     )
     # The usual name of a picture depends on that of its file, which is a temporary one here.
     renamed = replace(decoded, info=replace(decoded.info, name=picture.info.name))

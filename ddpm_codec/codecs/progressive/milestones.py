@@ -79,8 +79,7 @@ def real_milestones(
     with TemporaryDirectory() as folder:
         path = Path(folder) / _NAME
         Assembly(session, plain, ProgressiveOptions()).write(path, path, False)
-        extra = Path(model) if Path(model).is_file() else None
-        with OpenedProgressive(read_sections(path), DecodeOptions(model=extra, device=device)) as opened:
+        with OpenedProgressive(read_sections(path), DecodeOptions(model=Path(model), device=device)) as opened:
             decoder = opened.decoder
             while opened.remaining:
                 opened.feed()
