@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain
-from ddpm_codec.diffusion.gaussian import step_kl_nats
+from ddpm_codec.diffusion.gaussian import ratio_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood, logistic_log_likelihood
 from ddpm_codec.diffusion.measurement import (
     Calibration,
@@ -29,11 +29,11 @@ from ddpm_codec.diffusion.measurement import (
     denoise_at,
     image_generators,
     measure_levels,
-    step_log_variance,
 )
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.diffusion.variance import Variances, variances_of
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import nats_to_bits
 
@@ -140,8 +140,7 @@ class _Evaluator:
     transform: BlockTransform
     chain: Chain
     prior: PriorModel
-    variance: VarianceKind
-    calibration: Calibration | None
+    variances: Variances
     likelihood: Likelihood
 
     def terms(self, x_0: Tensor, generators: list[torch.Generator], progress: Callable[[int], object] | None) -> _Array:
@@ -160,23 +159,17 @@ class _Evaluator:
 
     def _step(self, x_0: Tensor, prediction: Prediction, index: int) -> Tensor:
         error = self.transform.forward(x_0.double() - prediction.x0_mean.double())
-        if self.variance == "predicted":
-            log_variance = step_log_variance(prediction, self.transform).double()
-        else:
-            log_variance = self._calibrated(self.chain.log_snr[index]).to(error.device)
+        s, t = self.chain.log_snr[index - 1 : index + 1]
         difference = error.new_tensor(self.chain.snr_differences[index - 1])
-        return step_kl_nats(error, log_variance, difference).sum(dim=(1, 2, 3))
-
-    def _calibrated(self, log_snr: float) -> Tensor:
-        if self.calibration is None:
-            raise InputError(f"variance {self.variance!r} needs a calibration measured on training pictures")
-        values = self.calibration.log_variance(log_snr, self.variance)
-        if len(values) != self.transform.dims:
-            raise InputError(f"the calibration has {len(values)} classes, {self.transform.name} has others")
-        return torch.from_numpy(values)[None, :, None, None]
+        log_ratio = self.variances.log_ratio(prediction, s, t)
+        if log_ratio.shape[-2:] not in ((1, 1), error.shape[-2:]):
+            raise InputError(f"variances of sub-pixels need the identity, and not {self.transform.name}")
+        return ratio_kl_nats(error, log_ratio, difference).sum(dim=(1, 2, 3))
 
     def _reconstruction(self, x_0: Tensor, prediction: Prediction) -> Tensor:
-        mean, log_variance = prediction.x0_mean.double(), prediction.pixel_log_var.double()
+        first, second = self.chain.log_snr[:2]
+        mean = prediction.x0_mean.double()
+        log_variance = self.variances.decoder_log_variance(prediction, first, second)
         if self.likelihood == "gaussian":
             log_p = gaussian_log_likelihood(x_0.double(), mean, log_variance)
         else:
@@ -192,7 +185,7 @@ def evaluate_bound(
     chain: Chain,
     prior: PriorModel,
     *,
-    variance: VarianceKind = "predicted",
+    variance: VarianceKind | Variances = "predicted",
     calibration: Calibration | None = None,
     seed: int = 0,
     first: int = 0,
@@ -210,8 +203,9 @@ def evaluate_bound(
         transform: W, in which the reverse steps are diagonal.
         chain: the levels.
         prior: p(x_T).
-        variance: of the reverse steps: ``predicted`` by the network, or calibrated per ``class`` or ``level``.
-        calibration: measured on training pictures; needed unless ``predicted``. L_0 always has the network's variance.
+        variance: of the reverse steps and L_0: a kind (see :func:`~ddpm_codec.diffusion.variance.variances_of`), or an object
+            that gives them.
+        calibration: measured on training pictures; needed for ``class`` and ``level``.
         seed: of the noise; image n draws from its own generator, so the batch size does not matter.
         first: n of the first image, for a set that is evaluated in several calls.
         likelihood: family of L_0.
@@ -223,9 +217,11 @@ def evaluate_bound(
 
     Source: Ho et al. 2020, eq. 5; Kingma et al. 2021 (VDM), eq. 11 and 13.
     """
-    if variance not in ("predicted", "class", "level") or likelihood not in ("gaussian", "logistic"):
-        raise InputError(f"unknown variance {variance!r} or likelihood {likelihood!r}")
-    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, calibration, likelihood)
+    if likelihood not in ("gaussian", "logistic"):
+        raise InputError(f"unknown likelihood {likelihood!r}")
+    if isinstance(variance, str):
+        variance = variances_of(variance, transform, calibration, chain.log_snr)
+    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood)
     terms: list[_Array] = []
     dims: list[int] = []
     for x_0 in batches:

@@ -112,3 +112,24 @@ def step_kl_nats(error: Tensor, log_variance: Tensor, snr_difference: Tensor) ->
     d = _spread(snr_difference, error)
     excess = d * torch.exp(log_variance)
     return 0.5 * (torch.log1p(excess) + (d * error.square() - excess) / (1.0 + excess))
+
+
+def ratio_kl_nats(error: Tensor, log_ratio: Tensor, snr_difference: Tensor) -> Tensor:
+    """Return the KL of one reverse step of variance v e^rho per dimension, in nats.
+
+    For p(x_s | x_t) = N(a x_t + c m, v e^rho) and d = snr_s - snr_t = c^2 / v,
+
+        KL = 1/2 [ rho + e^-rho - 1 + d (x_0 - m)^2 e^-rho ],
+
+    which is :func:`step_kl_nats` with rho = ln(1 + d w), and also holds for variances below v.
+
+    Args:
+        error: x_0 - m, [B, ...].
+        log_ratio: rho, broadcastable to ``error``.
+        snr_difference: d, one value an image [B] or a scalar.
+
+    Returns:
+        Nats per dimension, the shape of ``error``.
+    """
+    d = _spread(snr_difference, error)
+    return 0.5 * (log_ratio + torch.expm1(-log_ratio) + d * error.square() * torch.exp(-log_ratio))

@@ -21,8 +21,9 @@ from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
 
-VarianceKind = Literal["predicted", "class", "level"]
-"""Variance of a reverse step: the network's own, one per coefficient class and level, or one per level."""
+VarianceKind = Literal["predicted", "class", "level", "beta", "beta-tilde"]
+"""Variance of a reverse step: the model's own, one per coefficient class and level, one per level, or one of the two fixed
+ones of Ho et al. 2020."""
 
 _Array = NDArray[np.float64]
 
@@ -246,3 +247,50 @@ def measure_levels(
         sums.dims += x_0.numel()
         sums.blocks += x_0.numel() // transform.dims
     return sums.result()
+
+
+@torch.no_grad()
+def measure_errors(
+    denoiser: Denoiser,
+    batches: Iterable[Tensor],
+    transform: BlockTransform,
+    log_snr_grid: Iterable[float],
+    seed: int,
+    progress: Callable[[int], object] | None = None,
+) -> Calibration:
+    """Measure the mean squared error of x0_mean at every level of a grid, one noise draw an image and level.
+
+        mse[t, c] = E ( (W x_0)_c - (W x0_mean(x_t))_c )^2,
+
+    which is the optimal variance of the reverse step from t where it is diagonal in W.
+
+    Args:
+        denoiser: the network, on the device of the batches.
+        batches: model values x_0, each [B, 3, H, W] with sides that are multiples of the block of W.
+        transform: W.
+        log_snr_grid: G levels, strictly decreasing.
+        seed: of the noise; the result does not depend on the batch size.
+        progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
+
+    Raises:
+        InputError: for no pictures, pictures of a wrong shape, or a grid that does not decrease.
+
+    Source: Bao et al. 2022 (Analytic-DPM), theorem 1, per coefficient.
+    """
+    levels = np.array(list(log_snr_grid), dtype=np.float64)
+    if len(levels) < 2 or not (np.diff(levels) < 0.0).all():
+        raise InputError("the grid of levels needs at least two strictly decreasing log-SNR")
+    squares, images, blocks = np.zeros((len(levels), transform.dims)), 0, 0
+    for x_0 in batches:
+        check_pictures(x_0, transform)
+        generators = image_generators(seed, images, len(x_0))
+        for index, level in enumerate(levels.tolist()):
+            error = transform.forward(x_0 - denoise_at(denoiser, x_0, level, generators).x0_mean)
+            squares[index] += error.square().sum(dim=(0, 2, 3), dtype=torch.float64).cpu().numpy()
+            if progress is not None:
+                progress(len(x_0))
+        images += len(x_0)
+        blocks += x_0.numel() // transform.dims
+    if images == 0:
+        raise InputError("errors cannot be measured on no pictures")
+    return Calibration(levels, squares / blocks)

@@ -14,11 +14,14 @@ class Prediction:
         x0_mean: the mean as a picture in model values, [B, 3, H, W].
         coef_log_var: ln variance of each coefficient of W x_0, [B, D, h, w]: for the reverse steps.
         pixel_log_var: ln variance of each sub-pixel, [B, 3, H, W]: for L_0.
+        range_fraction: where a network learned a range of variances, the place f in it of each sub-pixel, [B, 3, H, W]
+            (see :mod:`ddpm_codec.diffusion.process`).
     """
 
     x0_mean: Tensor
     coef_log_var: Tensor
     pixel_log_var: Tensor
+    range_fraction: Tensor | None = None
 
 
 class Denoiser(Protocol):

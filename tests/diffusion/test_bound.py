@@ -209,8 +209,8 @@ def test_bad_requests_are_refused(gaussian_toy: "GaussianToy") -> None:
         evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="level", calibration=short)
     with pytest.raises(InputError, match="3 classes"):
         evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="class", calibration=few)
-    with pytest.raises(InputError, match="unknown variance 'beta'"):
-        evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="beta")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown variance 'gamma'"):
+        evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="gamma")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be"):
         evaluate_bound(gaussian_toy, [torch.zeros(3, 16, 16)], transform, chain, prior)
 
