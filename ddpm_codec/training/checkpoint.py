@@ -1,11 +1,11 @@
 """Checkpoints: one file that resumes a run exactly, written whole or not at all."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError
@@ -15,6 +15,12 @@ from ddpm_codec.training.config import TrainConfig
 
 FORMAT = 2
 LAST = "last.pt"
+
+MUST_AGREE = (
+    *("size", "transform", "optimizer", "quantize", "objective", "prediction", "variance", "schedule", "timesteps"),
+    *("time_features", "conditioning"),
+)
+"""Keys that a resumed run shares with its checkpoint."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Checkpoint:
         optimizer: state of the optimiser; None in a reduced checkpoint.
         seconds: training time so far.
         window: sums since the last line of the log, [4] (see :class:`ddpm_codec.training.run.Trainer`); None: zero.
+        task: what else the run needs (see :meth:`ddpm_codec.training.task.Task.state`).
     """
 
     config: TrainConfig
@@ -38,6 +45,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None
     seconds: float
     window: Tensor | None = None
+    task: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -55,6 +63,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "optimizer": checkpoint.optimizer,
         "seconds": checkpoint.seconds,
         "window": checkpoint.window,
+        "task": checkpoint.task,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +102,8 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
         if (tensors is None and key == "weights") or all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             continue
         raise TypeError(f"{key} holds other things than weights")
+    if not isinstance(content.get("task", {}), dict):
+        raise TypeError("task is no dictionary")
     return Checkpoint(
         TrainConfig.from_dict(content["config"]),
         int(content["step"]),
@@ -101,6 +112,7 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
         content["optimizer"],
         float(content["seconds"]),
         content.get("window"),
+        content.get("task", {}),
     )
 
 
@@ -118,7 +130,7 @@ def state_to_resume(
     Raises:
         ModelError: it is of another network or kind of run, holds averaged weights only, or ones that diverged.
     """
-    for key in ("size", "transform", "optimizer", "quantize"):
+    for key in MUST_AGREE:
         was, wanted = getattr(checkpoint.config, key), getattr(config, key)
         if was != wanted:
             raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
@@ -135,8 +147,12 @@ def check_starts(checkpoint: Checkpoint, config: TrainConfig, source: str) -> No
     """Check that a run can start from the averaged weights of ``checkpoint``.
 
     Raises:
-        ModelError: the weights lean on a rounding that the run does not have.
+        ModelError: the weights lean on a rounding that the run does not have, or mean something else than the run's.
     """
+    for key in ("prediction", "schedule", "timesteps") if config.is_ddpm and checkpoint.config.is_ddpm else ():
+        was, wanted = getattr(checkpoint.config, key), getattr(config, key)
+        if was != wanted:
+            raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
     if checkpoint.config.quantize and not config.quantize:
         raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
 
@@ -149,7 +165,7 @@ def build_denoiser(config: TrainConfig) -> CodecDenoiser:
         return CodecDenoiser(CodecNet(SIZES[config.size]))
 
 
-def load_weights(denoiser: CodecDenoiser, weights: dict[str, Tensor], source: str) -> None:
+def load_weights(denoiser: nn.Module, weights: dict[str, Tensor], source: str) -> None:
     """Copy ``weights`` (any float dtype) into ``denoiser``.
 
     Raises:
@@ -166,4 +182,7 @@ def load_weights(denoiser: CodecDenoiser, weights: dict[str, Tensor], source: st
     extra = sorted(set(weights) - set(own))
     if extra:
         raise ModelError(f"{source}: unexpected weight {extra[0]!r}")
+    for key, value in weights.items():
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise ModelError(f"{source}: weight {key!r} holds other things than finite numbers")
     denoiser.load_state_dict({key: value.float() for key, value in weights.items()})

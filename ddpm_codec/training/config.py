@@ -6,11 +6,13 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ddpm_codec.diffusion.process import OutputKind, ReverseVariance
 from ddpm_codec.diffusion.transform import TRANSFORMS
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import SIZES
+from ddpm_codec.nn.ddpm_unet.config import UNETS, Conditioning, TimeFeatures
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,31 @@ class TrainConfig:
         output: folder for checkpoints and logs.
         validation: images for the validation bound; empty: ``holdout`` images are cut from ``data``.
         holdout: how many images to set aside from ``data`` where ``validation`` is empty.
-        size: network size, a key of :data:`ddpm_codec.nn.codec_net.SIZES`.
-        transform: W, a key of :data:`ddpm_codec.diffusion.transform.TRANSFORMS`.
+        size: network, a key of :data:`ddpm_codec.nn.codec_net.SIZES` (codec networks) or
+            :data:`ddpm_codec.nn.ddpm_unet.config.UNETS` (U-Nets).
+        objective: ``bound`` for a codec network; ``simple``, ``vlb`` (timesteps by importance) or ``hybrid`` for a U-Net;
+            empty: the first of its kind.
+        prediction: what a U-Net predicts, of :data:`ddpm_codec.diffusion.process.OutputKind`.
+        variance: of a U-Net's reverse steps, of :data:`ddpm_codec.diffusion.process.ReverseVariance`.
+        schedule: of a U-Net's timesteps, ``linear`` in beta or ``cosine``.
+        timesteps: T of a U-Net.
+        dropout: of a U-Net.
+        time_features: of a U-Net, ``sinusoidal`` or ``fourier``; empty: those of ``size``.
+        conditioning: of a U-Net on its timestep, ``add`` or ``scale-shift``; empty: that of ``size``.
+        transform: W of a codec network, a key of :data:`ddpm_codec.diffusion.transform.TRANSFORMS`.
         crop: side of the random crops in pixels, a multiple of 8.
         batch: images a step, over all processes.
         steps: length of the run in optimiser steps.
-        optimizer: ``muon`` (matrices; AdamW for the rest) or ``adamw``.
+        optimizer: ``muon`` (matrices; AdamW for the rest), ``adamw`` (without weight decay) or ``adam`` (torch's defaults).
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         decay: the last share of the run, over which the rate falls linearly to zero.
         ema: decay of the exponential moving average of the weights.
         clip: bound on the gradient norm.
-        levels: K, steps of the chain that the objective prices.
-        log_snr_min: noisiest level.
-        log_snr_max: cleanest level, where L_0 takes over.
-        clean_share: share of a batch spent on L_0.
+        levels: of a codec network K, steps of the chain that the objective prices.
+        log_snr_min: its noisiest level.
+        log_snr_max: its cleanest level, where L_0 takes over.
+        clean_share: share of its batch spent on L_0.
         clean_weight: weight of L_0 beside the sum of the step KLs.
         flip: mirror half of the crops.
         seed: of every random number.
@@ -46,7 +58,7 @@ class TrainConfig:
         validate_every: steps between validation bounds.
         validation_images: crops in the validation bound.
         log_every: steps between log lines.
-        init_from: a checkpoint whose EMA weights start the run; empty: random.
+        init_from: a checkpoint whose EMA weights start the run, or for a U-Net the folder of a DDPM; empty: random.
         quantize: train with the rounded weights and activations that exact coding uses; calibrated at the start, unless
             ``init_from`` was trained so. A run that has it never goes on without it.
         compile: use torch.compile.
@@ -57,6 +69,14 @@ class TrainConfig:
     validation: str = ""
     holdout: int = 0
     size: str = "base"
+    objective: str = ""
+    prediction: str = "eps"
+    variance: str = "beta"
+    schedule: str = "linear"
+    timesteps: int = 1000
+    dropout: float = 0.0
+    time_features: str = ""
+    conditioning: str = ""
     transform: str = "colour-8x8"
     crop: int = 32
     batch: int = 64
@@ -91,9 +111,14 @@ class TrainConfig:
             InputError: naming the first bad key.
         """
         choices = {
-            "size": set(SIZES),
+            "size": {*SIZES, *UNETS},
             "transform": set(TRANSFORMS),
-            "optimizer": {"muon", "adamw"},
+            "optimizer": {"muon", "adamw", "adam"},
+            "prediction": set(get_args(OutputKind)),
+            "variance": set(get_args(ReverseVariance)),
+            "schedule": {"linear", "cosine"},
+            "time_features": {"", *get_args(TimeFeatures)},
+            "conditioning": {"", *get_args(Conditioning)},
             "device": {"auto", "cpu", "cuda"},
             "dtype": {"bf16", "float32"},
         }
@@ -102,12 +127,40 @@ class TrainConfig:
                 raise InputError(f"{key} = {getattr(self, key)!r}: use one of {', '.join(sorted(allowed))}")
         for key, value in dataclasses.asdict(self).items():
             _check_value(key, value)
-        if self.clean_share > 0 and self.batch < 2:
+        self._check_kind()
+        if not self.is_ddpm and self.clean_share > 0 and self.batch < 2:
             raise InputError(f"batch = {self.batch}: needs at least 2 images where clean_share is above zero")
         if self.crop % 8:
             raise InputError(f"crop = {self.crop}: must be a multiple of 8")
         if self.log_snr_min >= self.log_snr_max:
             raise InputError("log_snr_min must be below log_snr_max")
+
+    @property
+    def is_ddpm(self) -> bool:
+        """Whether the network is a U-Net with timesteps, and no codec network."""
+        return self.size in UNETS
+
+    def _check_kind(self) -> None:
+        """Fill in the objective, and refuse what belongs to the other kind of network.
+
+        Raises:
+            InputError: naming the first bad key.
+        """
+        known = ("simple", "vlb", "hybrid") if self.is_ddpm else ("bound",)
+        if not self.objective:
+            object.__setattr__(self, "objective", known[0])
+        if self.objective not in known:
+            raise InputError(f"objective = {self.objective!r}: {self.size} trains with {', '.join(known)}")
+        if self.is_ddpm and self.quantize:
+            raise InputError(f"quantize: {self.size} has no integer form, only codec networks have")
+        if self.objective == "hybrid" and self.variance != "learned-range":
+            raise InputError(
+                "objective = 'hybrid': is there to learn variances, use it with variance = \"learned-range\""
+            )
+        if self.objective == "simple" and self.variance == "learned-range":
+            raise InputError("objective = 'simple': does not train a learned range, use hybrid or vlb")
+        if self.timesteps < 2:
+            raise InputError(f"timesteps = {self.timesteps}: needs at least 2")
 
     @classmethod
     def from_sources(cls, file: Path | None, overrides: dict[str, Any]) -> "TrainConfig":
@@ -153,10 +206,10 @@ class TrainConfig:
 
 
 _ABOVE_ZERO = {
-    *("crop", "batch", "steps", "lr", "clip", "levels"),
+    *("crop", "batch", "steps", "lr", "clip", "levels", "timesteps"),
     *("checkpoint_every", "validate_every", "validation_images", "log_every"),
 }
-_SHARES = {"ema", "decay", "clean_share"}
+_SHARES = {"ema", "decay", "clean_share", "dropout"}
 _NOT_NEGATIVE = {"holdout", "warmup", "clean_weight", "seed"}
 
 

@@ -46,13 +46,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def mean_over_processes(values: Tensor) -> Tensor:
-    """Return the mean of ``values`` over all processes (each must call this); alone, ``values``."""
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Return the sum of ``values`` over all processes (each must call this); alone, ``values``."""
     if not dist.is_initialized():
         return values
     total = values.clone()
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return total
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of ``values`` over all processes (each must call this); alone, ``values``."""
+    return sum_over_processes(values) / dist.get_world_size() if dist.is_initialized() else values
 
 
 def same_everywhere(number: int, device: torch.device) -> bool:

@@ -12,6 +12,7 @@ from ddpm_codec.diffusion.measurement import step_log_variance
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.task import Loss
 
 CLEAN_JITTER = 0.4
 
@@ -59,15 +60,6 @@ def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> 
     return Draw(torch.cat([config.log_snr_max + jitter, steps]), clean, 1.0 / max(clean, 1), 1.0 / rest)
 
 
-@dataclass(frozen=True)
-class Loss:
-    """The loss to descend, and its two parts in nats per dimension, float64 scalars cut off from the graph."""
-
-    total: Tensor
-    steps_nats: Tensor
-    reconstruction_nats: Tensor
-
-
 def bound_loss(
     denoiser: Callable[[Tensor, Tensor], Prediction],
     transform: BlockTransform,
@@ -89,8 +81,9 @@ def bound_loss(
         config: K, range and weights.
 
     Returns:
-        The loss and its parts. ``steps_nats`` has the mean K E[ KL( t -> t + range / K ) ], t uniform in
-        [log_snr_min, log_snr_max - range / K]: the sum of a K-step chain's terms, had each its mean cost.
+        The loss and its parts, the steps and L_0, in nats per dimension. That of the steps has the mean
+        K E[ KL( t -> t + range / K ) ], t uniform in [log_snr_min, log_snr_max - range / K]: the sum of a K-step chain's
+        terms, had each its mean cost.
     """
     clean = draw.clean
     log_snr = draw.log_snr.to(x_0.device)
@@ -108,4 +101,4 @@ def bound_loss(
         log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])
         reconstruction = -draw.clean_weight * log_p.mean(dim=(1, 2, 3)).sum()
     total = steps + config.clean_weight * reconstruction
-    return Loss(total, steps.detach().double(), reconstruction.detach().double())
+    return Loss(total, (steps.detach().double(), reconstruction.detach().double()))

@@ -76,11 +76,13 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def build_optimizer(net: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
-    """Return the optimiser ``name`` (``muon`` or ``adamw``) for a network.
+    """Return the optimiser ``name`` (``muon``, ``adamw`` or torch's own ``adam``) for a network.
 
     Kernels whose names say that they are heads, stems or embeddings stay with AdamW, as Muon's authors advise for first
     and last layers.
     """
+    if name == "adam":
+        return torch.optim.Adam(net.parameters(), lr=lr)
     body = {
         name
         for name, parameter in net.named_parameters()

@@ -16,34 +16,29 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError, OutputError
-from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     LAST,
     Checkpoint,
-    build_denoiser,
-    check_starts,
     load_checkpoint,
     load_weights,
     save_checkpoint,
     state_to_resume,
 )
+from ddpm_codec.training.codec_task import CodecTask
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler, ImageSet, open_images
+from ddpm_codec.training.ddpm_task import DdpmTask
 from ddpm_codec.training.distributed import (
-    decide_in_first,
     mean_over_processes,
     pick_device,
     process_group,
     same_everywhere,
 )
-from ddpm_codec.training.freezing import check_freezes
 from ddpm_codec.training.log import RunLog
-from ddpm_codec.training.objective import Draw, Loss, bound_loss, draw_levels
 from ddpm_codec.training.optimizer import build_optimizer
-from ddpm_codec.training.validation import validation_bound_bpd
-from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
+from ddpm_codec.training.task import Batch, Loss, Task
+from ddpm_codec.units import GREY_PER_UNIT
 
 MAX_SKIPPED = 20
 """Steps in a row without a finite gradient after which a run is given up."""
@@ -54,6 +49,16 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
     tail = (config.steps - step) / max(config.decay * config.steps, 1.0)
     return config.lr * min(warm, tail, 1.0)
+
+
+def task_of(config: TrainConfig) -> Task:
+    """Return what a run of ``config`` trains.
+
+    Raises:
+        InputError: crop and network do not fit.
+        ModelError: the architecture does not hold together.
+    """
+    return DdpmTask(config) if config.is_ddpm else CodecTask(config)
 
 
 def split_holdout(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
@@ -84,14 +89,13 @@ class Trainer:
         if config.batch % world:
             raise InputError(f"batch = {config.batch} does not divide over {world} processes")
         self.config, self.device, self.rank, self.world = config, device, rank, world
-        self.transform = by_name(config.transform)
+        self.task = task_of(config)
         train, validation = split_holdout(config)
         self.sampler = CropSampler(train, config.crop, flip=config.flip, seed=config.seed)
         self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
-        self.denoiser = build_denoiser(config).place(device)
-        self.average = build_denoiser(config).place(device)
-        if self.transform.dims != self.denoiser.net.config.coefficients:
-            self.denoiser.net.freeze_variance_head()
+        self.denoiser, self.average = (self.task.build(device) for _ in range(2))
+        # The average is never trained: where the two differ, as in dropout, it computes as in use.
+        self.average.eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
         self.step, self.seconds = 0, 0.0
         self.skipped_in_a_row = 0
@@ -118,33 +122,28 @@ class Trainer:
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         if checkpoint.window is not None:
             self.window.copy_(checkpoint.window)
+        try:
+            self.task.load_state(checkpoint.task)
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from error
 
-    def start_from(self, checkpoint: Checkpoint) -> None:
-        """Take the averaged weights of another run as the first weights of this one.
-
-        Raises:
-            ModelError: the weights do not fit, or were trained with rounding and this run has none.
-        """
-        check_starts(checkpoint, self.config, self.config.init_from)
-        for denoiser in (self.denoiser, self.average):
-            load_weights(denoiser, checkpoint.ema, self.config.init_from)
-
-    def quantize(self) -> None:
-        """Compute with rounded weights and activations from now on; calibrate first, unless the checkpoint was.
+    def start_from(self, source: Path) -> None:
+        """Take averaged weights of another run, or of a DDPM in a folder, as the first weights of this one.
 
         Raises:
-            ModelError: the run begins, and could not be exported.
+            ModelError: the weights do not fit, or were trained for something that this run has not.
         """
-        decide_in_first(self._calibrate, self.denoiser.buffers())
-        self.average.load_state_dict(self.average.state_dict() | dict(self.denoiser.named_buffers()))
+        weights = self.task.first_weights(source)
         for denoiser in (self.denoiser, self.average):
-            denoiser.net.quantize(True)
+            load_weights(denoiser, weights, str(source))
 
-    def _calibrate(self) -> None:
-        if not self.denoiser.net.calibrated:
-            calibrate_on(self.denoiser, self.sampler, self.transform, self.config, self.device)
-        if self.step == 0:
-            check_freezes(self.denoiser, self.sampler, self.config, self.device)
+    def prepare(self) -> None:
+        """Make ready for the first step, once all weights are there.
+
+        Raises:
+            ModelError: the run begins, and what it trains could not be used.
+        """
+        self.task.prepare(self.denoiser, self.average, self.sampler, self.step, self.device)
 
     def state(self) -> Checkpoint:
         """Return what a resumed run needs."""
@@ -156,6 +155,7 @@ class Trainer:
             self.optimizer.state_dict(),
             self.seconds,
             self.window,
+            self.task.state(),
         )
 
     def advance(self) -> None:
@@ -183,8 +183,8 @@ class Trainer:
     def _count(self, loss: Loss, taken: bool) -> None:
         if taken:
             self.skipped_in_a_row = 0
-            self.window[0] += loss.steps_nats
-            self.window[1] += loss.reconstruction_nats
+            self.window[0] += loss.parts[0]
+            self.window[1] += loss.parts[1]
             self.window[2] += 1.0
             return
         self.skipped_in_a_row += 1
@@ -195,8 +195,7 @@ class Trainer:
 
     def backward(self) -> Loss:
         """Leave the gradient of the whole batch in the parameters; return the loss of this process's part."""
-        x_0, noise, draw = self._batch()
-        loss = bound_loss(self.forward, self.transform, x_0, noise, draw, self.config)
+        loss = self.task.loss(self.forward, self._batch())
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         return loss
@@ -209,20 +208,25 @@ class Trainer:
         while done < self.config.validation_images:
             count = min(64, self.config.validation_images - done)
             x_0 = self._to_model(self.checks.batch(done, count, slice(None)))
-            total += count * validation_bound_bpd(self.average, self.transform, x_0, self.config)
+            total += count * self.task.validation_bpd(self.average, x_0)
             done += count
         return total / done
 
-    def _batch(self) -> tuple[Tensor, Tensor, Draw]:
-        """Return this process's images, noise and levels: positions rank, rank + world, ... of the step's batch."""
+    def _batch(self) -> Batch:
+        """Return this process's images and noise: positions rank, rank + world, ... of the step's batch."""
         config, part = self.config, slice(self.rank, None, self.world)
         x_0 = self._to_model(self.sampler.batch(self.step, config.batch, part))
-        # One seed for the levels and one an image, so that no process draws the noise of another.
-        seeds = np.random.SeedSequence([config.seed, self.step, 1]).generate_state(config.batch + 1).tolist()
-        generator = torch.Generator().manual_seed(seeds.pop())
-        draw = draw_levels(config, config.batch, generator).part(self.rank, self.world)
-        noise = torch.stack([torch.randn(x_0.shape[1:], generator=generator.manual_seed(seed)) for seed in seeds[part]])
-        return x_0, noise.to(self.device), draw
+        # A seed an image, so that no process draws the noise of another; then one for draws about the batch, and one a
+        # process for what networks draw by themselves, as dropout does.
+        seeds = (
+            np.random.SeedSequence([config.seed, self.step, 1]).generate_state(config.batch + 1 + self.world).tolist()
+        )
+        shared = torch.Generator().manual_seed(seeds[config.batch])
+        own = torch.Generator()
+        images = seeds[: config.batch][part]
+        noise = torch.stack([torch.randn(x_0.shape[1:], generator=own.manual_seed(seed)) for seed in images])
+        torch.manual_seed(seeds[config.batch + 1 + self.rank])
+        return Batch(x_0, noise.to(self.device), shared, self.rank, self.world)
 
     def _to_model(self, pixels: NDArray[np.uint8]) -> Tensor:
         x_0 = torch.from_numpy(pixels).to(self.device).float() / GREY_PER_UNIT - 1.0
@@ -255,16 +259,17 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         raise InputError("output: name a folder for the checkpoints")
     device = pick_device(config.device)
     last = Path(config.output) / LAST
-    with process_group(device) as (rank, world):
+    # Dropout draws from torch's own generator; the caller's state of it is given back.
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), process_group(device) as (rank, world):
         trainer = Trainer(config, device, rank, world)
         if last.exists():
             trainer.resume(load_checkpoint(last), last)
         elif config.init_from:
-            trainer.start_from(load_checkpoint(Path(config.init_from)))
+            trainer.start_from(Path(config.init_from))
         if not same_everywhere(trainer.step, device):
             raise ModelError(f"{last}: not every process sees the same checkpoint; all hosts need the output folder")
-        if config.quantize:
-            trainer.quantize()
+        trainer.prepare()
         if rank == 0:
             _prepare(last.parent, config)
         _run(trainer, last, progress)
@@ -320,16 +325,12 @@ def _figures(trainer: Trainer) -> dict[str, float]:
 
     Steps without a finite gradient are left out; where there was no other, so are the losses.
     """
-    steps_nats, reconstruction_nats, count, seconds = mean_over_processes(trainer.window).tolist()
+    first, second, count, seconds = mean_over_processes(trainer.window).tolist()
     trainer.window.zero_()
     if count == 0.0:
         return {"seconds": trainer.seconds}
-    steps_bpd = nats_to_bits(steps_nats / count)
-    reconstruction_bpd = nats_to_bits(reconstruction_nats / count)
     return {
-        "steps_bpd": steps_bpd,
-        "reconstruction_bpd": reconstruction_bpd,
-        "train_bpd": steps_bpd + reconstruction_bpd,
+        **trainer.task.figures((first / count, second / count)),
         "lr": learning_rate(trainer.config, trainer.step - 1),
         "images_per_second": count * trainer.config.batch / seconds,
         "seconds": trainer.seconds,

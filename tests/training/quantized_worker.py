@@ -22,7 +22,7 @@ def main(config_file: Path, output: Path) -> None:
         with torch.no_grad():
             # As the rounding errors of another processor would, only more so.
             trainer.denoiser.net.stem.conv.weight.mul_(1.0 + 0.5 * rank)
-        trainer.quantize()
+        trainer.prepare()
         both = {"raw": trainer.denoiser, "average": trainer.average}
         steps = {name: dict(denoiser.named_buffers()) for name, denoiser in both.items()}
         torch.save(steps, output / f"steps-{rank}.pt")
@@ -32,7 +32,7 @@ def main(config_file: Path, output: Path) -> None:
             with torch.no_grad():
                 layer.weight[3] = 0.0
         try:
-            broken.quantize()
+            broken.prepare()
         except ModelError as error:
             (output / f"refusal-{rank}.txt").write_text(str(error))
 

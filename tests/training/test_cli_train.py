@@ -30,7 +30,7 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     [
         (["missing", "-o", "run"], "missing: no such file or folder"),
         (["x", "-o", "run", "--lr", "nan"], "lr = nan: not a number that makes sense"),
-        (["x", "-o", "run", "--size", "huge"], "size = 'huge': use one of base, small, tiny"),
+        (["x", "-o", "run", "--size", "huge"], "size = 'huge': use one of base, ddpm-256, ddpm-cifar10"),
         (["x", "-o", "run", "--config", "none.toml"], "none.toml: cannot read the configuration"),
     ],
 )

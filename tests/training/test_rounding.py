@@ -10,7 +10,7 @@ import torch
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
-from ddpm_codec.training import run
+from ddpm_codec.training import codec_task
 from ddpm_codec.training.calibration import calibrate, measure_reach
 from ddpm_codec.training.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
@@ -33,8 +33,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
 
     def watch(name: str) -> None:
-        original = getattr(run, name)
-        monkeypatch.setattr(run, name, lambda *args: (made.append(name), original(*args))[1])
+        original = getattr(codec_task, name)
+        monkeypatch.setattr(codec_task, name, lambda *args: (made.append(name), original(*args))[1])
 
     watch("calibrate_on")
     watch("check_freezes")

@@ -16,8 +16,8 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.log import RunLog
-from ddpm_codec.training.objective import Loss
 from ddpm_codec.training.run import Trainer, learning_rate, split_holdout, train
+from ddpm_codec.training.task import Loss
 
 Make = Callable[..., TrainConfig]
 TIMES = {"images_per_second", "seconds"}
@@ -194,15 +194,16 @@ def test_the_parts_of_a_batch_are_the_batch(tiny: Make) -> None:
     """Two processes see, between them, the images, levels and noise of one."""
     whole = Trainer(tiny(), torch.device("cpu"), 0, 1)
     whole.step = 5
-    x_0, noise, draw = whole._batch()
+    batch = whole._batch()
     for rank in range(2):
         part = Trainer.__new__(Trainer)
         part.__dict__.update(whole.__dict__, rank=rank, world=2)
-        own_x_0, own_noise, own_draw = part._batch()
-        assert torch.equal(own_x_0, x_0[rank::2])
-        assert torch.equal(own_noise, noise[rank::2])
-        assert torch.equal(own_draw.log_snr, draw.log_snr[rank::2])
-    assert len({value.item() for value in noise[:, 0, 0, 0]}) == 8
+        own = part._batch()
+        assert torch.equal(own.x_0, batch.x_0[rank::2])
+        assert torch.equal(own.noise, batch.noise[rank::2])
+        assert torch.equal(own.generator.get_state(), batch.generator.get_state())
+        assert (own.rank, own.world) == (rank, 2)
+    assert len({value.item() for value in batch.noise[:, 0, 0, 0]}) == 8
 
 
 def test_the_log_drops_what_will_come_again(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""What a run trains, apart from how: the seam between the loop and a kind of network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_codec.training.checkpoint import check_starts, load_checkpoint
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.data import CropSampler
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of the images of a step.
+
+    Attributes:
+        x_0: model values, [B, 3, H, W]: images rank, rank + world, ... of the whole batch.
+        noise: standard normal, the same shape.
+        generator: for draws about the whole batch, in the same state in every process.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    x_0: Tensor
+    noise: Tensor
+    generator: torch.Generator
+    rank: int
+    world: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss to descend, and its parts, float64 scalars cut off from the graph.
+
+    Attributes:
+        total: for this process; the mean over processes is the whole batch's.
+        parts: two figures that the log makes sense of (:meth:`Task.figures`).
+    """
+
+    total: Tensor
+    parts: tuple[Tensor, Tensor]
+
+
+class Task(ABC):
+    """A kind of network, its objective and its validation.
+
+    Args:
+        config: of the run.
+    """
+
+    stride = 8
+    """Sides of crops are multiples of this."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def build(self, device: torch.device) -> nn.Module:
+        """Return a freshly initialised network on ``device``; the seed decides its weights."""
+
+    @abstractmethod
+    def loss(self, forward: Callable[..., Any], batch: Batch) -> Loss:
+        """Return the loss of a batch; ``forward`` is the network, possibly wrapped for several processes."""
+
+    @abstractmethod
+    def validation_bpd(self, network: nn.Module, x_0: Tensor) -> float:
+        """Return a bound on pictures [B, 3, H, W], without L_T, the same for the same pictures."""
+
+    @abstractmethod
+    def figures(self, parts: tuple[float, float]) -> dict[str, float]:
+        """Return what the log says about the means of the two parts of the loss."""
+
+    def first_weights(self, source: Path) -> dict[str, Tensor]:
+        """Return the averaged weights that a run can start from.
+
+        Raises:
+            ModelError: ``source`` cannot be read, or was trained for something that this run has not.
+        """
+        checkpoint = load_checkpoint(source)
+        check_starts(checkpoint, self.config, str(source))
+        return checkpoint.ema
+
+    def prepare(
+        self, network: nn.Module, average: nn.Module, sampler: CropSampler, step: int, device: torch.device
+    ) -> None:
+        """Make the networks ready once their weights are loaded, before the first step of this process."""
+        del network, average, sampler, step, device
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs beside weights and optimiser."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state` gave.
+
+        Raises:
+            ModelError: it does not fit.
+        """
+        del state
+
+
+def seeded(config: TrainConfig, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return what ``build`` makes with the run's seed; the caller's random state is given back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build()
