@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,3 +132,29 @@ def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
         raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` to write files to; on success it becomes ``path``, else it is removed.
+
+    Raises:
+        OutputExistsError: ``path`` is there: folders are never replaced.
+        OutputError: any OSError, in one line that names ``path``.
+    """
+    temporary = path.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
+    try:
+        if os.path.lexists(path):
+            raise OutputExistsError(f"{path}: exists already, and a folder is not replaced")
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+        # Fails where anything but an empty folder has appeared there in the meantime.
+        os.rename(temporary, path)
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -8,29 +8,24 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.engine import resolve_device
-from ddpm_codec.codecs.fingerprint import preferred_dtype
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.diffusion.chain import Chain
-from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
+from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.prediction import Denoiser
-from ddpm_codec.diffusion.prior import PriorModel
-from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.frozen import FrozenModel, load_model
+from ddpm_codec.nn.model import BoundSetting, Schedule, open_model
 from ddpm_codec.training.data import ImageSet, open_images
 from ddpm_codec.units import GREY_PER_UNIT
 from ddpm_codec.zoo import find_model
 
 STRIDE = 8
-Schedule = Literal["dp", "even"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def evaluate_bpd(
     *,
     model: str = "photo",
     levels: int | None = None,
-    schedule: Schedule = "dp",
+    schedule: Schedule | None = None,
     variance: VarianceKind = "predicted",
     limit: int | None = None,
     batch: int = 64,
@@ -96,51 +91,54 @@ def evaluate_bpd(
     Args:
         data: DATA of any kind (see :func:`ddpm_codec.training.data.open_images`); of a CIFAR-10 folder, its test batch.
         model: name or file.
-        levels: K; None: the model's own.
-        schedule: ``dp`` for the model's chosen chain, ``even`` for even steps in log-SNR over the same range (of an exact
-            model, at the nearest levels that it has tables for).
-        variance: of the steps: predicted, or calibrated per ``class`` or ``level``.
+        levels: K; of a DDPM so many of its timesteps. None: the model's own; of a DDPM all.
+        schedule: ``dp`` for the chain of the lowest bound, ``even`` for even steps in log-SNR over the same range (of an
+            exact model, at the nearest levels that it has tables for), of a DDPM in its timesteps. None: ``dp``, or of a
+            DDPM without calibration ``even``.
+        variance: of the steps: the model's own, calibrated per ``class`` or ``level``, or fixed.
         limit: use the first so many images.
         batch: 32x32 images (or as many pixels) at a time.
         tile: side of the tiles that larger pictures are cut into; None: the model's own.
         seed: of the noise.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: called with (images done, images).
+        progress: called with (network evaluations of an image done, all of them).
 
     Raises:
         InputError: data unusable.
         ModelError: model unknown or unusable, or without a chain of that length.
     """
-    frozen = load_model(find_model(model))
+    opened = open_model(find_model(model))
     images = open_images(data, test=True)
     count = len(images) if limit is None else min(limit, len(images))
     target = resolve_device(device)
-    chain = _chain(frozen, levels, schedule)
-    side = frozen.tile if tile is None else tile
+    setting = opened.bound_setting(opened.steps_of(levels), schedule, variance)
+    side = opened.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
-    dtype = "exact" if frozen.exact is not None else preferred_dtype(target)
-    denoiser = frozen.bound_denoiser(target, dtype)
-    evaluator = _Evaluator(frozen, denoiser, chain, target, variance, seed, batch * 1024)
+    dtype = opened.bound_dtype(target)
+    evaluator = _Evaluator(opened.bound_denoiser(target, dtype), setting, target, seed, batch * 1024, progress)
     started = time.perf_counter()
-    table, dims = evaluator.run(images, count, side, progress)
+    table, dims = evaluator.run(images, count, side)
     seconds = time.perf_counter() - started
     facts = {
-        "schedule": schedule,
+        "evaluations": len(setting.chain.log_snr),
+        "schedule": setting.schedule,
         "variance": variance,
         "seconds": seconds,
         "images_per_second": count / seconds,
-        "model": frozen.name,
+        "model": opened.name,
         "device": target.type,
         "dtype": dtype,
     }
-    return BoundReport(table[:, 0], table[:, 1:-1], table[:, -1], dims, chain.log_snr, facts)
+    return BoundReport(table[:, 0], table[:, 1:-1], table[:, -1], dims, setting.chain.log_snr, facts)
 
 
-def _chain(frozen: FrozenModel, levels: int | None, schedule: Schedule) -> Chain:
-    if schedule == "even":
-        return frozen.even_chain(levels)
-    return Chain(tuple((-2.0 * np.log(np.array(frozen.chain_sigmas(levels)))).tolist()))
+class _Piece(NamedTuple):
+    """A padded tile, the number of its image, and its share of that image's work."""
+
+    image: int
+    pixels: NDArray[np.uint8]
+    share: float
 
 
 class _Evaluator:
@@ -148,42 +146,36 @@ class _Evaluator:
 
     def __init__(
         self,
-        frozen: FrozenModel,
         denoiser: Denoiser,
-        chain: Chain,
+        setting: BoundSetting,
         device: torch.device,
-        variance: VarianceKind,
         seed: int,
         batch_pixels: int,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._denoiser = denoiser
-        self._transform = by_name(frozen.transform)
-        self._prior = PriorModel(frozen.prior_mean, frozen.prior_variance)
-        self._calibration = Calibration(frozen.grid_log_snr, frozen.class_mse)
-        self._chain, self._variance, self._seed = chain, variance, seed
+        self._denoiser, self._setting, self._seed = denoiser, setting, seed
+        self._progress, self._evaluations, self._total = progress, 0.0, 0
         self._device = device
         self._batch_pixels = batch_pixels
-        self._waiting: dict[tuple[int, int], list[tuple[int, NDArray[np.uint8]]]] = {}
+        self._waiting: dict[tuple[int, int], list[_Piece]] = {}
         # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
         self._done: dict[tuple[int, int], int] = {}
 
-    def run(
-        self, images: ImageSet, count: int, tile: int, progress: Callable[[int, int], None] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def run(self, images: ImageSet, count: int, tile: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return ([prior, steps, reconstruction] in bits/dim, [count, K + 2]; sub-pixels, [count])."""
-        bits = np.zeros((count, self._chain.steps + 2))
+        self._total = count * len(self._setting.chain.log_snr)
+        bits = np.zeros((count, self._setting.chain.steps + 2))
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
             image = images[index]
             dims[index] = image.size
-            for rect in Rect(0, 0, *image.shape[:2]).cut(tile, tile):
+            rects = Rect(0, 0, *image.shape[:2]).cut(tile, tile)
+            for rect in rects:
                 piece = _pad(image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width])
                 shape = piece.shape[:2]
-                self._waiting.setdefault(shape, []).append((index, piece))
+                self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self._batch_pixels:
                     self._flush(shape, bits)
-            if progress is not None:
-                progress(index + 1, count)
         for shape in list(self._waiting):
             self._flush(shape, bits)
         return bits / dims[:, None], dims
@@ -192,21 +184,28 @@ class _Evaluator:
         waiting = self._waiting.pop(shape)
         done = self._done.get(shape, 0)
         self._done[shape] = done + len(waiting)
-        pixels = np.stack([piece.transpose(2, 0, 1) for _, piece in waiting])
+        pixels = np.stack([piece.pixels.transpose(2, 0, 1) for piece in waiting])
+        share = sum(piece.share for piece in waiting) / len(waiting)
         x_0 = torch.from_numpy(pixels).to(self._device).float() / GREY_PER_UNIT - 1.0
         terms = evaluate_bound(
             self._denoiser,
             [x_0],
-            self._transform,
-            self._chain,
-            self._prior,
-            variance=self._variance,
-            calibration=self._calibration,
+            self._setting.transform,
+            self._setting.chain,
+            self._setting.prior,
+            variance=self._setting.variances,
             seed=self._seed,
             first=(shape[0] << 44) + (shape[1] << 28) + done,
+            progress=lambda evaluated: self._advance(evaluated * share),
         )
         columns = [terms.prior_bpd[:, None], terms.diffusion_bpd, terms.reconstruction_bpd[:, None]]
-        np.add.at(bits, [index for index, _ in waiting], np.hstack(columns) * terms.dims[:, None])
+        np.add.at(bits, [piece.image for piece in waiting], np.hstack(columns) * terms.dims[:, None])
+
+    def _advance(self, evaluations: float) -> None:
+        """Say how far it is, in network evaluations of whole images."""
+        self._evaluations += evaluations
+        if self._progress is not None:
+            self._progress(round(self._evaluations), self._total)
 
 
 def _pad(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -18,7 +18,8 @@ LABELS = {
     "dims": "dims (sub-pixels)",
     "seconds": "seconds",
     "images_per_second": "images/s",
-    "levels": "levels K",
+    "levels": "steps K",
+    "evaluations": "network evaluations",
     "schedule": "schedule",
     "variance": "variance",
     "model": "model",
@@ -33,16 +34,16 @@ LABELS = {
 @click.option(
     "--schedule",
     type=click.Choice(["dp", "even"]),
-    default="dp",
-    show_default=True,
-    help="The chain chosen by dynamic programming, or even steps in log-SNR.",
+    default=None,
+    help="The chain of the lowest bound, or even steps in log-SNR (of a DDPM: in timesteps).  "
+    "[default: dp; of a DDPM without calibration even]",
 )
 @click.option(
     "--variance",
-    type=click.Choice(["predicted", "class", "level"]),
+    type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
     default="predicted",
     show_default=True,
-    help="Variance of the steps: the network's, or one a coefficient class, or one a level.",
+    help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.",
 )
 @options.tile_option
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N images alone.")
@@ -53,7 +54,7 @@ LABELS = {
     show_default=True,
     help="32x32 images (or as many pixels) at a time.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @options.device_option
 @options.threads_option
 @click.option(
@@ -68,8 +69,8 @@ def bpd(
     data: str,
     model: str,
     levels: int | None,
-    schedule: Literal["dp", "even"],
-    variance: Literal["predicted", "class", "level"],
+    schedule: Literal["dp", "even"] | None,
+    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"],
     tile: int | None,
     limit: int | None,
     batch: int,
@@ -90,7 +91,7 @@ def bpd(
     if plot is not None:
         refuse_existing(plot, overwrite)
     options.limit_threads(threads)
-    with progress_bar("image") as progress:
+    with progress_bar("evaluation") as progress:
         report = evaluate_bpd(
             data,
             model=model,

@@ -11,7 +11,13 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model file to write.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The model file to write; of a DDPM, the folder.",
+)
 @click.option("--name", default=None, help="Name of the model.  [default: the stem of the output]")
 @click.option("--description", default="", help="One line on what the model was trained for.")
 @click.option("--data", default=None, help="Calibration images.  [default: the training run's]")
@@ -56,15 +62,20 @@ def export(
 ) -> None:
     """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
 
-    An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`.
+    An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (a U-Net)
+    becomes a folder, which `calibrate` completes.
     """
-    from ddpm_codec.training.export import export_checkpoint, export_model
+    from ddpm_codec.training.export import export_checkpoint, export_model, holds_ddpm
     from ddpm_codec.zoo.registry import describe
 
     options.limit_threads(threads)
     if output.suffix == ".pt":
         export_checkpoint(checkpoint, output, overwrite=overwrite)
         row: dict[str, Any] = {"checkpoint": str(output)}
+    elif holds_ddpm(checkpoint):
+        from ddpm_codec.training.ddpm_calibration import export_ddpm
+
+        row = export_ddpm(checkpoint, output, name=name or output.stem).facts() | {"path": str(output)}
     else:
         with progress_bar("image") as progress:
             export_model(

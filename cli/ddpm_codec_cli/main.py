@@ -26,6 +26,8 @@ COMMANDS = {
     "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate and distortion beside other codecs."),
     "train": LazyCommand("ddpm_codec_cli.train:train", "Train a denoiser on a data set."),
     "export": LazyCommand("ddpm_codec_cli.export:export", "Freeze a checkpoint into one model file."),
+    "calibrate": LazyCommand("ddpm_codec_cli.calibrate:calibrate", "Measure the variances of a trained DDPM."),
+    "sample": LazyCommand("ddpm_codec_cli.sample:sample", "Draw pictures from a model."),
     "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that are there."),
 }
 

@@ -12,13 +12,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def model_option(command: Command) -> Command:
-    """Add ``--model``: a name that ``ddpm-codec models`` lists, or a file."""
+    """Add ``--model``: a name that ``ddpm-codec models`` lists, a file, or the folder of a trained DDPM."""
     return click.option(
         "--model",
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|FOLDER",
         default=DEFAULT,
         show_default=True,
-        help="Name of a model (see `ddpm-codec models`) or a model file.",
+        help="Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM.",
     )(command)
 
 
@@ -26,7 +26,7 @@ def coded_model_option(command: Command) -> Command:
     """Add ``--model`` of commands that read coded files; None is whichever the file names."""
     return click.option(
         "--model",
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|FOLDER",
         type=click.Path(path_type=Path),
         default=None,
         help="The model that it was coded with, where that does not ship; any other is refused.",
@@ -50,7 +50,7 @@ def levels_option(command: Command) -> Command:
         "--levels",
         type=click.IntRange(min=1),
         default=None,
-        help="Steps K of the chain.  [default: the model's own]",
+        help="Steps K of the chain; of a DDPM, so many of its timesteps.  [default: the model's own]",
     )(command)
 
 

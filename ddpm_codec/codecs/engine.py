@@ -13,8 +13,8 @@ from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.frozen import FrozenModel
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
+from ddpm_codec.nn.model import CodecModel
 
 
 class TimedDenoiser:
@@ -62,14 +62,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_engine(model: FrozenModel, steps: int | None, device: torch.device, dtype: str) -> Engine:
+def open_engine(model: CodecModel, steps: int | None, device: torch.device, dtype: str) -> Engine:
     """Make ``model`` ready to code over its chain of ``steps`` steps (default: its own).
 
     Raises:
         ModelError: no such chain, weights that do not fit, or coding tables that are not those of the model.
     """
     sigmas = model.chain_sigmas(steps)
-    if model.exact is not None and model.tables != tables_hash():
+    if model.arithmetic == "exact" and model.tables != tables_hash():
         raise ModelError(
             f"model {model.name} was made with other coding tables (hash {model.tables[:12]}, here {tables_hash()[:12]})"
         )

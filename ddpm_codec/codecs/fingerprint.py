@@ -17,14 +17,6 @@ from ddpm_codec.errors import EnvironmentMismatchError
 Fingerprint = dict[str, int | str]
 
 
-def preferred_dtype(device: torch.device) -> str:
-    """Return ``bf16`` where the processor computes in bfloat16, else ``float32``."""
-    if device.type == "cuda":
-        return "bf16"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if has_bf16() else "float32"
-
-
 def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
     """Return everything that may change the last bit of a convolution, and the hash of the coding tables."""
     if device.type == "cuda":

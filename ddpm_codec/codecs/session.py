@@ -9,13 +9,12 @@ from ddpm_codec.codecs.engine import Engine, open_engine, resolve_device
 from ddpm_codec.codecs.fingerprint import (
     Fingerprint,
     check_fingerprint,
-    preferred_dtype,
     take_fingerprint,
 )
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.errors import FormatError, ModelError
-from ddpm_codec.nn.frozen import FrozenModel, load_model
+from ddpm_codec.nn.model import CodecModel, open_model
 from ddpm_codec.zoo import find_model
 from ddpm_codec.zoo.registry import find_by_id, model_id, shipped_models
 
@@ -24,30 +23,30 @@ class CodingSession:
     """A model, a device and a chain; the network is built when it is first asked for.
 
     Attributes:
-        model: the frozen model.
+        model: the model.
         model_id: its SHA-256, hexadecimal.
         device: where the network runs.
     """
 
     def __init__(self, path: Path, device: torch.device, dtype: str, steps: int | None) -> None:
-        self.model: FrozenModel = load_model(path)
+        self.model: CodecModel = open_model(path)
         self.model_id = model_id(path)
         self.device = device
-        self._dtype, self._steps = dtype, steps
+        self._dtype, self._steps = dtype or self.model.bound_dtype(device), steps
         self._engine: Engine | None = None
         self._threads_before: int | None = None
 
     @classmethod
-    def for_encoding(cls, model: str, device: str, steps: int | None = None) -> "CodingSession":
-        """Open ``model`` (name or file) on ``device``.
+    def for_encoding(cls, model: str, device: str, levels: int | None = None) -> "CodingSession":
+        """Open ``model`` (name, file or folder) on ``device``.
 
         Raises:
             InputError: no such device.
-            ModelError: no such model, or no chain of ``steps`` steps.
+            ModelError: no such model, or no chain of so many levels.
         """
-        target = resolve_device(device)
-        session = cls(find_model(model), target, preferred_dtype(target), steps)
-        session.model.chain_sigmas(steps)
+        session = cls(find_model(model), resolve_device(device), "", None)
+        session._steps = session.model.steps_of(levels)
+        session.model.chain_sigmas(session._steps)
         return session
 
     @classmethod
@@ -122,7 +121,7 @@ class CodingSession:
 
     def fingerprint(self) -> Fingerprint:
         """Return the environment of this session; nothing where the model is exact and any will do."""
-        if self.model.exact is not None:
+        if self.model.arithmetic == "exact":
             return {}
         return take_fingerprint(self.device, self._dtype)
 

@@ -74,5 +74,14 @@ class MixedPrecision:
     def __call__(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
         """Predict x_0 from x_t [B, 3, H, W] at levels log_snr [B]; float64 comes back as float32."""
         inputs, levels = x_t.float().to(self._device), log_snr.float().to(self._device)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
+        with self._autocast():
             return self._denoiser(inputs, levels)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def predict_scaled(self, z: Tensor, log_snr: Tensor) -> Prediction:
+        """Predict x_0 from z = x_0 + sigma eps, [B, 3, H, W]."""
+        with self._autocast():
+            return self._denoiser.predict_scaled(z, log_snr)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16")

@@ -18,8 +18,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain, even_chain
+from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prediction import Denoiser
+from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
+from ddpm_codec.diffusion.variance import variances_of
 from ddpm_codec.errors import ModelError
 from ddpm_codec.model_header import FORMAT, KEY, read_metadata
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
@@ -29,6 +32,7 @@ from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
+from ddpm_codec.nn.model import BoundSetting, Schedule, preferred_dtype
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class FrozenModel:
         if self.exact is not None:
             return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
         log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
-        return FloatIntegerDenoiser(self.denoiser(device), log_snr, dtype)
+        return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
 
     def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
         """Return the denoiser for bounds: of an exact model, over its levels alone and with the integers of its coder.
@@ -104,6 +108,34 @@ class FrozenModel:
             return MixedPrecision(self.denoiser(device), dtype)
         rows = tuple(range(self.exact.levels))
         return ExactBoundDenoiser(ExactExecutor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
+
+    def steps_of(self, levels: int | None) -> int | None:
+        """Return K: ``levels`` of a codec model are its steps."""
+        return levels
+
+    def has_chain(self, steps: int) -> bool:
+        """Return whether there is a chain of so many steps."""
+        return steps in self.sigmas
+
+    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
+        """Return chain, transform, prior and variances of a bound.
+
+        Raises:
+            ModelError: there is no chain of that length.
+        """
+        if schedule == "even":
+            chain = self.even_chain(steps)
+        else:
+            chain = Chain(tuple((-2.0 * np.log(np.array(self.chain_sigmas(steps)))).tolist()))
+        transform = by_name(self.transform)
+        calibration = Calibration(self.grid_log_snr, self.class_mse)
+        variances = variances_of(variance, transform, calibration, chain.log_snr)
+        prior = PriorModel(self.prior_mean, self.prior_variance)
+        return BoundSetting(chain, transform, prior, variances, schedule or "dp")
+
+    def bound_dtype(self, device: torch.device) -> str:
+        """Return ``exact``, or what the device computes fastest in."""
+        return self.arithmetic if self.exact is not None else preferred_dtype(device)
 
     def even_chain(self, steps: int | None = None) -> Chain:
         """Return the chain of even steps between the ends of :meth:`chain_sigmas`; an exact model's nearest levels.

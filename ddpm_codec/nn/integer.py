@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.diffusion.prediction import Prediction
-from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.units import GREY_PER_UNIT
 
 PICTURE_BITS = 6
@@ -63,24 +62,31 @@ def log_variances() -> NDArray[np.float64]:
     return LOG_VAR_FLOOR + np.arange(LOG_VAR_INDICES, dtype=np.float64) / LOG_VAR_STEPS
 
 
+class ScaledDenoiser(Protocol):
+    """A denoiser in floating point that takes z = x_0 + sigma eps, sigma^2 = 1 / snr."""
+
+    def predict_scaled(self, z: torch.Tensor, log_snr: torch.Tensor) -> Prediction:
+        """Predict x_0 from z [B, 3, H, W] at levels log_snr [B]."""
+        ...
+
+
 class FloatIntegerDenoiser:
-    """An :class:`IntegerDenoiser` that rounds a floating-point codec network.
+    """An :class:`IntegerDenoiser` that rounds a floating-point network.
 
     The same call gives the same integers in the same environment. Floating-point sums depend on the shape of the batch, so
     both directions of a codec must ask for the same pictures in the same batches: a picture alone may differ from the same
     picture in a batch by one unit of the mean or one variance index where a value lies near a half.
 
     Args:
-        denoiser: the network, in eval mode, on its device.
+        denoiser: the network, without gradients.
         log_snr: the chain, cleanest first.
-        dtype: ``bf16`` for autocast, ``float32`` for none.
+        device: where the network is.
     """
 
-    def __init__(self, denoiser: CodecDenoiser, log_snr: tuple[float, ...], dtype: str) -> None:
+    def __init__(self, denoiser: ScaledDenoiser, log_snr: tuple[float, ...], device: torch.device) -> None:
         self._denoiser = denoiser
         self._log_snr = log_snr
-        self._dtype = dtype
-        self._device = next(denoiser.parameters()).device
+        self._device = device
 
     def coefficients(self, picture: NDArray[np.int64], level: int) -> IntegerPrediction:
         """See :class:`IntegerDenoiser`."""
@@ -97,8 +103,7 @@ class FloatIntegerDenoiser:
         scale = 1.0 / (GREY_PER_UNIT * 2**PICTURE_BITS)
         z = torch.from_numpy(picture.astype(np.float32)).to(self._device) * scale
         log_snr = torch.full((len(z),), self._log_snr[level], device=self._device)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
-            return self._denoiser.predict_scaled(z, log_snr)
+        return self._denoiser.predict_scaled(z, log_snr)
 
 
 def _mean(prediction: Prediction) -> NDArray[np.int64]:

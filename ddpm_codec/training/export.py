@@ -157,6 +157,15 @@ def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False
     save_checkpoint(Checkpoint(config, saved.step, None, ema, None, saved.seconds), output)
 
 
+def holds_ddpm(checkpoint: Path) -> bool:
+    """Return whether a checkpoint is of a U-Net, which becomes a folder.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return load_checkpoint(checkpoint).config.is_ddpm
+
+
 def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
     """Yield random training crops, enough for means and variances of coefficients."""
     sampler = CropSampler(images, config.crop, flip=False, seed=config.seed)

@@ -12,6 +12,10 @@ from ddpm_codec.model_header import read_metadata
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
 DEFAULT = "photo"
+FOLDER_SUFFIXES = {".json", ".safetensors", ".bin", ".pt"}
+"""Of the files that make up a model in a folder."""
+FOLDER_MARKS = ("model.json", "config.json", "unet/config.json", "flags.json")
+"""Each belongs to one kind of folder, see :mod:`ddpm_codec.nn.folders`."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,19 @@ class ModelInfo:
 
 
 def model_id(path: Path) -> str:
-    """Return the SHA-256 of a model file, hexadecimal.
+    """Return the SHA-256 of a model file, hexadecimal; of a folder, that of the names and hashes of all model files in it.
 
     Raises:
         ModelError: the file cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        if not path.is_dir():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        files = sorted(file for file in path.rglob("*") if file.suffix in FOLDER_SUFFIXES and file.is_file())
+        lines = [
+            f"{file.relative_to(path).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
 
@@ -92,7 +102,7 @@ def list_models() -> list[ModelInfo]:
 
 
 def find_model(name_or_file: str) -> Path:
-    """Return the model file of a shipped name, or of a path.
+    """Return the model file of a shipped name, or of a path: a file, or the folder of a trained DDPM.
 
     Raises:
         ModelError: neither exists.
@@ -101,10 +111,15 @@ def find_model(name_or_file: str) -> Path:
     if "/" not in name_or_file and os.path.isfile(shipped):
         return shipped
     # Not Path.is_file, which raises where the name is too long or may not be looked at.
-    if os.path.isfile(name_or_file):
+    if os.path.isfile(name_or_file) or _holds_model(name_or_file):
         return Path(name_or_file)
     known = ", ".join(p.stem for p in shipped_models()) or "none"
     raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
+
+
+def _holds_model(folder: str) -> bool:
+    """Return whether a folder has a file that says which trained DDPM is in it."""
+    return any(os.path.isfile(os.path.join(folder, mark)) for mark in FOLDER_MARKS)
 
 
 def shipped_name(identity: str) -> str | None:

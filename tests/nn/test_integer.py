@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.nn.denoiser import CodecDenoiser
+from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.integer import (
     LOG_VAR_FLOOR,
     LOG_VAR_INDICES,
@@ -34,7 +35,7 @@ def predictions(coder: FloatIntegerDenoiser, picture: NDArray[np.int64], level: 
 @pytest.mark.parametrize("kind", ["noise", "zero", "extreme"])
 def test_integers_in_range(kind: str, level: int, dtype: str, denoiser: CodecDenoiser) -> None:
     picture = {"noise": noisy(0), "zero": 0 * noisy(0), "extreme": np.sign(noisy(0)) * (1 << 40)}[kind]
-    coder = FloatIntegerDenoiser(denoiser, CHAIN, dtype)
+    coder = FloatIntegerDenoiser(MixedPrecision(denoiser, dtype), CHAIN, torch.device("cpu"))
     for prediction, shape in zip(predictions(coder, picture, level), [(3, 192, 2, 3), (3, 3, 16, 24)], strict=True):
         assert prediction.mean.dtype == np.int64
         assert prediction.mean.shape == picture.shape
@@ -48,15 +49,19 @@ def test_integers_in_range(kind: str, level: int, dtype: str, denoiser: CodecDen
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 def test_the_same_call_gives_the_same_integers(dtype: str, denoiser: CodecDenoiser) -> None:
     for level in range(len(CHAIN)):
-        first = predictions(FloatIntegerDenoiser(denoiser, CHAIN, dtype), noisy(level), level)
-        again = predictions(FloatIntegerDenoiser(denoiser, CHAIN, dtype), noisy(level), level)
+        first = predictions(
+            FloatIntegerDenoiser(MixedPrecision(denoiser, dtype), CHAIN, torch.device("cpu")), noisy(level), level
+        )
+        again = predictions(
+            FloatIntegerDenoiser(MixedPrecision(denoiser, dtype), CHAIN, torch.device("cpu")), noisy(level), level
+        )
         for one, other in zip(first, again, strict=True):
             np.testing.assert_array_equal(one.mean, other.mean)
             np.testing.assert_array_equal(one.log_var_index, other.log_var_index)
 
 
 def test_a_picture_alone_is_within_one_unit_of_itself_in_a_batch(denoiser: CodecDenoiser) -> None:
-    coder = FloatIntegerDenoiser(denoiser, CHAIN, "float32")
+    coder = FloatIntegerDenoiser(MixedPrecision(denoiser, "float32"), CHAIN, torch.device("cpu"))
     picture = noisy(5)
     for level in range(len(CHAIN)):
         for whole, alone in zip(
@@ -67,9 +72,9 @@ def test_a_picture_alone_is_within_one_unit_of_itself_in_a_batch(denoiser: Codec
 
 
 def test_integers_are_the_prediction_rounded(denoiser: CodecDenoiser) -> None:
-    import torch
 
-    coder, picture, level = FloatIntegerDenoiser(denoiser, CHAIN, "float32"), noisy(6), 1
+    coder = FloatIntegerDenoiser(MixedPrecision(denoiser, "float32"), CHAIN, torch.device("cpu"))
+    picture, level = noisy(6), 1
     z = torch.from_numpy(picture / (127.5 * 2**PICTURE_BITS)).float()
     expected = denoiser.predict_scaled(z, torch.full((3,), CHAIN[level]))
     found = coder.coefficients(picture, level)

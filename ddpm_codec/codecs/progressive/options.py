@@ -93,14 +93,14 @@ def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
     if levels is not None:
         return levels
     steps = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
-    return steps if steps in _chains(find_model(model)) else None
+    return steps if _has_chain(find_model(model), steps) else None
 
 
-@lru_cache(maxsize=4)
-def _chains(model: Path) -> frozenset[int]:
-    from ddpm_codec.nn.frozen import load_model
+@lru_cache(maxsize=8)
+def _has_chain(model: Path, steps: int) -> bool:
+    from ddpm_codec.nn.model import open_model
 
-    return frozenset(load_model(model).sigmas)
+    return open_model(model).has_chain(steps)
 
 
 def choose_parameters(

@@ -1,0 +1,130 @@
+"""Question: what are the terms of a DDPM's bound beside those of Ho et al., and what do few levels cost with which variances?
+
+Run: python -m benchmarks.reference_ddpm [--model models/ddpm-small] [--limit 256] [--few-limit 1000] [--json FILE]
+The first table is the whole process, T levels, on the first --limit test images: L_T, L_1..T-1 (the rate), L_0 (the
+distortion), with the RMSE that belongs to it. The second is shaped as table 1 of Bao et al. 2022 (Analytic-DPM), on the
+first --few-limit test images: K levels, even or by dynamic programming (DP), with the two fixed variances of Ho et al. and
+with variances calibrated on training images, per level (theirs) and per level and coefficient class (ours).
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from benchmarks.chain_table import batches
+from benchmarks.cifar import test_images
+from benchmarks.common import table, write_json
+from ddpm_codec.diffusion.bound import evaluate_bound
+from ddpm_codec.diffusion.measurement import VarianceKind, measure_errors
+from ddpm_codec.diffusion.transform import identity
+from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.nn.folders.opening import open_folder
+from ddpm_codec.nn.model import Schedule
+from ddpm_codec.units import GREY_PER_UNIT
+
+LEVELS = (10, 25, 50, 100)
+ROWS: tuple[tuple[str, Schedule, VarianceKind], ...] = (
+    ("even, beta-tilde", "even", "beta-tilde"),
+    ("even, beta", "even", "beta"),
+    ("even, calibrated per level", "even", "level"),
+    ("even, calibrated per class", "even", "class"),
+    ("DP, beta", "dp", "beta"),
+    ("DP, calibrated per level", "dp", "level"),
+    ("DP, calibrated per class", "dp", "class"),
+)
+PAPER_HO = {"rate": 1.78, "distortion": 1.97, "total": 3.75, "rmse": 0.95}
+"""Ho et al. 2020, table 1 and sec. 4.3 (CIFAR-10, L_simple)."""
+
+PAPER_BAO = {
+    "even, beta-tilde": (74.95, 24.98, 12.01, 7.08, 3.73),
+    "even, beta": (6.99, 6.11, 5.44, 4.86, 3.75),
+    "even, calibrated per level": (5.47, 4.79, 4.38, 4.07, 3.59),
+    "DP, beta": (5.38, 4.34, 3.97, 3.82, 3.75),
+    "DP, calibrated per level": (4.11, 3.68, 3.61, 3.59, 3.59),
+}
+"""Bao et al. 2022, table 1, CIFAR-10 (LS) at K = 10, 25, 50, 100, 1000."""
+
+
+def bound(
+    model: DdpmModel, images: list[torch.Tensor], levels: int, how: Schedule, kind: VarianceKind
+) -> dict[str, Any]:
+    """Return the terms of one bound, means over images."""
+    setting = model.bound_setting(model.steps_of(levels), how, kind)
+    denoiser = model.bound_denoiser(torch.device("cpu"), "float32")
+    terms = evaluate_bound(
+        denoiser, images, setting.transform, setting.chain, setting.prior, variance=setting.variances
+    )
+    rate = terms.diffusion_bpd.sum(axis=1)
+    return {
+        "levels": levels,
+        "schedule": how,
+        "variance": kind,
+        "prior_bpd": float(terms.prior_bpd.mean()),
+        "rate_bpd": float(rate.mean()),
+        "distortion_bpd": float(terms.reconstruction_bpd.mean()),
+        "total_bpd": terms.mean_bpd,
+        "stderr_bpd": terms.stderr_bpd,
+    }
+
+
+def closed_prior_bpd(model: DdpmModel, images: list[torch.Tensor]) -> float:
+    """Return L_T from the mean square of the pixels alone: 1/2 [alpha_bar (E x^2 - 1) - ln(1 - alpha_bar)]."""
+    power = float(torch.cat(images).double().square().mean())
+    alpha_bar = float(model.process.schedule.alpha_bar[-1])
+    return 0.5 * (alpha_bar * (power - 1.0) - math.log1p(-alpha_bar)) / math.log(2.0)
+
+
+def cleanest_rmse(model: DdpmModel, images: list[torch.Tensor]) -> float:
+    """Return the RMSE of x0_mean at the cleanest level in grey levels."""
+    denoiser = model.bound_denoiser(torch.device("cpu"), "float32")
+    levels = model.process.schedule.log_snr[:2].tolist()
+    return GREY_PER_UNIT * float(np.sqrt(measure_errors(denoiser, images, identity(), levels, 0).mse[0].mean()))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("models/ddpm-small"))
+    parser.add_argument("--limit", type=int, default=256)
+    parser.add_argument("--few-limit", type=int, default=1000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    model = open_folder(options.model)
+    images = batches(test_images()[: options.limit])
+    whole = {kind: bound(model, images, model.process.timesteps, "even", kind) for kind in ("beta", "level", "class")}
+    rmse, closed = cleanest_rmse(model, images), closed_prior_bpd(model, images)
+    rows: list[list[Any]] = [
+        [
+            f"{kind} ({options.limit} images)",
+            f"{v['prior_bpd']:.2e}",
+            v["rate_bpd"],
+            v["distortion_bpd"],
+            v["total_bpd"],
+        ]
+        for kind, v in whole.items()
+    ]
+    rows.append(["Ho et al. 2020, 35.7 M parameters", "-", PAPER_HO["rate"], PAPER_HO["distortion"], PAPER_HO["total"]])
+    print(table(["T levels, variance", "L_T", "L_1..T-1", "L_0", "total bits/dim"], rows))
+    print(f"\nL_T in closed form: {closed:.6e} bits/dim")
+    print(f"RMSE at the cleanest level: {rmse:.3f} grey levels (Ho et al.: {PAPER_HO['rmse']})")
+    print(f"standard error of the total with beta: {whole['beta']['stderr_bpd']:.3f}\n")
+    few = batches(test_images()[: options.few_limit])
+    results, lines = [], []
+    for label, how, kind in ROWS:
+        measured = [bound(model, few, levels, how, kind) for levels in LEVELS]
+        results += measured
+        last = whole[kind]["total_bpd"] if how == "even" and kind in whole else "-"
+        lines.append([label, *(entry["total_bpd"] for entry in measured), last])
+        if label in PAPER_BAO:
+            lines.append([f"  Bao et al. 2022: {label}", *PAPER_BAO[label]])
+    print(table([f"K ({options.few_limit} images)", *map(str, LEVELS), "T"], lines))
+    figures = {"whole": whole, "few": results, "closed_prior_bpd": closed, "cleanest_rmse": rmse}
+    write_json(figures | {"model": str(options.model), "kinds": list(get_args(VarianceKind))}, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""``ddpm-codec calibrate``: the variances of a trained DDPM, measured on training data and stored beside its weights."""
+
+from pathlib import Path
+
+import click
+
+from ddpm_codec_cli import options
+from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+
+LABELS = {
+    "calibration": "calibration",
+    "levels": "levels",
+    "images": "crops",
+    "finest_rmse": "RMSE of x0_mean at the cleanest level (grey levels)",
+    "coarsest_rmse": "  at the noisiest",
+}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to measure on.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="32x32 crops (or as many pixels) at a time.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of crops and noise.")
+@options.device_option
+@options.threads_option
+@options.overwrite_option
+@options.json_option
+def calibrate(
+    folder: Path,
+    data: str,
+    limit: int,
+    batch: int,
+    seed: int,
+    device: str,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure the variances of the DDPM in FOLDER on DATA, and store them in it.
+
+    FOLDER is one of diffusers, one that `export` wrote, or flags.json with a state dict of improved- or guided-diffusion.
+    DATA are pictures like those that it was trained on, and never those that it will be judged by: a folder or zip, a .npz
+    or .npy of uint8 NHWC, a CIFAR-10 folder (its training batches), or sheet:FILE:32x32.
+    """
+    from ddpm_codec.training.ddpm_calibration import calibrate_folder, describe
+
+    options.limit_threads(threads)
+    with progress_bar("evaluation") as progress:
+        calibration = calibrate_folder(
+            folder, data, limit=limit, batch=batch, seed=seed, device=device, overwrite=overwrite, progress=progress
+        )
+    values = describe(folder, calibration, limit)
+    if as_json:
+        print_json(values)
+    else:
+        print_facts(values, LABELS)

@@ -1,0 +1,242 @@
+"""A trained DDPM as bounds and codecs see it: timesteps, chains among them, variances, coding in floating point.
+
+``levels`` of such a model counts timesteps, as the papers do: a chain of K levels costs K network evaluations, K - 1 for the
+reverse steps and the last one for L_0; K = T is the whole process.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddpm_codec.diffusion.chain import Chain, LevelTable, select_chain, transition_from_mse
+from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
+from ddpm_codec.diffusion.prior import PriorModel
+from ddpm_codec.diffusion.process import ReverseProcess
+from ddpm_codec.diffusion.transform import colour_frequency_8x8, identity
+from ddpm_codec.diffusion.variance import CalibratedVariances, ProcessVariances, Variances
+from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.nn.ddpm import DdpmDenoiser
+from ddpm_codec.nn.ddpm_unet import UNet
+from ddpm_codec.nn.folders.published import Published
+from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
+from ddpm_codec.nn.model import BoundSetting, Schedule
+
+CODING_LEVELS = 24
+"""Levels of the chain that codes, where the user does not say."""
+
+CANDIDATES = 400
+"""Timesteps among which chains are chosen (four times as many as wanted, if that is more): choosing costs their square."""
+
+
+@dataclass(frozen=True, eq=False)
+class DdpmModel:
+    """A :class:`~ddpm_codec.nn.model.CodecModel` of a U-Net.
+
+    The prior is the standard normal of the papers, and reported bounds have the variances of the papers or calibrated ones.
+    Coding needs a calibration: its steps are diagonal in the colour x 8x8 transform, with one variance per coefficient class
+    and level.
+
+    Attributes:
+        published: network, weights and process.
+        calibration: mean squared errors per level and coefficient class of that transform, or None.
+    """
+
+    published: Published
+    calibration: Calibration | None = None
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        return self.published.name
+
+    @property
+    def process(self) -> ReverseProcess:
+        """Schedule, kind of output, variance."""
+        return self.published.process
+
+    @property
+    def transform(self) -> str:
+        """Name of W that codes."""
+        return "colour-8x8"
+
+    @property
+    def tile(self) -> int:
+        """Side of the pictures that it was trained on, up to a multiple of 8."""
+        return -(-self.published.sample_size // 8) * 8
+
+    @property
+    def arithmetic(self) -> str:
+        """``float``: a U-Net has no integer form."""
+        return "float"
+
+    @property
+    def tables(self) -> str:
+        """Empty: the coding tables are part of the environment that a file records."""
+        return ""
+
+    @cached_property
+    def prior_mean(self) -> NDArray[np.float64]:
+        """Zero, [D]."""
+        return PriorModel.standard(192).mean
+
+    @cached_property
+    def prior_variance(self) -> NDArray[np.float64]:
+        """One, [D]."""
+        return PriorModel.standard(192).variance
+
+    def steps_of(self, levels: int | None) -> int | None:
+        """Return the steps of a chain of so many timesteps; None: of all of them.
+
+        Raises:
+            ModelError: fewer than two levels.
+        """
+        if levels is not None and levels < 2:
+            raise ModelError(f"model {self.name}: needs at least 2 levels, got {levels}")
+        return None if levels is None else levels - 1
+
+    def has_chain(self, steps: int) -> bool:
+        """Return whether there are levels for so many steps."""
+        return 1 <= steps < self.process.timesteps
+
+    def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
+        """Return the noise of the chain that codes, cleanest first.
+
+        Raises:
+            ModelError: there is no chain of that length, or no calibration to choose it by.
+        """
+        if self.calibration is None:
+            raise ModelError(f"model {self.name}: coding needs a calibration: run `ddpm-codec calibrate` on it")
+        wanted = min(CODING_LEVELS, self.process.timesteps) - 1 if steps is None else steps
+        chain = self._chain(self._indices(wanted, "dp", "class"))
+        return tuple(np.exp(-0.5 * np.array(chain.log_snr)).tolist())
+
+    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
+        """Return chain, transform, prior and variances of a bound; ``schedule`` None: ``dp`` where there is a calibration.
+
+        Raises:
+            InputError: calibrated variances without a calibration.
+            ModelError: there is no chain of that length, or no calibration to choose it by.
+        """
+        used = schedule or ("dp" if self.calibration is not None else "even")
+        chain = self._chain(self._indices(self.process.timesteps - 1 if steps is None else steps, used, variance))
+        # A single variance a level is the same in every orthonormal basis; only classes need their own W.
+        transform = colour_frequency_8x8() if variance == "class" else identity()
+        return BoundSetting(chain, transform, PriorModel.standard(transform.dims), self._variances(variance), used)
+
+    def bound_dtype(self, device: torch.device) -> str:
+        """``float32``: what is divided by sqrt(snr) must not be rounded to eight bits first."""
+        del device
+        return "float32"
+
+    def bound_denoiser(self, device: torch.device, dtype: str) -> DdpmDenoiser:
+        """Return the denoiser for bounds, with calibrated variances where there are any."""
+        return DdpmDenoiser(self.network(device), self.process, self.calibration, dtype=dtype)
+
+    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
+        """Return the denoiser that codes.
+
+        Raises:
+            ModelError: no such chain, or no calibration.
+        """
+        log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(self.chain_sigmas(steps))))
+        return FloatIntegerDenoiser(self.bound_denoiser(device, dtype), log_snr, device)
+
+    def network(self, device: torch.device) -> UNet:
+        """Return the U-Net in eval mode on ``device``."""
+        network = UNet(self.published.unet)
+        network.load_state_dict(self.published.weights)
+        network.to(device)
+        if device.type == "cuda":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network.eval().requires_grad_(False)
+
+    def _chain(self, indices: tuple[int, ...]) -> Chain:
+        return Chain(tuple(self.process.schedule.log_snr[list(indices)].tolist()))
+
+    def _indices(self, steps: int, schedule: Schedule, variance: VarianceKind) -> tuple[int, ...]:
+        """Return the timesteps of a chain: all, even, or chosen; both ends always belong to it."""
+        timesteps = self.process.timesteps
+        if not self.has_chain(steps):
+            raise ModelError(f"model {self.name}: has {timesteps} levels, asked for {steps + 1}")
+        if steps == timesteps - 1 or schedule == "even":
+            return tuple(np.rint(np.linspace(0, timesteps - 1, steps + 1)).astype(int).tolist())
+        if self.calibration is None:
+            raise ModelError(
+                f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it"
+            )
+        return _select(self, steps, variance)
+
+    def _variances(self, kind: VarianceKind) -> Variances:
+        """Return where the variances of a bound come from.
+
+        Raises:
+            InputError: calibrated ones without a calibration.
+        """
+        if kind == "predicted":
+            return ProcessVariances(self.process)
+        if kind in ("beta", "beta-tilde"):
+            return ProcessVariances(ReverseProcess(self.process.schedule, variance=kind))
+        if self.calibration is None:
+            raise InputError(
+                f"variance {kind!r}: model {self.name} has no calibration: run `ddpm-codec calibrate` on it"
+            )
+        if kind == "class":
+            return CalibratedVariances(colour_frequency_8x8(), self.calibration, "class")
+        means = Calibration(
+            self.calibration.log_snr, self.calibration.mse.mean(axis=1, keepdims=True).repeat(3, axis=1)
+        )
+        return CalibratedVariances(identity(), means, "level")
+
+
+@lru_cache(maxsize=16)
+def _select(model: DdpmModel, steps: int, variance: VarianceKind) -> tuple[int, ...]:
+    """Return the timesteps of the best chain by dynamic programming, both ends fixed.
+
+    A step costs what its variance of that kind costs at the calibrated errors; the steps of a learned range are priced like
+    those of one optimal variance a level.
+    """
+    timesteps = model.process.timesteps
+    count = min(timesteps, max(CANDIDATES, 4 * steps))
+    candidates = np.unique(np.rint(np.linspace(0, timesteps - 1, count)).astype(int))
+    levels = model.process.schedule.log_snr[candidates]
+    if model.calibration is None:
+        raise ModelError(f"model {model.name} has no calibration")
+    mse = np.exp([model.calibration.log_variance(level, "class") for level in levels.tolist()])
+    own = model.process.variance if variance == "predicted" else variance
+    if own in ("beta", "beta-tilde"):
+        costs = fixed_transition(levels, mse.mean(axis=1), own)
+    else:
+        costs = transition_from_mse(levels, mse if own == "class" else mse.mean(axis=1))
+    ends = np.full((2, len(levels)), np.inf)
+    ends[0, 0] = ends[1, -1] = 0.0
+    chain = select_chain(LevelTable(levels, costs, ends[0], ends[1]), steps)
+    places = np.searchsorted(-levels, -np.array(chain.log_snr))
+    return tuple(candidates[places].tolist())
+
+
+def fixed_transition(log_snr: NDArray[np.float64], mse: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """Return the mean costs of steps with variance ``beta`` or ``beta-tilde``.
+
+        cost[s, t] = 1/2 [ rho + e^-rho - 1 + d mse_t e^-rho ],   d = snr_s - snr_t,
+        rho = ln( (1 - alpha_bar_t) / (1 - alpha_bar_s) ) or 0.
+
+    Args:
+        log_snr: levels, cleanest first, [G].
+        mse: mean squared error of x0_mean at each, [G].
+        kind: ``beta`` or ``beta-tilde``.
+
+    Returns:
+        Nats per dimension, [G, G] at [s, t]; infinite where s >= t.
+
+    Source: Ho et al. 2020, eq. 5 with the variances of sec. 3.2; VDM's snr_s - snr_t for the weight.
+    """
+    log_noise = -np.logaddexp(0.0, log_snr)
+    costs = np.full((len(log_snr), len(log_snr)), np.inf)
+    for t in range(1, len(log_snr)):
+        difference = np.exp(log_snr[t]) * np.expm1(log_snr[:t] - log_snr[t])
+        rho = log_noise[t] - log_noise[:t] if kind == "beta" else np.zeros(t)
+        costs[:t, t] = 0.5 * (rho + np.expm1(-rho) + difference * mse[t] * np.exp(-rho))
+    return costs

@@ -1,0 +1,61 @@
+"""Reading what a folder of a model holds: JSON and tensors, never code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from ddpm_codec.errors import ModelError
+
+MAX_JSON_BYTES = 1 << 22
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ModelError: missing, too large, damaged, or something else than an object.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path}: too large for a configuration")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a JSON configuration") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return values
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file, or of a state dict saved by torch (loaded without executing its pickle).
+
+    Raises:
+        ModelError: missing or damaged file, or one that holds other things than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load(path.read_bytes())
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the weights ({error.strerror or 'damaged'})") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged weights ({_one_line(error)})") from error
+    except Exception as error:  # damaged archives and refused pickles raise many kinds
+        raise ModelError(f"{path}: not a readable state dict, or one that would run code when loaded") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise ModelError(f"{path}: holds other things than named tensors")
+    return content
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,47 @@
+"""Opening a folder of whatever kind, without network and without running what it holds."""
+
+import hashlib
+from pathlib import Path
+
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.nn.folders.calibrated import read_calibration
+from ddpm_codec.nn.folders.diffusers import is_diffusers, read_diffusers
+from ddpm_codec.nn.folders.guided import is_guided, read_guided
+from ddpm_codec.nn.folders.own import is_own, read_own
+from ddpm_codec.nn.folders.published import Published
+
+KINDS = ((is_own, read_own), (is_diffusers, read_diffusers), (is_guided, read_guided))
+
+
+def read_folder(folder: Path) -> Published:
+    """Read the model in ``folder``: our own, a diffusers folder, or an improved- or guided-diffusion state dict with flags.
+
+    Raises:
+        ModelError: there is none, or naming the file and the key or shape that is wrong.
+    """
+    for holds, read in KINDS:
+        if holds(folder):
+            return read(folder)
+    raise ModelError(f"{folder}: holds no model (model.json, a diffusers config.json, or flags.json with one .pt file)")
+
+
+def open_folder(folder: Path) -> DdpmModel:
+    """Open the model in ``folder`` with the calibration beside it, if there is one.
+
+    Raises:
+        ModelError: see :func:`read_folder`; or the calibration is damaged or of other weights.
+    """
+    published = read_folder(folder)
+    return DdpmModel(published, read_calibration(folder, weights_id(published)))
+
+
+def weights_id(model: Published) -> str:
+    """Return the SHA-256 of weights, process and architecture, hexadecimal."""
+    digest = hashlib.sha256()
+    digest.update(repr((sorted(model.unet.to_dict().items()), model.process.output, model.process.variance)).encode())
+    digest.update(model.process.schedule.log_alpha_bar.tobytes())
+    for key in sorted(model.weights):
+        digest.update(key.encode())
+        digest.update(model.weights[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""Our own folders of a trained DDPM: ``model.json`` with architecture and process, ``weights.safetensors`` (or ``.pt``).
+
+The schedule is stored as the numbers ln alpha_bar of its timesteps, whatever formula they came from.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from ddpm_codec.diffusion.process import ReverseProcess
+from ddpm_codec.diffusion.schedule import NoiseSchedule
+from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.folders.files import read_json, read_tensors
+from ddpm_codec.nn.folders.published import Published, rename_weights
+
+CONFIG, WEIGHTS = "model.json", "weights.safetensors"
+FORMAT = "ddpm-codec ddpm 1"
+SCHEDULE = "log_alpha_bar"
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether ``folder`` holds a model of ours."""
+    return (folder / CONFIG).is_file()
+
+
+def read_own(folder: Path) -> Published:
+    """Read a folder that :func:`own_files` describes.
+
+    Raises:
+        ModelError: naming the file and the key or shape that is wrong.
+    """
+    config = read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ModelError(f"{folder / CONFIG}: format {config.get('format')!r}, expected {FORMAT!r}")
+    path = folder / WEIGHTS
+    if not path.exists() and path.with_suffix(".pt").exists():
+        path = path.with_suffix(".pt")
+    tensors = read_tensors(path)
+    levels = tensors.pop(SCHEDULE, None)
+    if levels is None:
+        raise ModelError(f"{path}: tensor {SCHEDULE!r} is missing")
+    try:
+        unet = UNetConfig.from_dict(config["unet"])
+        process = ReverseProcess(
+            NoiseSchedule(levels.numpy().astype(np.float64)), config["prediction"], config["variance"], config["clip"]
+        )
+        sample_size, name = config["sample_size"], config["name"]
+    except KeyError as error:
+        raise ModelError(f"{folder / CONFIG}: {error} is missing") from error
+    except (InputError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from error
+    if type(sample_size) is not int or not 1 <= sample_size <= 8192 or type(name) is not str:
+        raise ModelError(
+            f"{folder / CONFIG}: sample_size = {sample_size!r} and name = {name!r} are not a size and a name"
+        )
+    if unet.channels != 3:
+        raise ModelError(f"{folder / CONFIG}: channels = {unet.channels}: pictures have 3")
+    check_range(unet, process, str(folder / CONFIG))
+    with torch.device("meta"):
+        keys = list(UNet(unet).state_dict())
+    weights = rename_weights(tensors, {key: key for key in keys}, unet, str(path))
+    training = config.get("training", {})
+    return Published(name, unet, weights, process, sample_size, training if isinstance(training, dict) else {})
+
+
+def own_files(model: Published) -> dict[str, bytes]:
+    """Return the files of a folder, by name; weights in float16 but for vectors."""
+    process = model.process
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "name": model.name,
+        "unet": model.unet.to_dict(),
+        "prediction": process.output,
+        "variance": process.variance,
+        "clip": process.clip,
+        "timesteps": process.timesteps,
+        "sample_size": model.sample_size,
+        "training": model.training,
+    }
+    tensors = {
+        key: (value.half() if value.ndim > 1 else value.float()).contiguous() for key, value in model.weights.items()
+    }
+    tensors[SCHEDULE] = torch.from_numpy(process.schedule.log_alpha_bar.copy())
+    return {CONFIG: (json.dumps(config, indent=2) + "\n").encode(), WEIGHTS: save(tensors)}
+
+
+def check_range(unet: UNetConfig, process: ReverseProcess, source: str) -> None:
+    """Check that the network has channels for a learned range of variances where the process has one, and else not.
+
+    Raises:
+        ModelError: it is not so.
+    """
+    if unet.learned_range != (process.variance == "learned-range"):
+        raise ModelError(
+            f"{source}: variance {process.variance!r} does not go with {unet.out_channels} output channels"
+        )

@@ -1,0 +1,82 @@
+"""What every kind of folder is read into."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_codec.diffusion.process import ReverseProcess
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A trained DDPM.
+
+    Attributes:
+        name: short name.
+        unet: architecture.
+        weights: by the names of :class:`~ddpm_codec.nn.ddpm_unet.network.UNet`, float32.
+        process: schedule, kind of output, variance, clipping.
+        sample_size: side of the pictures it was trained on.
+        training: how it was made; free-form, informative.
+    """
+
+    name: str
+    unet: UNetConfig
+    weights: dict[str, Tensor]
+    process: ReverseProcess
+    sample_size: int
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what there is to say about it, ready for JSON."""
+        return {
+            "name": self.name,
+            "parameters": sum(value.numel() for value in self.weights.values()),
+            "timesteps": self.process.timesteps,
+            "prediction": self.process.output,
+            "variance": self.process.variance,
+            "clip": self.process.clip,
+            "sample_size": self.sample_size,
+        }
+
+
+def rename_weights(
+    found: dict[str, Tensor], names: dict[str, str], config: UNetConfig, source: str
+) -> dict[str, Tensor]:
+    """Return weights under our names, checked against the architecture.
+
+    Args:
+        found: weights under the names of the source.
+        names: for each of ours, that of the source.
+        config: the architecture.
+        source: for messages.
+
+    Raises:
+        ModelError: naming, in the words of the source, the first key that is missing, left over, not finite, or of a wrong
+            shape.
+    """
+    with torch.device("meta"):
+        expected = UNet(config).state_dict()
+    renamed: dict[str, Tensor] = {}
+    for key, own in expected.items():
+        theirs = names[key]
+        if theirs not in found:
+            raise ModelError(f"{source}: weight {theirs!r} is missing")
+        value = found[theirs]
+        if value.shape != own.shape:
+            shapes = f"{tuple(value.shape)}, expected {tuple(own.shape)}"
+            raise ModelError(f"{source}: weight {theirs!r} has shape {shapes}")
+        dense = value.layout == torch.strided and value.is_floating_point()
+        # Half and quarter precision, parameters with gradients: all the same to us.
+        number = value.detach().float() if dense else value
+        if not dense or not torch.isfinite(number).all():
+            raise ModelError(f"{source}: weight {theirs!r} holds other things than finite numbers")
+        renamed[key] = number
+    left = sorted(set(found) - set(names.values()))
+    if left:
+        raise ModelError(f"{source}: unexpected weight {left[0]!r}")
+    return renamed

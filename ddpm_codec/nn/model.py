@@ -1,0 +1,150 @@
+"""What bounds and codecs ask of a model, whatever it is made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddpm_codec.diffusion.chain import Chain
+from ddpm_codec.diffusion.measurement import VarianceKind
+from ddpm_codec.diffusion.prediction import Denoiser
+from ddpm_codec.diffusion.prior import PriorModel
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.diffusion.variance import Variances
+from ddpm_codec.nn.integer import IntegerDenoiser
+
+Schedule = Literal["dp", "even"]
+"""How the levels of a chain are chosen: by dynamic programming, or evenly."""
+
+
+@dataclass(frozen=True)
+class BoundSetting:
+    """What the reverse process of a model is made of beside its denoiser.
+
+    Attributes:
+        chain: the levels.
+        transform: W, in which the steps are diagonal.
+        prior: p(x_T).
+        variances: of the steps and of L_0.
+        schedule: how the levels were chosen.
+    """
+
+    chain: Chain
+    transform: BlockTransform
+    prior: PriorModel
+    variances: Variances
+    schedule: Schedule
+
+
+class CodecModel(Protocol):
+    """A denoiser with the chains, the prior and the variances that go with it.
+
+    Frozen codec models (:class:`~ddpm_codec.nn.frozen.FrozenModel`) are one kind, trained DDPMs
+    (:class:`~ddpm_codec.nn.ddpm_model.DdpmModel`) the other.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        ...
+
+    @property
+    def transform(self) -> str:
+        """Name of W that it codes in."""
+        ...
+
+    @property
+    def tile(self) -> int:
+        """Default side of tiles in pixels."""
+        ...
+
+    @property
+    def arithmetic(self) -> str:
+        """``exact`` or ``float``."""
+        ...
+
+    @property
+    def tables(self) -> str:
+        """SHA-256 of the coding tables that an exact model was made with."""
+        ...
+
+    @property
+    def prior_mean(self) -> NDArray[np.float64]:
+        """Mean of each coefficient of W x_0, [D]."""
+        ...
+
+    @property
+    def prior_variance(self) -> NDArray[np.float64]:
+        """Its variance, [D]."""
+        ...
+
+    def steps_of(self, levels: int | None) -> int | None:
+        """Return K, the number of steps between the levels of a bound, for what a user calls ``levels``."""
+        ...
+
+    def has_chain(self, steps: int) -> bool:
+        """Return whether there is a chain of so many steps."""
+        ...
+
+    def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
+        """Return the noise of the levels of the chain of ``steps`` steps that codes; None: the model's own.
+
+        Raises:
+            ModelError: there is no chain of that length.
+        """
+        ...
+
+    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
+        """Return what a bound over ``steps`` steps is made of; None: as many, and chosen so, as the model prefers.
+
+        Raises:
+            InputError: the model has no variances of that kind.
+            ModelError: there is no chain of that length.
+        """
+        ...
+
+    def bound_dtype(self, device: torch.device) -> str:
+        """Return the arithmetic of bounds: ``exact``, ``bf16`` or ``float32``."""
+        ...
+
+    def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
+        """Return the denoiser for bounds.
+
+        Raises:
+            ModelError: weights that do not fit.
+        """
+        ...
+
+    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
+        """Return the denoiser that codes, over the levels of the chain of ``steps`` steps.
+
+        Raises:
+            ModelError: no such chain, or weights that do not fit.
+        """
+        ...
+
+
+def preferred_dtype(device: torch.device) -> str:
+    """Return ``bf16`` where the processor computes in bfloat16, else ``float32``."""
+    if device.type == "cuda":
+        return "bf16"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if has_bf16() else "float32"
+
+
+def open_model(path: Path) -> CodecModel:
+    """Open a model file, or the folder of a trained DDPM.
+
+    Raises:
+        ModelError: naming what is wrong with it.
+    """
+    if path.is_dir():
+        from ddpm_codec.nn.folders.opening import open_folder
+
+        return open_folder(path)
+    from ddpm_codec.nn.frozen import load_model
+
+    return load_model(path)

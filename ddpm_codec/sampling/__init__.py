@@ -1,0 +1,1 @@
+"""Pictures drawn from a model, and the figures of the DDPM paper."""

@@ -1,0 +1,272 @@
+"""Pictures from a model into a file: what ``ddpm-codec sample`` does."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from ddpm_codec.codecs.engine import resolve_device
+from ddpm_codec.diffusion.chain import Chain
+from ddpm_codec.diffusion.measurement import VarianceKind
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import InputError
+from ddpm_codec.nn.frozen import FrozenModel
+from ddpm_codec.nn.model import BoundSetting, CodecModel, Schedule, open_model
+from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
+from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
+from ddpm_codec.sampling.places import find_places, spread_places
+from ddpm_codec.sampling.sampler import Pixels, Sampler
+from ddpm_codec.sampling.steps import Ancestral, Ddim
+from ddpm_codec.training.data import open_images
+from ddpm_codec.zoo import find_model
+from ddpm_codec.zoo.registry import DEFAULT
+
+FigureKind = Literal["grid", "progressive", "shared", "interpolation"]
+"""``grid``: samples; ``progressive``: x0_mean on the way to them; ``shared``: samples that share an x_t; ``interpolation``:
+mixtures of two pictures in x_t."""
+
+SamplingMethod = Literal["ancestral", "ddim"]
+"""Rule of the steps, see :mod:`ddpm_codec.sampling.steps`."""
+
+COUNTS: dict[FigureKind, int] = {"grid": 16, "progressive": 4, "shared": 4, "interpolation": 9}
+SIDE_OF_CODECS = 32
+"""Of samples of codec models, which know textures and no scenes, so that the side of their tiles says nothing."""
+
+FRAMES = 24
+COLUMNS = 8
+SHARED_AT = "100%,75%,50%,25%"
+INTERPOLATION_AT = "50%"
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What to draw, and how.
+
+    Attributes:
+        model: name, file or folder.
+        figure: what to draw.
+        method: rule of the steps.
+        eta: of DDIM, 0 to 1; None: 0.
+        levels: of the chain; None: the model's own, of a DDPM all its timesteps.
+        schedule: how the levels are chosen, ``dp`` or ``even``; None: the model's choice.
+        variance: of ancestral steps.
+        count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
+        size: width and height in pixels; None: the side that the model was trained on, 32 of a codec model, or that of the
+            pair. Larger pictures of a pair are cut to it around their centre.
+        data: where the pair comes from, of any kind (see :func:`~ddpm_codec.training.data.open_images`); of a CIFAR-10
+            folder, its test batch.
+        pair: the indices of two pictures there; None: the first two.
+        at: levels to show (see :func:`~ddpm_codec.sampling.places.find_places`); None: some.
+        frames: of an animation, at most; None: a still, of a ``.gif`` 24.
+        batch: 32x32 pictures (or as many pixels) that go through the network at once.
+        seed: of all random numbers, 0 or more.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    model: str = DEFAULT
+    figure: FigureKind = "grid"
+    method: SamplingMethod = "ancestral"
+    eta: float | None = None
+    levels: int | None = None
+    schedule: Schedule | None = None
+    variance: VarianceKind = "predicted"
+    count: int | None = None
+    size: tuple[int, int] | None = None
+    data: str | None = None
+    pair: tuple[int, int] | None = None
+    at: str | None = None
+    frames: int | None = None
+    batch: int = 64
+    seed: int = 0
+    device: str = "auto"
+
+
+def sample_pictures(
+    output: Path,
+    options: SampleOptions,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Draw pictures from a model and write them to a file.
+
+    The same options give the same file on the same machine, and the noise does not depend on the batch. An exact network
+    gives the same file whatever the batch; one in floating point may round otherwise in another batch or elsewhere.
+
+    Args:
+        output: ``.png`` or lossless ``.webp``; ``.npy`` or ``.npz`` of uint8 [N, H, W, 3]; of a grid also ``.gif``, or
+            ``.webp`` with ``frames``, of x0_mean as sampling goes on.
+        options: see there.
+        overwrite: replace ``output``.
+        progress: called with (pictures that the network saw, all that it is going to see).
+
+    Returns:
+        What was drawn, ready for JSON: output, figure, samples, levels, evaluations of the network by picture, seconds and
+        the like; ``at``, the log-SNR of the rows, columns or frames.
+
+    Raises:
+        InputError: options that do not fit each other or the model, or data that cannot be used.
+        ModelError: model unknown or unusable, or without a chain of that length.
+        OutputExistsError: ``output`` is there.
+        OutputError: it cannot be written.
+    """
+    moves = _check(output, options, overwrite)
+    model = open_model(find_model(options.model))
+    device = resolve_device(options.device)
+    steps = model.steps_of(options.levels)
+    setting = model.bound_setting(steps, options.schedule, options.variance)
+    pair = _read_pair(options) if options.figure == "interpolation" else None
+    width, height = _size(options, model, setting.transform, pair)
+    figure = _figure(options, setting.chain, pair, moves=moves)
+    check_sheet(output, figure.pictures, figure.columns, height, width)
+    meter = _Meter(figure.evaluations(setting.chain.steps), progress)
+    sampler = _sampler(options, model, setting, device, meter)
+    batch = max(1, options.batch * 1024 // (height * width))
+    started = time.perf_counter()
+    frames = figure.draw(Canvas(sampler, height, width, options.seed, batch))
+    seconds = time.perf_counter() - started
+    write_frames(frames, figure.columns, output, overwrite=overwrite)
+    return {
+        "output": str(output),
+        "samples": figure.samples,
+        "size": [width, height],
+        "columns": figure.columns,
+        "frames": len(frames),
+        "at": [setting.chain.log_snr[place] for place in figure.places],
+        "evaluations": meter.done,
+        "seconds": seconds,
+        "images_per_second": figure.samples / seconds,
+    } | _facts(options, model, setting, device)
+
+
+class _Meter:
+    """Counts what the network saw."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._total, self._progress = total, progress
+        self.done = 0
+
+    def advance(self, pictures: int) -> None:
+        self.done += pictures
+        if self._progress is not None:
+            self._progress(self.done, self._total)
+
+
+def _sampler(
+    options: SampleOptions, model: CodecModel, setting: BoundSetting, device: torch.device, meter: _Meter
+) -> Sampler:
+    ddim = options.method == "ddim"
+    rule = Ddim(options.eta or 0.0) if ddim else Ancestral(setting.transform, setting.variances)
+    denoiser = model.bound_denoiser(device, model.bound_dtype(device))
+    return Sampler(denoiser, setting.chain, setting.transform, setting.prior, rule, device, model.name, meter.advance)
+
+
+def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, device: torch.device) -> dict[str, Any]:
+    """Return what the pictures were drawn with; eta and variance are None where the method has none."""
+    ddim = options.method == "ddim"
+    return {
+        "figure": options.figure,
+        "method": options.method,
+        "eta": (options.eta or 0.0) if ddim else None,
+        "levels": _levels(model, setting.chain),
+        "schedule": setting.schedule,
+        "variance": None if ddim else options.variance,
+        "model": model.name,
+        "device": device.type,
+        "dtype": model.bound_dtype(device),
+        "seed": options.seed,
+    }
+
+
+def _check(output: Path, options: SampleOptions, overwrite: bool) -> bool:
+    """Refuse what needs no model to be refused; return whether an animation is asked for."""
+    for key, kinds in (("figure", FigureKind), ("method", SamplingMethod)):
+        if getattr(options, key) not in get_args(kinds):
+            raise InputError(f"{key} = {getattr(options, key)!r}: use one of {', '.join(get_args(kinds))}")
+    for key, least in (
+        ("count", 2 if options.figure == "interpolation" else 1),
+        ("frames", 1),
+        ("batch", 1),
+        ("seed", 0),
+    ):
+        value = getattr(options, key)
+        if value is not None and value < least:
+            raise InputError(f"{key} = {value}: must be {least} or more")
+    if options.method == "ancestral" and options.eta is not None:
+        raise InputError("eta belongs to method ddim")
+    if options.figure == "shared" and options.method == "ddim" and not options.eta:
+        raise InputError("figure shared needs noise: ddim with eta = 0 would draw the same picture again and again")
+    if options.figure == "interpolation" and options.data is None:
+        raise InputError("figure interpolation needs data to take two pictures from")
+    if options.figure != "interpolation" and (options.data, options.pair) != (None, None):
+        raise InputError("data and pair belong to figure interpolation")
+    if options.figure == "grid" and options.at is not None:
+        raise InputError("at belongs to the other figures; a grid shows level 0")
+    if options.figure != "grid" and options.frames is not None:
+        raise InputError("frames belong to figure grid")
+    moves = options.frames is not None or (options.figure == "grid" and output.suffix.lower() == ".gif")
+    sources = [source for source in (options.model, options.data) if source is not None]
+    check_output(output, sources, moves=moves, overwrite=overwrite)
+    return moves
+
+
+def _levels(model: CodecModel, chain: Chain) -> int:
+    """Return the number that ``levels`` would have to be for a chain of this length."""
+    return next(count for count in (chain.steps + 1, chain.steps) if model.steps_of(count) == chain.steps)
+
+
+def _size(options: SampleOptions, model: CodecModel, transform: BlockTransform, pair: Pixels | None) -> tuple[int, int]:
+    """Return width and height, checked against the blocks of W."""
+    if options.size is not None:
+        width, height = options.size
+    elif pair is not None:
+        height, width = pair.shape[1:3]
+    else:
+        width = height = SIDE_OF_CODECS if isinstance(model, FrozenModel) else model.tile
+    block = transform.block
+    if min(width, height) < 1 or width % block or height % block:
+        raise InputError(f"size {width}x{height}: both sides must be multiples of {block}")
+    return width, height
+
+
+def _figure(options: SampleOptions, chain: Chain, pair: Pixels | None, *, moves: bool) -> Figure:
+    count = options.count or COUNTS[options.figure]
+    if options.figure == "grid":
+        return Grid(count, spread_places(chain, options.frames or FRAMES) if moves else (0,))
+    if options.figure == "progressive":
+        return Progressive(
+            count, spread_places(chain, COLUMNS) if options.at is None else find_places(options.at, chain)
+        )
+    if pair is None:
+        return Shared(count, find_places(options.at or SHARED_AT, chain))
+    return Interpolation(pair, count, find_places(options.at or INTERPOLATION_AT, chain))
+
+
+def _read_pair(options: SampleOptions) -> Pixels:
+    """Return the two pictures, cut to the size that was asked for, [2, H, W, 3]."""
+    images = open_images(str(options.data), test=True)
+    indices = options.pair or (0, 1)
+    if not 0 <= min(indices) <= max(indices) < len(images):
+        raise InputError(f"{options.data}: has {len(images)} pictures; there is no pair {indices[0]},{indices[1]}")
+    pictures = [images[index] for index in indices]
+    if options.size is not None:
+        pictures = [
+            _centre(picture, options.size, images.names[index])
+            for picture, index in zip(pictures, indices, strict=True)
+        ]
+    if pictures[0].shape != pictures[1].shape:
+        sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
+        raise InputError(f"{options.data}: the pictures of a pair are {sizes}; cut them to a size that both have")
+    return np.stack(pictures)
+
+
+def _centre(picture: Pixels, size: tuple[int, int], name: str) -> Pixels:
+    width, height = size
+    if picture.shape[0] < height or picture.shape[1] < width:
+        raise InputError(f"{name}: {picture.shape[1]}x{picture.shape[0]} is smaller than {width}x{height}")
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]

@@ -1,0 +1,141 @@
+"""The reverse process run from x_T, or from any x_t, down to a picture."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_codec.diffusion.chain import Chain
+from ddpm_codec.diffusion.gaussian import alpha_bar, sigma2
+from ddpm_codec.diffusion.measurement import draw_noise
+from ddpm_codec.diffusion.prediction import Denoiser, Prediction
+from ddpm_codec.diffusion.prior import PriorModel
+from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import ModelError
+from ddpm_codec.sampling.steps import StepRule
+from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
+
+Pixels = NDArray[np.uint8]
+Generators = list[torch.Generator]
+"""One for each picture, on the CPU, so that no picture depends on its batch or on the device."""
+
+
+class Visit(NamedTuple):
+    """A level on the way down.
+
+    Attributes:
+        place: of the level in its chain, 0 the cleanest.
+        x_t: float64, [B, 3, H, W].
+        x0_mean: what the denoiser says about it, float64, the same shape.
+    """
+
+    place: int
+    x_t: Tensor
+    x0_mean: Tensor
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A denoiser with a chain, a prior and a rule for the steps.
+
+    Attributes:
+        denoiser: gets x_t in float32.
+        chain: the levels.
+        transform: W, in which the prior is given.
+        prior: p(x_T).
+        rule: of the steps.
+        device: where pictures live.
+        name: of the model, for messages.
+        evaluated: told after each network evaluation how many pictures it saw, as ``tqdm.update``.
+    """
+
+    denoiser: Denoiser
+    chain: Chain
+    transform: BlockTransform
+    prior: PriorModel
+    rule: StepRule
+    device: torch.device
+    name: str = "model"
+    evaluated: Callable[[int], object] | None = None
+
+    @property
+    def noisiest(self) -> int:
+        """Index of level T."""
+        return self.chain.steps
+
+    def draw_prior(self, generators: Generators, height: int, width: int) -> Tensor:
+        """Draw x_T ~ p(x_T), float64 [B, 3, H, W], one picture a generator.
+
+        Each coefficient class of W x has mean sqrt(alpha_bar_T) m and variance alpha_bar_T w + 1 - alpha_bar_T.
+        """
+        level = torch.tensor(self.chain.log_snr[-1], dtype=torch.float64)
+        signal, noise = alpha_bar(level).item(), sigma2(level).item()
+        mean, variance = (self._classes(values) for values in (self.prior.mean, self.prior.variance))
+        drawn = self.transform.forward(self.noise_like(self._pictures(len(generators), height, width), generators))
+        return self.transform.inverse(signal**0.5 * mean + (signal * variance + noise).sqrt() * drawn)
+
+    def noise_like(self, pictures: Tensor, generators: Generators) -> Tensor:
+        """Return standard normal noise in float64, drawn on the CPU picture by picture, where the pictures are."""
+        return draw_noise(pictures.double(), generators)
+
+    def walk(self, x_t: Tensor, place: int, generators: Generators) -> Iterator[Visit]:
+        """Go from level ``place`` down to level 0 and give every level that is visited, both included.
+
+        The picture that is drawn is the x0_mean of the last one: the decoder L_0 is a distribution around it, and its mean
+        is shown without noise, as in Ho et al. 2020 (end of sec. 3.3), whose pictures would only be grainier with it.
+
+        Args:
+            x_t: at level ``place``, [B, 3, H, W].
+            place: of the level.
+            generators: of the noise of the steps.
+
+        Raises:
+            ModelError: the denoiser gives numbers that are not finite.
+        """
+        x_t = x_t.double()
+        levels = self.chain.log_snr
+        for t in range(place, -1, -1):
+            prediction = self._predict(x_t, levels[t])
+            yield Visit(t, x_t, prediction.x0_mean.double())
+            if t:
+                draw = partial(self.noise_like, x_t, generators)
+                x_t = self.rule(x_t, prediction, levels[t - 1], levels[t], draw)
+
+    def finish(self, x_t: Tensor, place: int, generators: Generators) -> Tensor:
+        """Return the picture x_0 at the end of :meth:`walk`, float64 [B, 3, H, W]."""
+        for visit in self.walk(x_t, place, generators):
+            last = visit.x0_mean
+        return last
+
+    def _predict(self, x_t: Tensor, log_snr: float) -> Prediction:
+        level = torch.full((len(x_t),), log_snr, dtype=torch.float32, device=self.device)
+        with torch.no_grad():
+            prediction = self.denoiser(x_t.float(), level)
+        if not torch.isfinite(prediction.x0_mean).all():
+            raise ModelError(f"{self.name}: its network gives numbers that are not finite at log-SNR {log_snr:g}")
+        if self.evaluated is not None:
+            self.evaluated(len(x_t))
+        return prediction
+
+    def _pictures(self, count: int, height: int, width: int) -> Tensor:
+        return torch.empty((count, 3, height, width), dtype=torch.float64, device=self.device)
+
+    def _classes(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)[None, :, None, None]
+
+
+def to_pixels(x: Tensor) -> Pixels:
+    """Return model values [B, 3, H, W] as the nearest grey levels, uint8 [B, H, W, 3]."""
+    grey = torch.round((x + 1.0) * GREY_PER_UNIT).clamp(0, GREY_MAX).to(torch.uint8)
+    return grey.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_model_values(pixels: Pixels, device: torch.device) -> Tensor:
+    """Return grey levels [B, H, W, 3] as model values k / 127.5 - 1, float64 [B, 3, H, W]."""
+    grey = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    return grey.to(device).double() / GREY_PER_UNIT - 1.0

@@ -1,0 +1,159 @@
+"""What ``calibrate`` measures and ``export`` writes for a DDPM: variances per level, and a folder of our own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_codec.atomic import check_target, new_file, new_folder
+from ddpm_codec.diffusion.measurement import Calibration, measure_errors
+from ddpm_codec.diffusion.schedule import NoiseSchedule
+from ddpm_codec.diffusion.transform import colour_frequency_8x8
+from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.nn.ddpm_unet import UNet
+from ddpm_codec.nn.folders.calibrated import CALIBRATION, calibration_bytes
+from ddpm_codec.nn.folders.opening import read_folder, weights_id
+from ddpm_codec.nn.folders.own import own_files
+from ddpm_codec.nn.folders.published import Published
+from ddpm_codec.training.checkpoint import load_checkpoint, load_weights
+from ddpm_codec.training.data import CropSampler, open_images
+from ddpm_codec.training.ddpm_settings import process_of, unet_of
+from ddpm_codec.training.distributed import pick_device
+from ddpm_codec.training.task import seeded
+from ddpm_codec.units import GREY_PER_UNIT
+
+GRID = 100
+"""Levels that a calibration measures; between them ln mse is interpolated over log-SNR."""
+
+
+def calibration_grid(schedule: NoiseSchedule) -> NDArray[np.float64]:
+    """Return at most :data:`GRID` levels of the schedule, as even in log-SNR as its timesteps allow, both ends included."""
+    levels = schedule.log_snr
+    wanted = np.linspace(levels[0], levels[-1], GRID)
+    chosen = np.unique([int(np.abs(levels - level).argmin()) for level in wanted])
+    grid: NDArray[np.float64] = levels[chosen]
+    return grid
+
+
+def calibrate_folder(
+    folder: Path,
+    data: str,
+    *,
+    limit: int = 256,
+    batch: int = 64,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Measure the variances of the DDPM in ``folder`` on pictures like those that it was trained on, and store them there.
+
+    Args:
+        folder: of the model; gets ``calibration.safetensors``.
+        data: training images, DATA of any kind.
+        limit: random crops of the model's size to measure on.
+        batch: 32x32 crops (or as many pixels) at a time.
+        seed: of crops and noise.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overwrite: replace a calibration that is there.
+        progress: called with (network evaluations of an image done, all of them).
+
+    Raises:
+        InputError: data unusable, or smaller than the model's pictures.
+        ModelError: the folder holds no usable DDPM.
+        OutputExistsError: there is a calibration, and ``overwrite`` is not set.
+        OutputError: it cannot be written.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: is no folder of a trained DDPM; models in one file are calibrated by `export`")
+    target = folder / CALIBRATION
+    check_target(target, overwrite=overwrite)
+    published = read_folder(folder)
+    model = DdpmModel(published)
+    place = pick_device(device)
+    denoiser = model.bound_denoiser(place, model.bound_dtype(place))
+    images = open_images(data)
+    sampler = CropSampler(images, model.tile, flip=False, seed=seed)
+    grid = calibration_grid(published.process.schedule)
+    done = 0
+
+    def advance(evaluations: int) -> None:
+        nonlocal done
+        done += evaluations
+        if progress is not None:
+            progress(done, limit * len(grid))
+
+    size = max(1, batch * 1024 // model.tile**2)
+    batches = (crops.to(place) for crops in _batches(sampler, limit, size))
+    calibration = measure_errors(denoiser, batches, colour_frequency_8x8(), grid, seed, advance)
+    with new_file(target, overwrite=overwrite) as temporary:
+        temporary.write_bytes(calibration_bytes(calibration, weights_id(published), limit, Path(data).name))
+    return calibration
+
+
+def _batches(sampler: CropSampler, count: int, size: int) -> Iterator[Tensor]:
+    """Yield crops as model values; each is the same whatever the batch size."""
+    for start in range(0, count, size):
+        crops = [sampler.batch(index, 1, slice(None)) for index in range(start, min(start + size, count))]
+        yield torch.from_numpy(np.concatenate(crops)).float() / GREY_PER_UNIT - 1.0
+
+
+def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:
+    """Write the averaged weights of a U-Net's run as a folder of our own, weights in float16.
+
+    Args:
+        checkpoint: file, or the output folder of a run.
+        output: folder to make.
+        name: of the model.
+
+    Raises:
+        InputError: the checkpoint is of a codec network.
+        ModelError: it cannot be read.
+        OutputExistsError: ``output`` is there.
+        OutputError: it cannot be written.
+    """
+    published = read_checkpoint(checkpoint, name)
+    with new_folder(output) as temporary:
+        for file, content in own_files(published).items():
+            (temporary / file).write_bytes(content)
+    return published
+
+
+def read_checkpoint(checkpoint: Path, name: str) -> Published:
+    """Return the averaged weights of a U-Net's run with its process.
+
+    Raises:
+        InputError: the checkpoint is of a codec network.
+        ModelError: it cannot be read, or its weights do not fit.
+    """
+    saved = load_checkpoint(checkpoint)
+    config = saved.config
+    if not config.is_ddpm:
+        raise InputError(f"{checkpoint}: is of a codec network, which becomes one file")
+    unet = unet_of(config)
+    network = seeded(config, lambda: UNet(unet))
+    load_weights(network, saved.ema, str(checkpoint))
+    training = {
+        "size": config.size,
+        "objective": config.objective,
+        "steps": saved.step,
+        "seconds": round(saved.seconds),
+        "batch": config.batch,
+    }
+    return Published(name, unet, network.state_dict(), process_of(config), config.crop, training)
+
+
+def describe(folder: Path, calibration: Calibration, images: int) -> dict[str, str | int | float]:
+    """Return what there is to say about a calibration, ready for JSON."""
+    rmse = GREY_PER_UNIT * np.sqrt(calibration.mse.mean(axis=1))
+    return {
+        "calibration": str(folder / CALIBRATION),
+        "levels": len(calibration.log_snr),
+        "images": images,
+        "finest_rmse": float(rmse[0]),
+        "coarsest_rmse": float(rmse[-1]),
+    }

@@ -1,0 +1,173 @@
+"""Trained DDPMs on the command line: export, calibrate, bpd, encode, decode, rd, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_codec.nn.folders.calibrated import CALIBRATION
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.run import train
+from tests.ddpm_folders import REFERENCE, random_ddpm, write_folder
+from tests.helpers import PHOTO, SMALL, Run, pixels
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Sixteen tiles of a photo, [16, 32, 32, 3] uint8."""
+    photo = np.asarray(Image.open(PHOTO))
+    cut = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
+    np.save(tmp_path / "tiles.npy", cut)
+    return tmp_path / "tiles.npy"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(random_ddpm(), tmp_path / "model")
+
+
+def values_of(result: tuple[int, str, str]) -> dict[str, Any]:
+    code, out, err = result
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    values: dict[str, Any] = json.loads(out)
+    return values
+
+
+def check_refused(result: tuple[int, str, str], words: str) -> None:
+    code, out, err = result
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        data=str(tiles), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=3, timesteps=12
+    )
+    train(config, progress=False)
+    model = tmp_path / "model"
+    row = values_of(run("export", tmp_path / "run", "-o", model, "--json"))
+    assert (row["name"], row["timesteps"], row["prediction"], row["sample_size"]) == ("model", 12, "eps", 16)
+    assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
+    row = values_of(run("calibrate", model, tiles, "--limit", 4, "--json"))
+    assert (row["levels"], row["images"]) == (12, 4)
+    assert 0 < row["finest_rmse"] < row["coarsest_rmse"]
+    found = values_of(run("bpd", tiles, "--model", model, "--limit", 2, "--json"))
+    assert (found["evaluations"], found["levels"], found["schedule"]) == (12, 11, "dp")
+    terms = [found["prior_bpd"], *found["diffusion_bpd"], found["reconstruction_bpd"]]
+    assert found["total_bpd"] == pytest.approx(sum(terms), abs=1e-6)
+    assert found["dtype"] == "float32"
+    again = values_of(run("bpd", tiles, "--model", model, "--limit", 2, "--batch", 1, "--json"))
+    assert again["total_bpd"] == pytest.approx(found["total_bpd"], rel=1e-5)
+
+
+def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> None:
+    even = values_of(run("bpd", tiles, "--model", folder, "--levels", 5, "--limit", 2, "--json"))
+    assert (even["evaluations"], even["schedule"]) == (5, "even")
+    assert run("calibrate", folder, tiles, "--limit", 4)[0] == 0
+    totals = {
+        (schedule, variance): values_of(
+            run("bpd", tiles, "--model", folder, "--levels", 5, "--schedule", schedule, "--variance", variance,
+                "--limit", 4, "--json")
+        )["total_bpd"]
+        for schedule in ("even", "dp")
+        for variance in ("predicted", "beta", "level", "class")
+    }  # fmt: skip
+    assert len(set(totals.values())) == 6, "predicted is beta in this model, everything else differs"
+    assert totals["even", "beta"] == totals["even", "predicted"]
+    assert totals["dp", "level"] < totals["dp", "beta"] < totals["even", "beta"]
+    assert totals["dp", "class"] < totals["even", "class"]
+
+
+def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path: Path) -> None:
+    names = [tmp_path / f"{index:02d}.png" for index in range(16)]
+    for name, tile in zip(names, np.load(tiles), strict=True):
+        Image.fromarray(tile).save(name)
+    file = tmp_path / "tiles.ddpm"
+    report = values_of(run("encode", *names, "-o", file, "--model", REFERENCE, "--levels", 12, "--verify", "--json"))
+    assert report["model"] == "ddpm-small"
+    assert report["fallback_images"] < 10
+    assert report["net_bpd"] < 4.5, "the coder used the model, and the model knows pictures"
+    info = values_of(run("info", file, "--json"))
+    assert (info["arithmetic"], info["coding_steps"]) == ("float", 11)
+    assert run("decode", file, "-o", tmp_path / "back", "--model", REFERENCE)[0] == 0
+    assert all(pixels(tmp_path / "back" / name.name) == pixels(name) for name in names)
+    check_refused(run("decode", file, "-o", tmp_path / "other"), "name its file with --model")
+    check_refused(run("decode", file, "-o", tmp_path / "other", "--model", "cifar10"), "is another model")
+
+
+def test_the_reference_model_codes_progressively(run: Run, tmp_path: Path) -> None:
+    Image.open(SMALL).crop((0, 0, 32, 32)).save(tmp_path / "cut.png")
+    file = tmp_path / "cut.ddpm"
+    assert run("encode", tmp_path / "cut.png", "-o", file, "--model", REFERENCE, "--progressive", "--verify")[0] == 0
+    frames = values_of(
+        run("progressive", file, "-o", tmp_path / "strip.png", "--model", REFERENCE, "--json")
+    )["frames"]  # fmt: skip
+    quality = [frame["psnr_db"] for frame in frames[:-1]]
+    assert quality == sorted(quality)
+    assert frames[-1]["lossless"]
+
+
+def test_another_calibration_is_another_model(run: Run, tiles: Path, tmp_path: Path) -> None:
+    model = write_folder(random_ddpm(), tmp_path / "model")
+    assert run("calibrate", model, tiles, "--limit", 2)[0] == 0
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    from ddpm_codec.zoo.registry import model_id
+
+    before = model_id(model)
+    check_refused(run("calibrate", model, tiles, "--limit", 3), "exists already")
+    assert model_id(model) == before
+    assert run("calibrate", model, tiles, "--limit", 3, "--overwrite")[0] == 0
+    assert model_id(model) != before
+
+
+def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Path) -> None:
+    check_refused(run("bpd", tiles, "--model", folder, "--schedule", "dp", "--levels", 4), "needs a calibration")
+    check_refused(run("bpd", tiles, "--model", folder, "--variance", "level"), "no calibration")
+    check_refused(run("bpd", tiles, "--model", folder, "--levels", 21), "has 20 levels, asked for 21")
+    check_refused(run("bpd", tiles, "--model", folder, "--levels", 1), "at least 2 levels")
+    check_refused(run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", folder), "needs a calibration")
+    assert not (tmp_path / "x.ddpm").exists()
+    check_refused(run("calibrate", tmp_path / "none", tiles), "no folder of a trained DDPM")
+    check_refused(run("calibrate", tmp_path, tiles), "holds no model")
+    check_refused(run("calibrate", folder, tmp_path / "none"), "no such file or folder")
+    small = tmp_path / "small.npy"
+    np.save(small, np.zeros((2, 8, 8, 3), np.uint8))
+    check_refused(run("calibrate", folder, small), "smaller than the crop of 16")
+    assert not (folder / CALIBRATION).exists()
+    (folder / "weights.safetensors").write_bytes(b"nonsense")
+    check_refused(run("bpd", tiles, "--model", folder), "weights.safetensors: damaged weights")
+    check_refused(run("bpd", tiles, "--model", tmp_path), "no such model or file")
+
+
+def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        data=str(tiles), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=1, timesteps=12
+    )
+    train(config, progress=False)
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "mine.txt").write_text("keep")
+    check_refused(run("export", tmp_path / "run", "-o", target), "exists already")
+    check_refused(run("export", tmp_path / "run", "-o", target, "--overwrite"), "a folder is not replaced")
+    assert [path.name for path in target.iterdir()] == ["mine.txt"]
+    check_refused(run("export", tmp_path / "run", "-o", tmp_path / "none" / "model"), "cannot be written")
+
+
+def test_training_goes_on_from_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
+    settings = ["--size", "ddpm-tiny", "--crop", 16, "--batch", 8, "--steps", 1, "--timesteps", 12, "--device", "cpu"]
+    assert run("train", tiles, "-o", tmp_path / "first", *settings)[0] == 0
+    assert run("export", tmp_path / "first", "-o", tmp_path / "model")[0] == 0
+    goes_on = ["train", tiles, "-o", tmp_path / "second", *settings, "--init-from", tmp_path / "model"]
+    assert run(*goes_on)[0] == 0
+    check_refused(run(*goes_on, "--timesteps", 13, "-o", tmp_path / "third"), "is another than that of this run")
+    check_refused(run(*goes_on, "--prediction", "v", "-o", tmp_path / "third"), "is another than that of this run")
+    check_refused(
+        run(*goes_on, "--conditioning", "scale-shift", "-o", tmp_path / "third"), "its architecture is not that"
+    )
+    other = ["train", tiles, "-o", tmp_path / "fourth", *settings, "--init-from", tmp_path / "first"]
+    check_refused(run(*other, "--prediction", "v"), "was trained with prediction = 'eps'")

@@ -1,0 +1,77 @@
+"""The tutorial's commands, typed as they stand, on a tiny model in a folder that diffusers wrote."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import PHOTO, pixels
+
+TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "TUTORIAL.md"
+FENCE = "`" * 3
+
+
+def commands() -> list[str]:
+    """Return the lines of all shell examples."""
+    blocks = re.findall(rf"^{FENCE}sh\n(.*?)^{FENCE}$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def save_with_diffusers(folder: Path) -> None:
+    """Let diffusers write a folder of a tiny network."""
+    diffusers = pytest.importorskip("diffusers")
+    network = diffusers.UNet2DModel(
+        sample_size=32,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    )
+    network.save_pretrained(folder)
+    diffusers.DDPMScheduler(num_train_timesteps=1000, variance_type="fixed_large").save_pretrained(folder)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``ddpm``, ``train`` and ``test``, as the tutorial has them."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    save_with_diffusers(tmp_path / "ddpm")
+    photo = np.asarray(Image.open(PHOTO))
+    tiles = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
+    for name, part in (("train", tiles[:12]), ("test", tiles[12:])):
+        (tmp_path / name).mkdir()
+        for index, tile in enumerate(part):
+            Image.fromarray(tile).save(tmp_path / name / f"{index}.png")
+    return tmp_path
+
+
+def test_the_commands_of_the_tutorial(workplace: Path) -> None:
+    lines = commands()
+    assert len(lines) == 6
+    for line in lines:
+        assert line.startswith("ddpm-codec ")
+        command = f"{sys.executable} -m ddpm_codec_cli {line.removeprefix('ddpm-codec ')}"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=workplace,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    names = sorted(path.name for path in (workplace / "test").iterdir())
+    assert [path.name for path in sorted((workplace / "back").iterdir())] == names
+    assert all(pixels(workplace / "back" / name) == pixels(workplace / "test" / name) for name in names)
+    assert (workplace / "curves" / "index.html").stat().st_size > 1000
+    with Image.open(workplace / "samples.png") as samples:
+        assert min(samples.size) >= 64
