@@ -27,6 +27,9 @@ from ddpm_codec.nn.model import Schedule
 from ddpm_codec.units import GREY_PER_UNIT
 
 LEVELS = (10, 25, 50, 100)
+CURVE = 21
+"""Timesteps of the curve."""
+
 ROWS: tuple[tuple[str, Schedule, VarianceKind], ...] = (
     ("even, beta-tilde", "even", "beta-tilde"),
     ("even, beta", "even", "beta"),
@@ -68,6 +71,7 @@ def bound(
         "distortion_bpd": float(terms.reconstruction_bpd.mean()),
         "total_bpd": terms.mean_bpd,
         "stderr_bpd": terms.stderr_bpd,
+        "diffusion_bpd": terms.diffusion_bpd.mean(axis=0).tolist(),
     }
 
 
@@ -78,11 +82,17 @@ def closed_prior_bpd(model: DdpmModel, images: list[torch.Tensor]) -> float:
     return 0.5 * (alpha_bar * (power - 1.0) - math.log1p(-alpha_bar)) / math.log(2.0)
 
 
-def cleanest_rmse(model: DdpmModel, images: list[torch.Tensor]) -> float:
-    """Return the RMSE of x0_mean at the cleanest level in grey levels."""
+def progress(model: DdpmModel, images: list[torch.Tensor], whole: dict[str, Any]) -> list[list[float]]:
+    """Return timestep, rate so far in bits/dim and RMSE of x0_mean in grey levels, from noise to picture (Ho et al., fig. 5).
+
+    The rate when x_t is known is L_T and the steps above t.
+    """
     denoiser = model.bound_denoiser(torch.device("cpu"), "float32")
-    levels = model.process.schedule.log_snr[:2].tolist()
-    return GREY_PER_UNIT * float(np.sqrt(measure_errors(denoiser, images, identity(), levels, 0).mse[0].mean()))
+    timesteps = np.unique(np.rint(np.linspace(0, model.process.timesteps - 1, CURVE)).astype(int))
+    levels = model.process.schedule.log_snr[timesteps].tolist()
+    rmse = GREY_PER_UNIT * np.sqrt(measure_errors(denoiser, images, identity(), levels, 0).mse.mean(axis=1))
+    above = [whole["prior_bpd"] + sum(whole["diffusion_bpd"][t:]) for t in timesteps.tolist()]
+    return [[int(t), rate, float(error)] for t, rate, error in zip(timesteps, above, rmse, strict=True)][::-1]
 
 
 def main() -> None:
@@ -96,7 +106,7 @@ def main() -> None:
     model = open_folder(options.model)
     images = batches(test_images()[: options.limit])
     whole = {kind: bound(model, images, model.process.timesteps, "even", kind) for kind in ("beta", "level", "class")}
-    rmse, closed = cleanest_rmse(model, images), closed_prior_bpd(model, images)
+    curve, closed = progress(model, images, whole["beta"]), closed_prior_bpd(model, images)
     rows: list[list[Any]] = [
         [
             f"{kind} ({options.limit} images)",
@@ -110,7 +120,8 @@ def main() -> None:
     rows.append(["Ho et al. 2020, 35.7 M parameters", "-", PAPER_HO["rate"], PAPER_HO["distortion"], PAPER_HO["total"]])
     print(table(["T levels, variance", "L_T", "L_1..T-1", "L_0", "total bits/dim"], rows))
     print(f"\nL_T in closed form: {closed:.6e} bits/dim")
-    print(f"RMSE at the cleanest level: {rmse:.3f} grey levels (Ho et al.: {PAPER_HO['rmse']})")
+    print(f"RMSE at the cleanest level: {curve[-1][2]:.3f} grey levels (Ho et al.: {PAPER_HO['rmse']})")
+    print(table(["t", "rate so far, bits/dim (beta)", "RMSE of x0_mean, 0..255"], [list(row) for row in curve]))
     print(f"standard error of the total with beta: {whole['beta']['stderr_bpd']:.3f}\n")
     few = batches(test_images()[: options.few_limit])
     results, lines = [], []
@@ -122,7 +133,7 @@ def main() -> None:
         if label in PAPER_BAO:
             lines.append([f"  Bao et al. 2022: {label}", *PAPER_BAO[label]])
     print(table([f"K ({options.few_limit} images)", *map(str, LEVELS), "T"], lines))
-    figures = {"whole": whole, "few": results, "closed_prior_bpd": closed, "cleanest_rmse": rmse}
+    figures = {"whole": whole, "few": results, "closed_prior_bpd": closed, "curve": curve}
     write_json(figures | {"model": str(options.model), "kinds": list(get_args(VarianceKind))}, options.json)
 
 

@@ -83,8 +83,10 @@ class DdpmDenoiser:
         if self._calibration is None:
             values = sigma2(log_snr).log().float()[:, None, None, None]
             return values.expand(shape), values.expand(like.shape)
-        rows = [self._calibration.log_variance(level, "class") for level in self._inside(log_snr)]
-        classes = torch.from_numpy(np.array(rows)).float().to(like.device)
+        # Batches are mostly of one level.
+        levels, places = np.unique(self._inside(log_snr), return_inverse=True)
+        rows = np.array([self._calibration.log_variance(level, "class") for level in levels.tolist()])
+        classes = torch.from_numpy(rows[places]).float().to(like.device)
         pixel = classes.exp().mean(dim=1).log()
         return classes[:, :, None, None].expand(shape), pixel[:, None, None, None].expand(like.shape)
 

@@ -20,8 +20,6 @@ from ddpm_codec.nn.folders.files import read_json, read_tensors
 from ddpm_codec.nn.folders.published import Published, rename_weights
 
 FLAGS = "flags.json"
-FREQUENCIES = "time_embed.frequencies"
-"""Made up: those codes compute the frequencies, a U-Net with rescaled timesteps keeps them."""
 
 _DEFAULTS: dict[str, bool | int | float | str] = {
     "image_size": 64,
@@ -260,9 +258,7 @@ def _names(keys: list[str], unet: UNetConfig) -> dict[str, str]:
     for key in keys:
         module, kind = key.rsplit(".", 1)
         place, _, part = module.rpartition(".")
-        if key == "time.frequencies":
-            names[key] = FREQUENCIES
-        elif module in places:
+        if module in places:
             names[key] = f"{places[module]}.{kind}"
         else:
             resampling = "op" if place.startswith("down") else "conv"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.nn.ddpm_unet import UNetConfig
 from ddpm_codec.nn.folders.calibrated import read_calibration
 from ddpm_codec.nn.folders.diffusers import is_diffusers, read_diffusers
 from ddpm_codec.nn.folders.guided import is_guided, read_guided
@@ -38,8 +39,11 @@ def open_folder(folder: Path) -> DdpmModel:
 
 def weights_id(model: Published) -> str:
     """Return the SHA-256 of weights, process and architecture, hexadecimal."""
+    usual = UNetConfig().to_dict()
+    # Only what differs from the usual, so that a field that is added later changes nothing; dropout is of training alone.
+    unusual = {key: value for key, value in model.unet.to_dict().items() if key != "dropout" and value != usual[key]}
     digest = hashlib.sha256()
-    digest.update(repr((sorted(model.unet.to_dict().items()), model.process.output, model.process.variance)).encode())
+    digest.update(repr((sorted(unusual.items()), model.process.output, model.process.variance)).encode())
     digest.update(model.process.schedule.log_alpha_bar.tobytes())
     for key in sorted(model.weights):
         digest.update(key.encode())
