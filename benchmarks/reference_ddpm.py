@@ -1,6 +1,6 @@
 """Question: what are the terms of a DDPM's bound beside those of Ho et al., and what do few levels cost with which variances?
 
-Run: python -m benchmarks.reference_ddpm [--model models/ddpm-small] [--limit 256] [--few-limit 1000] [--json FILE]
+Run: python -m benchmarks.reference_ddpm [--model models/ddpm-small] [--limit 128] [--few-limit 256] [--json FILE]
 The first table is the whole process, T levels, on the first --limit test images: L_T, L_1..T-1 (the rate), L_0 (the
 distortion), with the RMSE that belongs to it. The second is shaped as table 1 of Bao et al. 2022 (Analytic-DPM), on the
 first --few-limit test images: K levels, even or by dynamic programming (DP), with the two fixed variances of Ho et al. and
@@ -9,8 +9,9 @@ with variances calibrated on training images, per level (theirs) and per level a
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ import torch
 from benchmarks.chain_table import batches
 from benchmarks.cifar import test_images
 from benchmarks.common import table, write_json
-from ddpm_codec.diffusion.bound import evaluate_bound
+from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.measurement import VarianceKind, measure_errors
+from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.transform import identity
 from ddpm_codec.nn.ddpm_model import DdpmModel
 from ddpm_codec.nn.folders.opening import open_folder
@@ -52,26 +54,61 @@ PAPER_BAO = {
 """Bao et al. 2022, table 1, CIFAR-10 (LS) at K = 10, 25, 50, 100, 1000."""
 
 
-def bound(
-    model: DdpmModel, images: list[torch.Tensor], levels: int, how: Schedule, kind: VarianceKind
-) -> dict[str, Any]:
-    """Return the terms of one bound, means over images."""
-    setting = model.bound_setting(model.steps_of(levels), how, kind)
+class Remembering:
+    """A denoiser that answers once: bounds over one chain and one noise share their network evaluations."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        self._known: dict[float, tuple[torch.Tensor, Prediction]] = {}
+
+    def __call__(self, x_t: torch.Tensor, log_snr: torch.Tensor) -> Prediction:
+        """Predict, or repeat what was predicted for the same x_t."""
+        level = float(log_snr[0])
+        if level not in self._known or not torch.equal(self._known[level][0], x_t):
+            self._known[level] = x_t, self._denoiser(x_t, log_snr)
+        return self._known[level][1]
+
+
+def bounds(
+    model: DdpmModel, images: list[torch.Tensor], levels: int, how: Schedule, kinds: Sequence[VarianceKind]
+) -> dict[str, dict[str, Any]]:
+    """Return the terms of the bounds of several variances over one chain, means over images."""
     denoiser = model.bound_denoiser(torch.device("cpu"), "float32")
-    terms = evaluate_bound(
-        denoiser, images, setting.transform, setting.chain, setting.prior, variance=setting.variances
-    )
-    rate = terms.diffusion_bpd.sum(axis=1)
+    collected: dict[str, list[BoundTerms]] = {kind: [] for kind in kinds}
+    done = 0
+    for batch in images:
+        shared = Remembering(denoiser)
+        for kind in kinds:
+            setting = model.bound_setting(model.steps_of(levels), how, kind)
+            terms = evaluate_bound(
+                shared,
+                [batch],
+                setting.transform,
+                setting.chain,
+                setting.prior,
+                variance=setting.variances,
+                first=done,
+            )
+            collected[kind].append(terms)
+        done += len(batch)
+    return {kind: summary(levels, how, kind, parts) for kind, parts in collected.items()}
+
+
+def summary(levels: int, how: Schedule, kind: str, parts: list[BoundTerms]) -> dict[str, Any]:
+    """Return means over the images of all batches."""
+    totals = np.concatenate([part.total_bpd for part in parts])
+    steps = np.concatenate([part.diffusion_bpd for part in parts])
     return {
         "levels": levels,
         "schedule": how,
         "variance": kind,
-        "prior_bpd": float(terms.prior_bpd.mean()),
-        "rate_bpd": float(rate.mean()),
-        "distortion_bpd": float(terms.reconstruction_bpd.mean()),
-        "total_bpd": terms.mean_bpd,
-        "stderr_bpd": terms.stderr_bpd,
-        "diffusion_bpd": terms.diffusion_bpd.mean(axis=0).tolist(),
+        "images": len(totals),
+        "prior_bpd": float(np.concatenate([part.prior_bpd for part in parts]).mean()),
+        "rate_bpd": float(steps.sum(axis=1).mean()),
+        "distortion_bpd": float(np.concatenate([part.reconstruction_bpd for part in parts]).mean()),
+        "total_bpd": float(totals.mean()),
+        "stderr_bpd": float(totals.std(ddof=1) / math.sqrt(len(totals))) if len(totals) > 1 else None,
+        "diffusion_bpd": steps.mean(axis=0).tolist(),
     }
 
 
@@ -99,13 +136,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/ddpm-small"))
-    parser.add_argument("--limit", type=int, default=256)
-    parser.add_argument("--few-limit", type=int, default=1000)
+    parser.add_argument("--limit", type=int, default=128)
+    parser.add_argument("--few-limit", type=int, default=256)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = open_folder(options.model)
     images = batches(test_images()[: options.limit])
-    whole = {kind: bound(model, images, model.process.timesteps, "even", kind) for kind in ("beta", "level", "class")}
+    whole = bounds(model, images, model.process.timesteps, "even", ("beta-tilde", "beta", "level", "class"))
     curve, closed = progress(model, images, whole["beta"]), closed_prior_bpd(model, images)
     rows: list[list[Any]] = [
         [
@@ -124,17 +161,23 @@ def main() -> None:
     print(table(["t", "rate so far, bits/dim (beta)", "RMSE of x0_mean, 0..255"], [list(row) for row in curve]))
     print(f"standard error of the total with beta: {whole['beta']['stderr_bpd']:.3f}\n")
     few = batches(test_images()[: options.few_limit])
-    results, lines = [], []
+    results: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for levels in LEVELS:
+        results["even", levels] = bounds(model, few, levels, "even", ("beta-tilde", "beta", "level", "class"))
+        for kind in ("beta", "level", "class"):
+            results[f"dp {kind}", levels] = bounds(model, few, levels, "dp", (kind,))
+    lines = []
     for label, how, kind in ROWS:
-        measured = [bound(model, few, levels, how, kind) for levels in LEVELS]
-        results += measured
-        last = whole[kind]["total_bpd"] if how == "even" and kind in whole else "-"
-        lines.append([label, *(entry["total_bpd"] for entry in measured), last])
+        source = how if how == "even" else f"dp {kind}"
+        lines.append(
+            [label, *(results[source, levels][kind]["total_bpd"] for levels in LEVELS), whole[kind]["total_bpd"]]
+        )
         if label in PAPER_BAO:
             lines.append([f"  Bao et al. 2022: {label}", *PAPER_BAO[label]])
-    print(table([f"K ({options.few_limit} images)", *map(str, LEVELS), "T"], lines))
-    figures = {"whole": whole, "few": results, "closed_prior_bpd": closed, "curve": curve}
-    write_json(figures | {"model": str(options.model), "kinds": list(get_args(VarianceKind))}, options.json)
+    print(table([f"K ({options.few_limit} images; T: {options.limit})", *map(str, LEVELS), "T"], lines))
+    few_results = [entry for found in results.values() for entry in found.values()]
+    figures = {"whole": whole, "few": few_results, "closed_prior_bpd": closed, "curve": curve}
+    write_json(figures | {"model": str(options.model)}, options.json)
 
 
 if __name__ == "__main__":

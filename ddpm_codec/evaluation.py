@@ -18,11 +18,11 @@ from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.measurement import VarianceKind
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.model import BoundSetting, Schedule, open_model
 from ddpm_codec.training.data import ImageSet, open_images
-from ddpm_codec.units import GREY_PER_UNIT
 from ddpm_codec.zoo import find_model
 
 STRIDE = 8
@@ -186,7 +186,7 @@ class _Evaluator:
         self._done[shape] = done + len(waiting)
         pixels = np.stack([piece.pixels.transpose(2, 0, 1) for piece in waiting])
         share = sum(piece.share for piece in waiting) / len(waiting)
-        x_0 = torch.from_numpy(pixels).to(self._device).float() / GREY_PER_UNIT - 1.0
+        x_0 = to_model_values(pixels, self._device)
         terms = evaluate_bound(
             self._denoiser,
             [x_0],

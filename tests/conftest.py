@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -29,6 +30,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def same_weights_every_time() -> None:
     """Fresh layers draw their weights from this generator: a test that fails once fails again."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Sixteen tiles of a photo, [16, 32, 32, 3] uint8."""
+    photo = np.asarray(Image.open(PHOTO))
+    cut = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
+    np.save(tmp_path / "tiles.npy", cut)
+    return tmp_path / "tiles.npy"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

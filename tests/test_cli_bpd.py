@@ -10,16 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.golden.regenerate import EXACT, noisy_picture
-from tests.helpers import PHOTO, Run
-
-
-@pytest.fixture
-def tiles(tmp_path: Path) -> Path:
-    """Sixteen tiles of a photo, [16, 32, 32, 3] uint8."""
-    photo = np.asarray(Image.open(PHOTO))
-    cut = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
-    np.save(tmp_path / "tiles.npy", cut)
-    return tmp_path / "tiles.npy"
+from tests.helpers import Run
 
 
 @pytest.fixture

@@ -16,15 +16,6 @@ from tests.helpers import PHOTO, SMALL, Run, pixels
 
 
 @pytest.fixture
-def tiles(tmp_path: Path) -> Path:
-    """Sixteen tiles of a photo, [16, 32, 32, 3] uint8."""
-    photo = np.asarray(Image.open(PHOTO))
-    cut = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
-    np.save(tmp_path / "tiles.npy", cut)
-    return tmp_path / "tiles.npy"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(random_ddpm(), tmp_path / "model")
 

@@ -47,14 +47,8 @@ LABELS = {
 )
 @options.tile_option
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N images alone.")
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="32x32 images (or as many pixels) at a time.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
+@options.batch_option
+@options.seed_option
 @options.device_option
 @options.threads_option
 @click.option(

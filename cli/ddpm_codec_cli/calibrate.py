@@ -20,14 +20,8 @@ LABELS = {
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to measure on.")
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="32x32 crops (or as many pixels) at a time.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of crops and noise.")
+@options.batch_option
+@options.seed_option
 @options.device_option
 @options.threads_option
 @options.overwrite_option

@@ -64,6 +64,24 @@ def tile_option(command: Command) -> Command:
     )(command)
 
 
+def batch_option(command: Command) -> Command:
+    """Add ``--batch``."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="32x32 pictures (or as many pixels) at a time.",
+    )(command)
+
+
+def seed_option(command: Command) -> Command:
+    """Add ``--seed``."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random numbers."
+    )(command)
+
+
 def device_option(command: Command) -> Command:
     """Add ``--device``."""
     return click.option(

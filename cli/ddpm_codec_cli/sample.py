@@ -97,14 +97,8 @@ LABELS = {
     default=None,
     help="Let a grid move (.gif, .webp): at most so many frames of the predicted x_0.  [default: 24 of a .gif]",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="32x32 pictures (or as many pixels) at a time.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
+@options.batch_option
+@options.seed_option
 @options.device_option
 @options.threads_option
 @options.overwrite_option

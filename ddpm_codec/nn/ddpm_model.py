@@ -198,9 +198,7 @@ def _select(model: DdpmModel, steps: int, variance: VarianceKind) -> tuple[int, 
     A step costs what its variance of that kind costs at the calibrated errors; the steps of a learned range are priced like
     those of one optimal variance a level.
     """
-    timesteps = model.process.timesteps
-    count = min(timesteps, max(CANDIDATES, 4 * steps))
-    candidates = np.unique(np.rint(np.linspace(0, timesteps - 1, count)).astype(int))
+    candidates = _candidates(model.process.schedule.log_snr, max(CANDIDATES, 4 * steps))
     levels = model.process.schedule.log_snr[candidates]
     if model.calibration is None:
         raise ModelError(f"model {model.name} has no calibration")
@@ -215,6 +213,20 @@ def _select(model: DdpmModel, steps: int, variance: VarianceKind) -> tuple[int, 
     chain = select_chain(LevelTable(levels, costs, ends[0], ends[1]), steps)
     places = np.searchsorted(-levels, -np.array(chain.log_snr))
     return tuple(candidates[places].tolist())
+
+
+def _candidates(log_snr: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Return about ``count`` timesteps, or all: even in log-SNR, so that none is left out where neighbours lie far apart."""
+    if len(log_snr) <= count:
+        return np.arange(len(log_snr))
+    wanted = np.linspace(log_snr[0], log_snr[-1], count)
+    above = np.searchsorted(-log_snr, -wanted).clip(1, len(log_snr) - 1)
+    nearer = np.abs(log_snr[above - 1] - wanted) < np.abs(log_snr[above] - wanted)
+    found = np.unique(np.where(nearer, above - 1, above))
+    # Where timesteps are too far apart to give so many, more of the others make up for it.
+    missing = np.setdiff1d(np.arange(len(log_snr)), found)
+    rest = missing[:: max(1, len(missing) // max(1, count - len(found)))][: count - len(found)]
+    return np.union1d(found, rest)
 
 
 def fixed_transition(log_snr: NDArray[np.float64], mse: NDArray[np.float64], kind: str) -> NDArray[np.float64]:

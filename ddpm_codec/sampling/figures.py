@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import q_sample
 from ddpm_codec.diffusion.measurement import image_generators
-from ddpm_codec.sampling.sampler import Pixels, Sampler, to_model_values, to_pixels
+from ddpm_codec.diffusion.pictures import Pixels
+from ddpm_codec.sampling.sampler import Sampler, from_pixels, to_pixels
 
 _ROW = 1 << 32
 """Random numbers of a row begin at so many pictures times its number, so that rows do not share them."""
@@ -269,7 +270,7 @@ class Interpolation:
         shown = np.empty((len(self.places), self.columns, canvas.height, canvas.width, 3), dtype=np.uint8)
         shown[:, 0], shown[:, -1] = self.pair
         sampler = canvas.sampler
-        x_0 = to_model_values(self.pair, sampler.device)
+        x_0 = from_pixels(self.pair, sampler.device)
         noise = sampler.noise_like(x_0, canvas.generators(0, 2))
         shares = torch.linspace(0.0, 1.0, self.count, dtype=torch.float64, device=sampler.device)
         for row, place in enumerate(self.places):

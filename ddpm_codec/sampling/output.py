@@ -9,8 +9,8 @@ from PIL import Image
 
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.codecs.progressive.drawing import FORMATS, MAX_SIDE, save_pictures
+from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.errors import InputError
-from ddpm_codec.sampling.sampler import Pixels
 
 ARRAYS = (".npy", ".npz")
 MOVING = (".gif", ".webp")

@@ -12,6 +12,7 @@ import torch
 from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import VarianceKind
+from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.frozen import FrozenModel
@@ -19,7 +20,7 @@ from ddpm_codec.nn.model import BoundSetting, CodecModel, Schedule, open_model
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
 from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
 from ddpm_codec.sampling.places import find_places, spread_places
-from ddpm_codec.sampling.sampler import Pixels, Sampler
+from ddpm_codec.sampling.sampler import Sampler
 from ddpm_codec.sampling.steps import Ancestral, Ddim
 from ddpm_codec.training.data import open_images
 from ddpm_codec.zoo import find_model

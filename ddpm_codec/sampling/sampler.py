@@ -13,14 +13,13 @@ from torch import Tensor
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.gaussian import alpha_bar, sigma2
 from ddpm_codec.diffusion.measurement import draw_noise
+from ddpm_codec.diffusion.pictures import Pixels, to_grey_levels, to_model_values
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import ModelError
 from ddpm_codec.sampling.steps import StepRule
-from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
 
-Pixels = NDArray[np.uint8]
 Generators = list[torch.Generator]
 """One for each picture, on the CPU, so that no picture depends on its batch or on the device."""
 
@@ -131,11 +130,9 @@ class Sampler:
 
 def to_pixels(x: Tensor) -> Pixels:
     """Return model values [B, 3, H, W] as the nearest grey levels, uint8 [B, H, W, 3]."""
-    grey = torch.round((x + 1.0) * GREY_PER_UNIT).clamp(0, GREY_MAX).to(torch.uint8)
-    return grey.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return to_grey_levels(x.permute(0, 2, 3, 1).contiguous())
 
 
-def to_model_values(pixels: Pixels, device: torch.device) -> Tensor:
-    """Return grey levels [B, H, W, 3] as model values k / 127.5 - 1, float64 [B, 3, H, W]."""
-    grey = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    return grey.to(device).double() / GREY_PER_UNIT - 1.0
+def from_pixels(pixels: Pixels, device: torch.device) -> Tensor:
+    """Return grey levels [B, H, W, 3] as model values, float64 [B, 3, H, W]."""
+    return to_model_values(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), device, torch.float64)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_codec.diffusion.gaussian import q_sample
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.nn.codec_net import CodecNet, Layer, ResidualBlock
 from ddpm_codec.nn.denoiser import CodecDenoiser
@@ -21,7 +22,6 @@ from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
 from ddpm_codec.training.validation import validation_bound_bpd
-from ddpm_codec.units import GREY_PER_UNIT
 
 SAMPLES = 1500
 """Positions a layer and batch that a calibration looks at."""
@@ -97,7 +97,7 @@ def calibrate_on(
 ) -> None:
     """Calibrate on random training crops, at levels over the whole range of the run (see :func:`calibrate`)."""
     count = max(LEVELS, CROP_PIXELS // config.crop**2)
-    x_0 = torch.from_numpy(sampler.batch(0, count, slice(None))).to(device).float() / GREY_PER_UNIT - 1.0
+    x_0 = to_model_values(sampler.batch(0, count, slice(None)), device)
     x_0 = x_0.contiguous(memory_format=torch.channels_last)
     levels = torch.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, LEVELS)
     exact = replace(config, dtype="float32")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file, new_folder
 from ddpm_codec.diffusion.measurement import Calibration, measure_errors
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
@@ -88,18 +89,18 @@ def calibrate_folder(
             progress(done, limit * len(grid))
 
     size = max(1, batch * 1024 // model.tile**2)
-    batches = (crops.to(place) for crops in _batches(sampler, limit, size))
+    batches = _batches(sampler, limit, size, place)
     calibration = measure_errors(denoiser, batches, colour_frequency_8x8(), grid, seed, advance)
     with new_file(target, overwrite=overwrite) as temporary:
         temporary.write_bytes(calibration_bytes(calibration, weights_id(published), limit, Path(data).name))
     return calibration
 
 
-def _batches(sampler: CropSampler, count: int, size: int) -> Iterator[Tensor]:
+def _batches(sampler: CropSampler, count: int, size: int, device: torch.device) -> Iterator[Tensor]:
     """Yield crops as model values; each is the same whatever the batch size."""
     for start in range(0, count, size):
         crops = [sampler.batch(index, 1, slice(None)) for index in range(start, min(start + size, count))]
-        yield torch.from_numpy(np.concatenate(crops)).float() / GREY_PER_UNIT - 1.0
+        yield to_model_values(np.concatenate(crops), device)
 
 
 def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:

@@ -12,6 +12,7 @@ from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
@@ -35,10 +36,10 @@ from ddpm_codec.training.data import CropSampler, ImageSet, open_images
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.run import split_holdout
-from ddpm_codec.units import GREY_PER_UNIT
 
 MAX_STEPS = 32
 PRIOR_CROPS = 2048
+CPU = torch.device("cpu")
 
 
 def export_model(
@@ -170,7 +171,7 @@ def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
     """Yield random training crops, enough for means and variances of coefficients."""
     sampler = CropSampler(images, config.crop, flip=False, seed=config.seed)
     for start in range(0, PRIOR_CROPS, 256):
-        yield _to_model(sampler.batch(start, 256, slice(None)))
+        yield to_model_values(sampler.batch(start, 256, slice(None)), CPU)
 
 
 def _freeze(denoiser: CodecDenoiser, train: ImageSet, config: TrainConfig, device: torch.device) -> ExactParameters:
@@ -214,11 +215,7 @@ def _measure(
 
 def _batches(sampler: CropSampler, count: int, size: int) -> Iterator[Tensor]:
     for start in range(0, count, size):
-        yield _to_model(sampler.batch(start, min(size, count - start), slice(None)))
-
-
-def _to_model(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(pixels).float() / GREY_PER_UNIT - 1.0
+        yield to_model_values(sampler.batch(start, min(size, count - start), slice(None)), CPU)
 
 
 def _sigmas(log_snr: tuple[float, ...]) -> tuple[float, ...]:

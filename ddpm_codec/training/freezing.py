@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
@@ -14,7 +15,6 @@ from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.data import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
-from ddpm_codec.units import GREY_PER_UNIT
 
 GRID = 80
 """Candidate levels of a chain; their spacing is about 0.19 in log-SNR."""
@@ -41,8 +41,7 @@ def freeze_on(
         ModelError: it cannot be held in integers without overflow.
     """
     levels = candidate_levels(config)
-    pictures = torch.from_numpy(sampler.batch(1, max(8, pixels // config.crop**2), slice(None)))
-    crops = (pictures.float() / GREY_PER_UNIT - 1.0).to(device)
+    crops = to_model_values(sampler.batch(1, max(8, pixels // config.crop**2), slice(None)), device)
     reach = measure_reach(denoiser, crops, torch.from_numpy(levels[::4]).float())
     return freeze(copy.deepcopy(denoiser).cpu(), levels, reach)
 

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ddpm_codec.atomic import new_file
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import (
     LAST,
@@ -38,7 +39,6 @@ from ddpm_codec.training.distributed import (
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.optimizer import build_optimizer
 from ddpm_codec.training.task import Batch, Loss, Task
-from ddpm_codec.units import GREY_PER_UNIT
 
 MAX_SKIPPED = 20
 """Steps in a row without a finite gradient after which a run is given up."""
@@ -229,8 +229,7 @@ class Trainer:
         return Batch(x_0, noise.to(self.device), shared, self.rank, self.world)
 
     def _to_model(self, pixels: NDArray[np.uint8]) -> Tensor:
-        x_0 = torch.from_numpy(pixels).to(self.device).float() / GREY_PER_UNIT - 1.0
-        return x_0.contiguous(memory_format=torch.channels_last)
+        return to_model_values(pixels, self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -12,9 +12,10 @@ from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.chain import transition_from_mse
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind, draw_noise, image_generators, measure_errors
 from ddpm_codec.diffusion.process import ReverseVariance
+from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_model import DdpmModel, fixed_transition
+from ddpm_codec.nn.ddpm_model import DdpmModel, _candidates, fixed_transition
 from ddpm_codec.nn.folders.published import Published
 from tests.ddpm_folders import random_ddpm
 
@@ -130,8 +131,6 @@ def test_the_total_is_the_sum_of_its_terms_to_a_millionth(pictures: torch.Tensor
 
 def test_the_prior_of_the_linear_schedule_has_its_closed_form(pictures: torch.Tensor) -> None:
     """L_T = 1/2 [alpha_bar_T (mean x^2 - 1) - ln(1 - alpha_bar_T)] per dimension; about 1e-5 bits at T = 1000."""
-    from ddpm_codec.diffusion.schedule import NoiseSchedule
-
     published = random_ddpm()
     schedule = NoiseSchedule.linear_beta()
     process = type(published.process)(schedule)
@@ -193,6 +192,22 @@ def test_chosen_levels_are_the_best_of_all(pictures: torch.Tensor) -> None:
         chain = model.bound_setting(4, "dp", kind).chain  # type: ignore[arg-type]
         found = tuple(np.searchsorted(-levels, -np.array(chain.log_snr)).tolist())
         assert found == (0, *min(costs, key=lambda inner: costs[inner]), 8)
+
+
+@pytest.mark.parametrize("schedule", [NoiseSchedule.linear_beta(), NoiseSchedule.cosine(4000)])
+@pytest.mark.parametrize("count", [50, 400, 900])
+def test_candidates_leave_out_what_has_close_neighbours(schedule: NoiseSchedule, count: int) -> None:
+    """Both ends, and every timestep that is alone at the clean end, where a missing one would cost most."""
+    levels = schedule.log_snr
+    chosen = _candidates(levels, count)
+    assert (np.diff(chosen) > 0).all()
+    assert (chosen[0], chosen[-1]) == (0, len(levels) - 1)
+    assert 0.9 * count <= len(chosen) <= count + 1
+    step = (levels[0] - levels[-1]) / (count - 1)
+    alone = np.flatnonzero((levels[:-2] - levels[1:-1] > step) & (levels[1:-1] - levels[2:] > step)) + 1
+    assert len(alone) > 0
+    assert set(alone) <= set(chosen)
+    assert len(_candidates(levels[:20], count)) == 20
 
 
 def test_levels_count_timesteps(pictures: torch.Tensor) -> None:

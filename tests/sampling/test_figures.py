@@ -10,10 +10,11 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import alpha_bar, sigma2
+from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.variance import NetworkVariances
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
-from ddpm_codec.sampling.sampler import Pixels, to_model_values
+from ddpm_codec.sampling.sampler import from_pixels
 from ddpm_codec.sampling.steps import Ancestral, Ddim
 from tests.sampling.toys import SIDE, GaussianToy, chain_of, photographic, sampler
 
@@ -129,7 +130,7 @@ def test_pictures_are_noised_to_their_level_before_they_are_mixed() -> None:
 
     spied = replace(given, sampler=replace(given.sampler, denoiser=spy))
     Interpolation(PAIR, 3, (4, 0)).draw(spied)
-    x_0 = to_model_values(PAIR, torch.device("cpu"))
+    x_0 = from_pixels(PAIR, torch.device("cpu"))
     noises = []
     for x_t, place in ((seen[0], 4), (seen[-1], 0)):
         level = torch.tensor(given.sampler.chain.log_snr[place], dtype=torch.float64)

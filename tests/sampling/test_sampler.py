@@ -12,7 +12,7 @@ from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.variance import NetworkVariances
 from ddpm_codec.errors import ModelError
-from ddpm_codec.sampling.sampler import Sampler, to_model_values, to_pixels
+from ddpm_codec.sampling.sampler import Sampler, from_pixels, to_pixels
 from ddpm_codec.sampling.steps import Ancestral
 from tests.sampling.toys import SIDE, chain_of, classes, generators, photographic, sampler
 
@@ -87,7 +87,7 @@ def test_numbers_that_are_not_finite_are_refused(drawn: Sampler) -> None:
 
 def test_pixels_are_the_nearest_grey_levels() -> None:
     grey = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    values = to_model_values(grey, torch.device("cpu"))
+    values = from_pixels(grey, torch.device("cpu"))
     assert (values.min(), values.max()) == (-1.0, 1.0)
     assert np.array_equal(to_pixels(values), grey)
     assert np.array_equal(to_pixels(values + 0.49 / 127.5), grey)
