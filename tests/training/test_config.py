@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.nn.ddpm_unet import UNet
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.ddpm_settings import process_of, unet_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -87,3 +92,17 @@ def test_unreadable_files(content: bytes | None, tmp_path: Path) -> None:
 def test_every_key_is_documented() -> None:
     documented = {line.partition(":")[0].strip() for line in (TrainConfig.__doc__ or "").splitlines()}
     assert {field.name for field in dataclasses.fields(TrainConfig)} <= documented
+
+
+@pytest.mark.parametrize(
+    "file", sorted(ROOT.glob("configs/*.toml")) + sorted(ROOT.glob("models/*.toml")), ids=lambda f: f.stem
+)
+def test_configurations_that_come_with_the_project(file: Path) -> None:
+    config = TrainConfig.from_sources(file, {})
+    if file.parent.name == "configs":
+        assert f"`{file.name}`" in (ROOT / "configs" / "README.md").read_text()
+        with torch.device("meta"):
+            network = UNet(unet_of(config))
+        assert network.config.learned_range == (config.variance == "learned-range")
+        assert config.crop % network.config.stride == 0
+        assert process_of(config).timesteps == config.timesteps
