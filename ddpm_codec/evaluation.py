@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,15 @@ class BoundReport:
         steps: NDArray[np.float64] = self.diffusion_bpd.sum(axis=1)
         return self.prior_bpd + steps + self.reconstruction_bpd
 
+    def step_rows(self, most: int = 50) -> list[tuple[str, float]]:
+        """Return mean bits/dim of each step, cleanest first; of more than ``most`` steps, sums over as many runs of them."""
+        means = self.diffusion_bpd.mean(axis=0)
+        edges = np.unique(np.rint(np.linspace(0, len(means), min(most, len(means)) + 1)).astype(int)).tolist()
+        return [
+            (str(first + 1) if last == first + 1 else f"{first + 1}-{last}", float(means[first:last].sum()))
+            for first, last in pairwise(edges)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return means over images, each image counting the same, with the standard error of the total."""
         totals = self.totals_bpd
@@ -78,7 +88,7 @@ def evaluate_bpd(
     model: str = "photo",
     levels: int | None = None,
     schedule: Schedule | None = None,
-    variance: VarianceKind = "predicted",
+    variance: VarianceKind | None = None,
     limit: int | None = None,
     batch: int = 64,
     tile: int | None = None,
@@ -95,7 +105,8 @@ def evaluate_bpd(
         schedule: ``dp`` for the chain of the lowest bound, ``even`` for even steps in log-SNR over the same range (of an
             exact model, at the nearest levels that it has tables for), of a DDPM in its timesteps. None: ``dp``, or of a
             DDPM without calibration ``even``.
-        variance: of the steps: the model's own, calibrated per ``class`` or ``level``, or fixed.
+        variance: of the steps: the model's own (``predicted``), calibrated per ``class`` or ``level``, or fixed. None: the
+            model's own; of a calibrated DDPM with few of its levels ``class``, as in coding.
         limit: use the first so many images.
         batch: 32x32 images (or as many pixels) at a time.
         tile: side of the tiles that larger pictures are cut into; None: the model's own.
@@ -121,9 +132,10 @@ def evaluate_bpd(
     table, dims = evaluator.run(images, count, side)
     seconds = time.perf_counter() - started
     facts = {
+        "levels": opened.levels_of(setting.chain.steps),
         "evaluations": len(setting.chain.log_snr),
         "schedule": setting.schedule,
-        "variance": variance,
+        "variance": setting.variance,
         "seconds": seconds,
         "images_per_second": count / seconds,
         "model": opened.name,

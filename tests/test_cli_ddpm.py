@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_codec.diffusion.process import ReverseProcess
+from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.nn.folders.calibrated import CALIBRATION
+from ddpm_codec.nn.folders.published import Published
+from ddpm_codec.nn.model import open_model
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
 from tests.ddpm_folders import REFERENCE, random_ddpm, write_folder
@@ -47,7 +51,8 @@ def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
     assert (row["levels"], row["images"]) == (12, 4)
     assert 0 < row["finest_rmse"] < row["coarsest_rmse"]
     found = values_of(run("bpd", tiles, "--model", model, "--limit", 2, "--json"))
-    assert (found["evaluations"], found["levels"], found["schedule"]) == (12, 11, "dp")
+    assert (found["evaluations"], found["levels"]) == (12, 12)
+    assert (found["schedule"], found["variance"]) == ("dp", "predicted")
     terms = [found["prior_bpd"], *found["diffusion_bpd"], found["reconstruction_bpd"]]
     assert found["total_bpd"] == pytest.approx(sum(terms), abs=1e-6)
     assert found["dtype"] == "float32"
@@ -57,7 +62,7 @@ def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
 
 def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> None:
     even = values_of(run("bpd", tiles, "--model", folder, "--levels", 5, "--limit", 2, "--json"))
-    assert (even["evaluations"], even["schedule"]) == (5, "even")
+    assert (even["evaluations"], even["levels"], even["schedule"]) == (5, 5, "even")
     assert run("calibrate", folder, tiles, "--limit", 4)[0] == 0
     totals = {
         (schedule, variance): values_of(
@@ -71,6 +76,11 @@ def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> 
     assert totals["even", "beta"] == totals["even", "predicted"]
     assert totals["dp", "level"] < totals["dp", "beta"] < totals["even", "beta"]
     assert totals["dp", "class"] < totals["even", "class"]
+    usual = values_of(run("bpd", tiles, "--model", folder, "--levels", 5, "--limit", 4, "--json"))
+    assert (usual["schedule"], usual["variance"], usual["total_bpd"]) == ("dp", "class", totals["dp", "class"])
+    code, out, _ = run("bpd", tiles, "--model", "cifar10", "--levels", 4, "--limit", 2)
+    assert code == 0
+    assert "levels K" in out
 
 
 def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path: Path) -> None:
@@ -123,7 +133,8 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
     check_refused(run("bpd", tiles, "--model", folder, "--levels", 1), "at least 2 levels")
     check_refused(run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", folder), "needs a calibration")
     assert not (tmp_path / "x.ddpm").exists()
-    check_refused(run("calibrate", tmp_path / "none", tiles), "no folder of a trained DDPM")
+    check_refused(run("calibrate", tmp_path / "none", tiles), "none: no such folder")
+    check_refused(run("calibrate", tiles, tiles), "no folder of a trained DDPM")
     check_refused(run("calibrate", tmp_path, tiles), "holds no model")
     check_refused(run("calibrate", folder, tmp_path / "none"), "no such file or folder")
     small = tmp_path / "small.npy"
@@ -132,7 +143,9 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
     assert not (folder / CALIBRATION).exists()
     (folder / "weights.safetensors").write_bytes(b"nonsense")
     check_refused(run("bpd", tiles, "--model", folder), "weights.safetensors: damaged weights")
-    check_refused(run("bpd", tiles, "--model", tmp_path), "no such model or file")
+    (folder / "weights.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    check_refused(run("bpd", tiles, "--model", folder), "is a pointer of git-lfs")
+    check_refused(run("bpd", tiles, "--model", tmp_path), "is a folder without a model")
 
 
 def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
@@ -147,6 +160,33 @@ def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     check_refused(run("export", tmp_path / "run", "-o", target, "--overwrite"), "a folder is not replaced")
     assert [path.name for path in target.iterdir()] == ["mine.txt"]
     check_refused(run("export", tmp_path / "run", "-o", tmp_path / "none" / "model"), "cannot be written")
+    check_refused(run("export", tmp_path / "run", "-o", tmp_path / "m.safetensors"), "becomes a folder")
+    for words in (["--float"], ["--levels", 3], ["--data", "x"]):
+        code, out, err = run("export", tmp_path / "run", "-o", tmp_path / "other", *words)
+        assert (code, out) == (2, "")
+        assert "to codec networks" in err
+        assert not (tmp_path / "other").exists()
+
+
+def test_a_process_noisier_than_the_coder_goes(run: Run, tiles: Path, tmp_path: Path) -> None:
+    """The cosine schedule of 4,000 timesteps ends at a log-SNR of -22: coding begins where it still holds latents."""
+    schedule = NoiseSchedule.cosine(4000)
+    usual = random_ddpm()
+    process = ReverseProcess(schedule)
+    model = write_folder(Published("cosine", usual.unet, usual.weights, process, 16), tmp_path / "cosine")
+    assert run("calibrate", model, tiles, "--limit", 1)[0] == 0
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    for words in (["--levels", 6], ["--progressive", "--levels", 6]):
+        done = run("encode", tmp_path / "noise.png", "-o", tmp_path / "x.ddpm", "--model", model, *words, "--overwrite")
+        assert (done[0], done[2]) == (0, "")
+        assert run("decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", model, "--overwrite")[0] == 0
+        assert pixels(tmp_path / "x.png") == pixels(tmp_path / "noise.png")
+    sigmas = open_model(model).chain_sigmas(5)
+    assert -12.0 <= -2.0 * np.log(sigmas[-1]) < -2.0 * np.log(sigmas[0]) <= 11.5
+    check_refused(
+        run("encode", PHOTO, "-o", tmp_path / "y.ddpm", "--model", model, "--levels", 3999), "can code with 2 to"
+    )
 
 
 def test_training_goes_on_from_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ LABELS = {
     "dims": "dims (sub-pixels)",
     "seconds": "seconds",
     "images_per_second": "images/s",
-    "levels": "steps K",
+    "levels": "levels K",
     "evaluations": "network evaluations",
     "schedule": "schedule",
     "variance": "variance",
@@ -41,9 +41,9 @@ LABELS = {
 @click.option(
     "--variance",
     type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
-    default="predicted",
-    show_default=True,
-    help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.",
+    default=None,
+    help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.  "
+    "[default: predicted; of a calibrated DDPM with few of its levels class, as in coding]",
 )
 @options.tile_option
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N images alone.")
@@ -64,7 +64,7 @@ def bpd(
     model: str,
     levels: int | None,
     schedule: Literal["dp", "even"] | None,
-    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"],
+    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"] | None,
     tile: int | None,
     limit: int | None,
     batch: int,
@@ -108,4 +108,4 @@ def bpd(
         print_json(values)
     else:
         print_facts(values, LABELS)
-        print_table(["step", "bits/dim"], list(enumerate(values["diffusion_bpd"], start=1)))
+        print_table(["step", "bits/dim"], report.step_rows())

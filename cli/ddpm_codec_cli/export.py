@@ -44,7 +44,9 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 @options.threads_option
 @options.overwrite_option
 @options.json_option
+@click.pass_context
 def export(
+    ctx: click.Context,
     checkpoint: Path,
     output: Path,
     name: str | None,
@@ -63,7 +65,7 @@ def export(
     """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
 
     An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (a U-Net)
-    becomes a folder, which `calibrate` completes.
+    becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it.
     """
     from ddpm_codec.training.export import export_checkpoint, export_model, holds_ddpm
     from ddpm_codec.zoo.registry import describe
@@ -75,6 +77,7 @@ def export(
     elif holds_ddpm(checkpoint):
         from ddpm_codec.training.ddpm_calibration import export_ddpm
 
+        _refuse_for_ddpm(ctx)
         row = export_ddpm(checkpoint, output, name=name or output.stem).facts() | {"path": str(output)}
     else:
         with progress_bar("image") as progress:
@@ -98,3 +101,11 @@ def export(
         print_json(row)
     else:
         print_facts(row, {key: key.replace("_", " ") for key in row})
+
+
+def _refuse_for_ddpm(ctx: click.Context) -> None:
+    """Refuse options that say how a codec network is frozen."""
+    for name in ("description", "data", "levels", "limit", "crop", "tile", "exact"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = "--exact and --float belong" if name == "exact" else f"--{name} belongs"
+            raise click.UsageError(f"{flag} to codec networks; a DDPM is completed by `ddpm-codec calibrate`")

@@ -67,9 +67,8 @@ LABELS = {
 @click.option(
     "--variance",
     type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
-    default="predicted",
-    show_default=True,
-    help="Variance of ancestral steps: the model's own, calibrated, or fixed.",
+    default=None,
+    help="Variance of ancestral steps: the model's own, calibrated, or fixed.  [default: as `bpd` has it]",
 )
 @click.option(
     "--count",
@@ -111,7 +110,7 @@ def sample(
     eta: float | None,
     levels: int | None,
     schedule: Literal["dp", "even"] | None,
-    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"],
+    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"] | None,
     count: int | None,
     size: str | None,
     data: str | None,

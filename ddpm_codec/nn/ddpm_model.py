@@ -27,6 +27,10 @@ from ddpm_codec.nn.model import BoundSetting, Schedule
 CODING_LEVELS = 24
 """Levels of the chain that codes, where the user does not say."""
 
+CODED_LOG_SNR = (-12.0, 11.5)
+"""Where a chain that codes may begin and end. Noisier than that, L_T of any prior is below 1e-5 bits/dim, and latents soon
+leave the coder's range; cleaner than 0.4 grey levels, a Gaussian step pays for not knowing that grey levels are whole."""
+
 CANDIDATES = 400
 """Timesteps among which chains are chosen (four times as many as wanted, if that is more): choosing costs their square."""
 
@@ -97,6 +101,10 @@ class DdpmModel:
             raise ModelError(f"model {self.name}: needs at least 2 levels, got {levels}")
         return None if levels is None else levels - 1
 
+    def levels_of(self, steps: int) -> int:
+        """Return the timesteps of a chain of so many steps."""
+        return steps + 1
+
     def has_chain(self, steps: int) -> bool:
         """Return whether there are levels for so many steps."""
         return 1 <= steps < self.process.timesteps
@@ -110,21 +118,38 @@ class DdpmModel:
         if self.calibration is None:
             raise ModelError(f"model {self.name}: coding needs a calibration: run `ddpm-codec calibrate` on it")
         wanted = min(CODING_LEVELS, self.process.timesteps) - 1 if steps is None else steps
-        chain = self._chain(self._indices(wanted, "dp", "class"))
-        return tuple(np.exp(-0.5 * np.array(chain.log_snr)).tolist())
+        if not self.has_chain(wanted):
+            raise self._too_many(wanted)
+        levels = self.process.schedule.log_snr
+        coded = np.flatnonzero((levels >= CODED_LOG_SNR[0]) & (levels <= CODED_LOG_SNR[1]))
+        if len(coded) <= wanted:
+            raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
+        indices = _select(self, wanted, "class", int(coded[0]), int(coded[-1]))
+        return tuple(np.exp(-0.5 * levels[list(indices)]).tolist())
 
-    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
-        """Return chain, transform, prior and variances of a bound; ``schedule`` None: ``dp`` where there is a calibration.
+    def bound_setting(
+        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+    ) -> BoundSetting:
+        """Return chain, transform, prior and variances of a bound.
+
+        Where there is a calibration, ``schedule`` None is ``dp``, and ``variance`` None is ``class``, as in coding, for
+        chains that leave timesteps out; else it is the model's own.
 
         Raises:
             InputError: calibrated variances without a calibration.
             ModelError: there is no chain of that length, or no calibration to choose it by.
         """
         used = schedule or ("dp" if self.calibration is not None else "even")
-        chain = self._chain(self._indices(self.process.timesteps - 1 if steps is None else steps, used, variance))
+        wanted = self.process.timesteps - 1 if steps is None else steps
+        if variance is None:
+            few = self.calibration is not None and wanted < self.process.timesteps - 1
+            variance = "class" if few else "predicted"
+        chain = self._chain(self._indices(wanted, used, variance))
         # A single variance a level is the same in every orthonormal basis; only classes need their own W.
         transform = colour_frequency_8x8() if variance == "class" else identity()
-        return BoundSetting(chain, transform, PriorModel.standard(transform.dims), self._variances(variance), used)
+        return BoundSetting(
+            chain, transform, PriorModel.standard(transform.dims), self._variances(variance), used, variance
+        )
 
     def bound_dtype(self, device: torch.device) -> str:
         """``float32``: what is divided by sqrt(snr) must not be rounded to eight bits first."""
@@ -160,14 +185,17 @@ class DdpmModel:
         """Return the timesteps of a chain: all, even, or chosen; both ends always belong to it."""
         timesteps = self.process.timesteps
         if not self.has_chain(steps):
-            raise ModelError(f"model {self.name}: has {timesteps} levels, asked for {steps + 1}")
+            raise self._too_many(steps)
         if steps == timesteps - 1 or schedule == "even":
             return tuple(np.rint(np.linspace(0, timesteps - 1, steps + 1)).astype(int).tolist())
         if self.calibration is None:
             raise ModelError(
                 f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it"
             )
-        return _select(self, steps, variance)
+        return _select(self, steps, variance, 0, timesteps - 1)
+
+    def _too_many(self, steps: int) -> ModelError:
+        return ModelError(f"model {self.name}: has {self.process.timesteps} levels, asked for {steps + 1}")
 
     def _variances(self, kind: VarianceKind) -> Variances:
         """Return where the variances of a bound come from.
@@ -192,13 +220,13 @@ class DdpmModel:
 
 
 @lru_cache(maxsize=16)
-def _select(model: DdpmModel, steps: int, variance: VarianceKind) -> tuple[int, ...]:
-    """Return the timesteps of the best chain by dynamic programming, both ends fixed.
+def _select(model: DdpmModel, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
+    """Return the timesteps of the best chain from ``first`` to ``last`` by dynamic programming.
 
     A step costs what its variance of that kind costs at the calibrated errors; the steps of a learned range are priced like
     those of one optimal variance a level.
     """
-    candidates = _candidates(model.process.schedule.log_snr, max(CANDIDATES, 4 * steps))
+    candidates = first + _candidates(model.process.schedule.log_snr[first : last + 1], max(CANDIDATES, 4 * steps))
     levels = model.process.schedule.log_snr[candidates]
     if model.calibration is None:
         raise ModelError(f"model {model.name} has no calibration")

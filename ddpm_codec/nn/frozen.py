@@ -113,12 +113,18 @@ class FrozenModel:
         """Return K: ``levels`` of a codec model are its steps."""
         return levels
 
+    def levels_of(self, steps: int) -> int:
+        """Return K."""
+        return steps
+
     def has_chain(self, steps: int) -> bool:
         """Return whether there is a chain of so many steps."""
         return steps in self.sigmas
 
-    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
-        """Return chain, transform, prior and variances of a bound.
+    def bound_setting(
+        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+    ) -> BoundSetting:
+        """Return chain, transform, prior and variances of a bound; ``variance`` None is ``predicted``.
 
         Raises:
             ModelError: there is no chain of that length.
@@ -129,9 +135,10 @@ class FrozenModel:
             chain = Chain(tuple((-2.0 * np.log(np.array(self.chain_sigmas(steps)))).tolist()))
         transform = by_name(self.transform)
         calibration = Calibration(self.grid_log_snr, self.class_mse)
-        variances = variances_of(variance, transform, calibration, chain.log_snr)
+        used = variance or "predicted"
+        variances = variances_of(used, transform, calibration, chain.log_snr)
         prior = PriorModel(self.prior_mean, self.prior_variance)
-        return BoundSetting(chain, transform, prior, variances, schedule or "dp")
+        return BoundSetting(chain, transform, prior, variances, schedule or "dp", used)
 
     def bound_dtype(self, device: torch.device) -> str:
         """Return ``exact``, or what the device computes fastest in."""

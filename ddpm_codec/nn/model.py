@@ -30,6 +30,7 @@ class BoundSetting:
         prior: p(x_T).
         variances: of the steps and of L_0.
         schedule: how the levels were chosen.
+        variance: which variances these are.
     """
 
     chain: Chain
@@ -37,6 +38,7 @@ class BoundSetting:
     prior: PriorModel
     variances: Variances
     schedule: Schedule
+    variance: VarianceKind
 
 
 class CodecModel(Protocol):
@@ -85,6 +87,10 @@ class CodecModel(Protocol):
         """Return K, the number of steps between the levels of a bound, for what a user calls ``levels``."""
         ...
 
+    def levels_of(self, steps: int) -> int:
+        """Return what a user calls the ``levels`` of a chain of so many steps."""
+        ...
+
     def has_chain(self, steps: int) -> bool:
         """Return whether there is a chain of so many steps."""
         ...
@@ -97,8 +103,10 @@ class CodecModel(Protocol):
         """
         ...
 
-    def bound_setting(self, steps: int | None, schedule: Schedule | None, variance: VarianceKind) -> BoundSetting:
-        """Return what a bound over ``steps`` steps is made of; None: as many, and chosen so, as the model prefers.
+    def bound_setting(
+        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+    ) -> BoundSetting:
+        """Return what a bound over ``steps`` steps is made of; None is what the model prefers.
 
         Raises:
             InputError: the model has no variances of that kind.

@@ -54,7 +54,7 @@ class SampleOptions:
         eta: of DDIM, 0 to 1; None: 0.
         levels: of the chain; None: the model's own, of a DDPM all its timesteps.
         schedule: how the levels are chosen, ``dp`` or ``even``; None: the model's choice.
-        variance: of ancestral steps.
+        variance: of ancestral steps; None: the model's choice.
         count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
         size: width and height in pixels; None: the side that the model was trained on, 32 of a codec model, or that of the
             pair. Larger pictures of a pair are cut to it around their centre.
@@ -74,7 +74,7 @@ class SampleOptions:
     eta: float | None = None
     levels: int | None = None
     schedule: Schedule | None = None
-    variance: VarianceKind = "predicted"
+    variance: VarianceKind | None = None
     count: int | None = None
     size: tuple[int, int] | None = None
     data: str | None = None
@@ -173,9 +173,9 @@ def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, dev
         "figure": options.figure,
         "method": options.method,
         "eta": (options.eta or 0.0) if ddim else None,
-        "levels": _levels(model, setting.chain),
+        "levels": model.levels_of(setting.chain.steps),
         "schedule": setting.schedule,
-        "variance": None if ddim else options.variance,
+        "variance": None if ddim else setting.variance,
         "model": model.name,
         "device": device.type,
         "dtype": model.bound_dtype(device),
@@ -199,6 +199,8 @@ def _check(output: Path, options: SampleOptions, overwrite: bool) -> bool:
             raise InputError(f"{key} = {value}: must be {least} or more")
     if options.method == "ancestral" and options.eta is not None:
         raise InputError("eta belongs to method ddim")
+    if options.method == "ddim" and options.variance is not None:
+        raise InputError("variance belongs to method ancestral: that of ddim is eta's")
     if options.figure == "shared" and options.method == "ddim" and not options.eta:
         raise InputError("figure shared needs noise: ddim with eta = 0 would draw the same picture again and again")
     if options.figure == "interpolation" and options.data is None:
@@ -213,11 +215,6 @@ def _check(output: Path, options: SampleOptions, overwrite: bool) -> bool:
     sources = [source for source in (options.model, options.data) if source is not None]
     check_output(output, sources, moves=moves, overwrite=overwrite)
     return moves
-
-
-def _levels(model: CodecModel, chain: Chain) -> int:
-    """Return the number that ``levels`` would have to be for a chain of this length."""
-    return next(count for count in (chain.steps + 1, chain.steps) if model.steps_of(count) == chain.steps)
 
 
 def _size(options: SampleOptions, model: CodecModel, transform: BlockTransform, pair: Pixels | None) -> tuple[int, int]:

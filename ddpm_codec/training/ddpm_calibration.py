@@ -1,5 +1,6 @@
 """What ``calibrate`` measures and ``export`` writes for a DDPM: variances per level, and a folder of our own."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from ddpm_codec.training.ddpm_settings import process_of, unet_of
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.task import seeded
 from ddpm_codec.units import GREY_PER_UNIT
+
+SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}
 
 GRID = 100
 """Levels that a calibration measures; between them ln mse is interpolated over log-SNR."""
@@ -69,6 +72,8 @@ def calibrate_folder(
         OutputExistsError: there is a calibration, and ``overwrite`` is not set.
         OutputError: it cannot be written.
     """
+    if not os.path.exists(folder):
+        raise ModelError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise ModelError(f"{folder}: is no folder of a trained DDPM; models in one file are calibrated by `export`")
     target = folder / CALIBRATION
@@ -112,11 +117,13 @@ def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:
         name: of the model.
 
     Raises:
-        InputError: the checkpoint is of a codec network.
+        InputError: the checkpoint is of a codec network, or ``output`` has the name of a file.
         ModelError: it cannot be read.
         OutputExistsError: ``output`` is there.
         OutputError: it cannot be written.
     """
+    if output.suffix in SUFFIXES_OF_FILES:
+        raise InputError(f"{output}: a DDPM becomes a folder, and {output.suffix} is the name of a file")
     published = read_checkpoint(checkpoint, name)
     with new_folder(output) as temporary:
         for file, content in own_files(published).items():

@@ -113,6 +113,10 @@ def find_model(name_or_file: str) -> Path:
     # Not Path.is_file, which raises where the name is too long or may not be looked at.
     if os.path.isfile(name_or_file) or _holds_model(name_or_file):
         return Path(name_or_file)
+    if os.path.isdir(name_or_file):
+        raise ModelError(
+            f"{name_or_file}: is a folder without a model ({', '.join(FOLDER_MARKS)}); of a training run `export` makes one"
+        )
     known = ", ".join(p.stem for p in shipped_models()) or "none"
     raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
 

@@ -68,7 +68,14 @@ def test_find_by_name_or_file(folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert find_model(str(tmp_path / "own.bin")) == tmp_path / "own.bin"
 
 
-@pytest.mark.parametrize("name", ["", "gamma", "../zoo/alpha", "alpha/", ".", "x" * 5000, "nul\0byte", "a\nb"])
+def test_a_folder_is_no_model_by_itself(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"\A[^\n]*is a folder without a model[^\n]*\Z"):
+        find_model(str(folder))
+    (folder / "model.json").write_text("{}")
+    assert find_model(str(folder)) == folder
+
+
+@pytest.mark.parametrize("name", ["", "gamma", "../zoo/alpha", "alpha/", "x" * 5000, "nul\0byte", "a\nb"])
 def test_unknown_models(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"no such model or file; models that ship: alpha, beta\Z"):

@@ -1,8 +1,9 @@
 """Pictures to progressive files. Importing this loads no torch."""
 
+import os
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -41,13 +42,37 @@ def encode_progressive(
         OutputExistsError: an output is there.
         OutputError: it cannot be written.
     """
-    from ddpm_codec.codecs.session import CodingSession
-
     options.check()
     files = list_inputs(inputs)
-    targets = _targets(inputs, files, output, overwrite)
+    # Not a folder that stays empty where the first picture fails.
+    with _folders_made_here(output):
+        targets = _targets(inputs, files, output, overwrite)
+        return list(_encode_all(files, targets, options, overwrite, progress))
+
+
+@contextmanager
+def _folders_made_here(output: Path) -> Iterator[None]:
+    """Remove ``output`` again where it was not there and the block fails before anything is in it."""
+    new = not os.path.lexists(output)
+    try:
+        yield
+    except BaseException:
+        if new and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        raise
+
+
+def _encode_all(
+    files: list[tuple[Path, str]],
+    targets: list[Path],
+    options: ProgressiveOptions,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Iterator[ProgressiveReport]:
+    """Encode one picture after the other, with one session for each chain."""
+    from ddpm_codec.codecs.session import CodingSession
+
     sessions: dict[int | None, CodingSession] = {}
-    reports = []
     for done, ((path, name), target) in enumerate(zip(files, targets, strict=True)):
         picture = read_stripped(path, name, options.first_frame, options.strip)
         steps = chosen_steps(options.model, options.levels, picture.info.pixel_count)
@@ -55,10 +80,9 @@ def encode_progressive(
             sessions[steps] = CodingSession.for_encoding(options.model, options.device, steps)
         session = sessions[steps]
         encode = _encode_one if picture.mode in ("RGB", "RGBA") else _encode_whole
-        reports.append(encode(session, picture, target, options, overwrite))
+        yield encode(session, picture, target, options, overwrite)
         if progress is not None:
             progress(done + 1, len(files))
-    return reports
 
 
 def _targets(inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path, overwrite: bool) -> list[Path]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm_codec.errors import ModelError
 
 MAX_JSON_BYTES = 1 << 22
+LFS = b"version https://git-lfs"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -40,9 +41,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ModelError: missing or damaged file, or one that holds other things than tensors.
     """
     try:
+        _refuse_pointer(path)
         if path.suffix == ".safetensors":
             return load(path.read_bytes())
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(f"{path}: cannot read the weights ({error.strerror or 'damaged'})") from error
     except SafetensorError as error:
@@ -54,6 +58,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise ModelError(f"{path}: holds other things than named tensors")
     return content
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what git leaves where large files were not fetched.
+
+    Raises:
+        ModelError: it is such a file.
+    """
+    with path.open("rb") as stream:
+        if stream.read(len(LFS)) == LFS:
+            raise ModelError(f"{path}: is a pointer of git-lfs, and not the weights themselves: fetch those")
 
 
 def _one_line(error: Exception) -> str:
