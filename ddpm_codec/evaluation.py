@@ -183,7 +183,8 @@ class _Evaluator:
             dims[index] = image.size
             rects = Rect(0, 0, *image.shape[:2]).cut(tile, tile)
             for rect in rects:
-                piece = _pad(image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width])
+                cut = image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
+                piece = _pad(cut, self._setting.transform.block)
                 shape = piece.shape[:2]
                 self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self._batch_pixels:
@@ -220,7 +221,7 @@ class _Evaluator:
             self._progress(round(self._evaluations), self._total)
 
 
-def _pad(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pad(piece: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
     """Replicate the last row and column up to whole blocks."""
-    down, right = -piece.shape[0] % STRIDE, -piece.shape[1] % STRIDE
+    down, right = -piece.shape[0] % block, -piece.shape[1] % block
     return np.pad(piece, ((0, down), (0, right), (0, 0)), mode="edge") if down or right else piece

@@ -41,7 +41,7 @@ LABELS = {
     "--levels",
     type=click.IntRange(min=1),
     default=None,
-    help="Steps K of the chain: fewer are faster, more are smaller.  [default: the model's own]",
+    help="Steps K of the chain (of a DDPM its timesteps): fewer are faster, more are smaller.  [default: the model's own]",
 )
 @options.device_option
 @options.threads_option

@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", 130)
     except MemoryError:
         return _fail("there is not enough memory for this", 1)
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
+        return _fail("there is not enough memory for this (smaller --batch or --tile may help)", 1)
     except BrokenPipeError:
         _forget_output()
         return 1
@@ -68,6 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _forget_output()
         return _fail(f"standard output cannot be written ({error.strerror or error})", 1)
     return result if isinstance(result, int) else 0
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch could not get memory, on a device or here."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in words)
 
 
 def _forget_output() -> None:

@@ -35,6 +35,7 @@ def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
         "dtype": dtype,
         "tables": tables_hash()[:12],
         "coder": version("constriction"),
+        "numpy": version("numpy"),
     }
 
 

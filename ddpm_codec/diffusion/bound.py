@@ -34,7 +34,7 @@ from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.diffusion.variance import Variances, variances_of
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.units import nats_to_bits
 
 __all__ = [
@@ -214,6 +214,7 @@ def evaluate_bound(
     Raises:
         InputError: for no pictures, pictures of a wrong shape, an unknown variance or likelihood, or a calibration
             that is missing or does not cover the chain.
+        ModelError: a term is not finite.
 
     Source: Ho et al. 2020, eq. 5; Kingma et al. 2021 (VDM), eq. 11 and 13.
     """
@@ -227,6 +228,10 @@ def evaluate_bound(
     for x_0 in batches:
         check_pictures(x_0, transform)
         nats = evaluator.terms(x_0, image_generators(seed, first + len(dims), len(x_0)), progress)
+        if not np.isfinite(nats).all():
+            raise ModelError(
+                "the bound is not finite: the network's predictions are not, or the variances are impossible"
+            )
         per_image = x_0[0].numel()
         terms.append(nats_to_bits(1.0) / per_image * nats)
         dims.extend([per_image] * len(x_0))

@@ -19,13 +19,16 @@ from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import BlockTransform
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, ModelError
 
 VarianceKind = Literal["predicted", "class", "level", "beta", "beta-tilde"]
 """Variance of a reverse step: the model's own, one per coefficient class and level, one per level, or one of the two fixed
 ones of Ho et al. 2020."""
 
 _Array = NDArray[np.float64]
+
+LEAST_MSE = 1e-12
+"""Of a calibration: pictures of two colours can be predicted without any error, and a variance of zero forbids all others."""
 
 
 def image_generators(seed: int, first: int, count: int) -> list[torch.Generator]:
@@ -100,6 +103,9 @@ class Calibration:
         """
         if kind not in ("class", "level"):
             raise InputError(f"a calibration gives the variances 'class' and 'level'; asked for {kind!r}")
+        # Levels that come from a formula may differ in their last bits on another processor.
+        if 0.0 < log_snr - self.log_snr[0] < 1e-6 or 0.0 < self.log_snr[-1] - log_snr < 1e-6:
+            log_snr = float(self.log_snr[0] if log_snr > self.log_snr[0] else self.log_snr[-1])
         if not self.log_snr[-1] <= log_snr <= self.log_snr[0]:
             span = f"{self.log_snr[-1]:g} to {self.log_snr[0]:g}"
             raise InputError(f"the calibration covers log-SNR {span}; asked for {log_snr:g}")
@@ -293,4 +299,6 @@ def measure_errors(
         blocks += x_0.numel() // transform.dims
     if images == 0:
         raise InputError("errors cannot be measured on no pictures")
-    return Calibration(levels, squares / blocks)
+    if not np.isfinite(squares).all():
+        raise ModelError("the network's predictions are not finite")
+    return Calibration(levels, np.maximum(squares / blocks, LEAST_MSE))

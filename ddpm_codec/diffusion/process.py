@@ -34,6 +34,9 @@ ReverseVariance = Literal["beta", "beta-tilde", "learned-range"]
 """Variance of the reverse steps, as in the module's docstring."""
 
 
+LEAST_LOG_SNR = -80.0
+
+
 @dataclass(frozen=True, eq=False)
 class ReverseProcess:
     """What turns a network's output into p(x_s | x_t).
@@ -45,7 +48,7 @@ class ReverseProcess:
         clip: bound x0_mean to the range of data, [-1, 1], as the published codes do.
 
     Raises:
-        InputError: an unknown output or variance.
+        InputError: an unknown output or variance, or a schedule that ends too far out.
     """
 
     schedule: NoiseSchedule
@@ -57,6 +60,12 @@ class ReverseProcess:
         for key, kind in (("output", OutputKind), ("variance", ReverseVariance)):
             if getattr(self, key) not in get_args(kind):
                 raise InputError(f"{key} = {getattr(self, key)!r}: use one of {', '.join(get_args(kind))}")
+
+        if self.schedule.log_snr[-1] < LEAST_LOG_SNR:
+            raise InputError(
+                f"the schedule ends at a log-SNR of {self.schedule.log_snr[-1]:.4g}; below {LEAST_LOG_SNR:g} nothing is left "
+                "of x_0 in single precision"
+            )
 
     @property
     def timesteps(self) -> int:
@@ -74,6 +83,13 @@ class ReverseProcess:
         whole = np.round(places)
         found = np.where(np.abs(places - whole) < 1e-3, whole, places)
         return torch.from_numpy(found).float().to(log_snr.device)
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the channels of the mean and, of a learned range, f = (raw + 1) / 2 from the others."""
+        if self.variance != "learned-range":
+            return output, None
+        mean, raw = output.chunk(2, dim=1)
+        return mean, 0.5 * (raw + 1.0)
 
     def x0_mean(self, output: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """Return E[x_0 | x_t] as the network says it, not clipped.
@@ -150,7 +166,7 @@ class ReverseProcess:
 
     def _previous(self, log_snr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a, c, v of the step to the timestep before; from the cleanest to the data, 0, 1, 0."""
-        t = self.timestep(log_snr).long()
+        t = self.timestep(log_snr).round().long()
         levels = torch.from_numpy(self.schedule.log_snr).to(log_snr)
         a, c, v = posterior(levels[(t - 1).clamp(min=0)], levels[t])
         clean = t == 0

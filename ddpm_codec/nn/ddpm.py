@@ -69,11 +69,7 @@ class DdpmDenoiser:
         padded = functional.pad(x_t, (0, right, 0, down), mode="replicate") if down or right else x_t
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
             output: Tensor = self.network(padded, self.process.timestep(log_snr))
-        output = output.float()[:, :, :height, :width]
-        channels = self.network.config.channels
-        if not self.network.config.learned_range:
-            return output, None
-        return output[:, :channels], 0.5 * (output[:, channels:] + 1.0)
+        return self.process.split(output.float()[:, :, :height, :width])
 
     def _log_variances(self, log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln variances of coefficients [B, D, h, w] and of sub-pixels [B, C, H, W], both broadcast views."""

@@ -4,8 +4,8 @@
 reverse steps and the last one for L_0; K = T is the whole process.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ CODED_LOG_SNR = (-12.0, 11.5)
 leave the coder's range; cleaner than 0.4 grey levels, a Gaussian step pays for not knowing that grey levels are whole."""
 
 CANDIDATES = 400
-"""Timesteps among which chains are chosen (four times as many as wanted, if that is more): choosing costs their square."""
+"""So many timesteps more than wanted are those among which a chain is chosen: choosing costs their square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,7 @@ class DdpmModel:
 
     published: Published
     calibration: Calibration | None = None
+    _chosen: dict[tuple[int, VarianceKind, int, int], tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,6 +66,11 @@ class DdpmModel:
     def transform(self) -> str:
         """Name of W that codes."""
         return "colour-8x8"
+
+    @property
+    def sample_size(self) -> int:
+        """Side of the pictures that it was trained on."""
+        return self.published.sample_size
 
     @property
     def tile(self) -> int:
@@ -124,8 +130,9 @@ class DdpmModel:
         coded = np.flatnonzero((levels >= CODED_LOG_SNR[0]) & (levels <= CODED_LOG_SNR[1]))
         if len(coded) <= wanted:
             raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
-        indices = _select(self, wanted, "class", int(coded[0]), int(coded[-1]))
-        return tuple(np.exp(-0.5 * levels[list(indices)]).tolist())
+        indices = self._select(wanted, "class", int(coded[0]), int(coded[-1]))
+        # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
+        return tuple(np.exp(-0.5 * np.round(levels[list(indices)], 6)).tolist())
 
     def bound_setting(
         self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
@@ -143,7 +150,8 @@ class DdpmModel:
         wanted = self.process.timesteps - 1 if steps is None else steps
         if variance is None:
             few = self.calibration is not None and wanted < self.process.timesteps - 1
-            variance = "class" if few else "predicted"
+            coded: VarianceKind = "class" if self.sample_size % colour_frequency_8x8().block == 0 else "level"
+            variance = coded if few else "predicted"
         chain = self._chain(self._indices(wanted, used, variance))
         # A single variance a level is the same in every orthonormal basis; only classes need their own W.
         transform = colour_frequency_8x8() if variance == "class" else identity()
@@ -171,12 +179,11 @@ class DdpmModel:
 
     def network(self, device: torch.device) -> UNet:
         """Return the U-Net in eval mode on ``device``."""
-        network = UNet(self.published.unet)
-        network.load_state_dict(self.published.weights)
-        network.to(device)
-        if device.type == "cuda":
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network.eval().requires_grad_(False)
+        # No first weights are drawn, from no one's random state: those of the model take their place.
+        with torch.device("meta"):
+            network = UNet(self.published.unet)
+        network.load_state_dict(self.published.weights, assign=True)
+        return network.place(device).eval().requires_grad_(False)
 
     def _chain(self, indices: tuple[int, ...]) -> Chain:
         return Chain(tuple(self.process.schedule.log_snr[list(indices)].tolist()))
@@ -192,7 +199,13 @@ class DdpmModel:
             raise ModelError(
                 f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it"
             )
-        return _select(self, steps, variance, 0, timesteps - 1)
+        return self._select(steps, variance, 0, timesteps - 1)
+
+    def _select(self, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
+        key = (steps, variance, first, last)
+        if key not in self._chosen:
+            self._chosen[key] = select_timesteps(self, *key)
+        return self._chosen[key]
 
     def _too_many(self, steps: int) -> ModelError:
         return ModelError(f"model {self.name}: has {self.process.timesteps} levels, asked for {steps + 1}")
@@ -219,14 +232,13 @@ class DdpmModel:
         return CalibratedVariances(identity(), means, "level")
 
 
-@lru_cache(maxsize=16)
-def _select(model: DdpmModel, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
+def select_timesteps(model: DdpmModel, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
     """Return the timesteps of the best chain from ``first`` to ``last`` by dynamic programming.
 
     A step costs what its variance of that kind costs at the calibrated errors; the steps of a learned range are priced like
     those of one optimal variance a level.
     """
-    candidates = first + _candidates(model.process.schedule.log_snr[first : last + 1], max(CANDIDATES, 4 * steps))
+    candidates = first + _candidates(model.process.schedule.log_snr[first : last + 1], steps + CANDIDATES)
     levels = model.process.schedule.log_snr[candidates]
     if model.calibration is None:
         raise ModelError(f"model {model.name} has no calibration")

@@ -15,7 +15,7 @@ from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.frozen import FrozenModel
+from ddpm_codec.nn.ddpm_model import DdpmModel
 from ddpm_codec.nn.model import BoundSetting, CodecModel, Schedule, open_model
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
 from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
@@ -224,7 +224,7 @@ def _size(options: SampleOptions, model: CodecModel, transform: BlockTransform, 
     elif pair is not None:
         height, width = pair.shape[1:3]
     else:
-        width = height = SIDE_OF_CODECS if isinstance(model, FrozenModel) else model.tile
+        width = height = model.sample_size if isinstance(model, DdpmModel) else SIDE_OF_CODECS
     block = transform.block
     if min(width, height) < 1 or width % block or height % block:
         raise InputError(f"size {width}x{height}: both sides must be multiples of {block}")

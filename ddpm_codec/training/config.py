@@ -161,6 +161,11 @@ class TrainConfig:
             raise InputError("objective = 'simple': does not train a learned range, use hybrid or vlb")
         if self.timesteps < 2:
             raise InputError(f"timesteps = {self.timesteps}: needs at least 2")
+        if self.timesteps > MAX_TIMESTEPS:
+            raise InputError(f"timesteps = {self.timesteps}: at most {MAX_TIMESTEPS}")
+        for key in () if self.is_ddpm else UNET_KEYS:
+            if getattr(self, key) != getattr(TrainConfig, key):
+                raise InputError(f"{key}: belongs to U-Nets, {self.size} is a codec network")
 
     @classmethod
     def from_sources(cls, file: Path | None, overrides: dict[str, Any]) -> "TrainConfig":
@@ -204,6 +209,9 @@ class TrainConfig:
         text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
         return text.replace("\x7f", "\\u007f")
 
+
+MAX_TIMESTEPS = 100_000
+UNET_KEYS = ("prediction", "variance", "schedule", "timesteps", "dropout", "time_features", "conditioning")
 
 _ABOVE_ZERO = {
     *("crop", "batch", "steps", "lr", "clip", "levels", "timesteps"),

@@ -30,6 +30,8 @@ from ddpm_codec.units import GREY_PER_UNIT
 
 SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}
 
+BLOCK = 8
+
 GRID = 100
 """Levels that a calibration measures; between them ln mse is interpolated over log-SNR."""
 
@@ -83,7 +85,7 @@ def calibrate_folder(
     place = pick_device(device)
     denoiser = model.bound_denoiser(place, model.bound_dtype(place))
     images = open_images(data)
-    sampler = CropSampler(images, model.tile, flip=False, seed=seed)
+    sampler = CropSampler(images, model.sample_size, flip=False, seed=seed)
     grid = calibration_grid(published.process.schedule)
     done = 0
 
@@ -105,7 +107,10 @@ def _batches(sampler: CropSampler, count: int, size: int, device: torch.device) 
     """Yield crops as model values; each is the same whatever the batch size."""
     for start in range(0, count, size):
         crops = [sampler.batch(index, 1, slice(None)) for index in range(start, min(start + size, count))]
-        yield to_model_values(np.concatenate(crops), device)
+        # Whole blocks, as the coder will see them.
+        rest = -sampler.crop % BLOCK
+        padded = np.pad(np.concatenate(crops), ((0, 0), (0, 0), (0, rest), (0, rest)), mode="edge")
+        yield to_model_values(padded, device)
 
 
 def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ddpm_codec.diffusion.gaussian import q_sample, ratio_kl_nats
+from ddpm_codec.diffusion.gaussian import ratio_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.training.distributed import sum_over_processes
@@ -60,14 +60,6 @@ class TimestepSampler:
                 self.seen[index] += 1
 
 
-def split_output(output: Tensor, process: ReverseProcess) -> tuple[Tensor, Tensor | None]:
-    """Return the mean's channels and, of a learned range, the fraction f = (raw + 1) / 2."""
-    if process.variance != "learned-range":
-        return output, None
-    mean, raw = output.chunk(2, dim=1)
-    return mean, 0.5 * (raw + 1.0)
-
-
 def bound_terms_nats(
     output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, process: ReverseProcess, levels: Tensor
 ) -> Tensor:
@@ -83,7 +75,7 @@ def bound_terms_nats(
 
     Nothing is clipped here, so that gradients reach every output.
     """
-    mean, fraction = split_output(output, process)
+    mean, fraction = process.split(output)
     log_snr, below = levels[t], levels[(t - 1).clamp(min=0)]
     error = x_0 - process.x0_mean(mean, x_t, log_snr)
     # snr_s - snr_t without cancellation; for t = 0 there is no step, and the other branch counts.
@@ -104,8 +96,3 @@ def gather(part: Tensor, rank: int, world: int) -> Tensor:
     whole = torch.zeros(len(part) * world, dtype=torch.float64, device=part.device)
     whole[rank::world] = part.detach().double()
     return sum_over_processes(whole)
-
-
-def noised(x_0: Tensor, noise: Tensor, t: Tensor, levels: Tensor) -> Tensor:
-    """Return x_t for timesteps [B]."""
-    return q_sample(x_0, levels[t], noise)

@@ -10,11 +10,17 @@ from ddpm_codec.training.config import TrainConfig
 
 
 def process_of(config: TrainConfig) -> ReverseProcess:
-    """Return the process that ``config`` names."""
-    make = {"linear": NoiseSchedule.linear_beta, "cosine": NoiseSchedule.cosine}[config.schedule]
-    return ReverseProcess(
-        make(config.timesteps), cast("OutputKind", config.prediction), cast("ReverseVariance", config.variance)
-    )
+    """Return the process that ``config`` names.
+
+    The linear schedule goes from 0.1 / T to 20 / T, the 1e-4 to 0.02 of Ho et al. at T = 1000, so that any T ends at the same
+    noise (Nichol & Dhariwal's code does the same).
+    """
+    timesteps = config.timesteps
+    if config.schedule == "linear":
+        schedule = NoiseSchedule.linear_beta(timesteps, 0.1 / timesteps, min(20.0 / timesteps, 0.999))
+    else:
+        schedule = NoiseSchedule.cosine(timesteps)
+    return ReverseProcess(schedule, cast("OutputKind", config.prediction), cast("ReverseVariance", config.variance))
 
 
 def unet_of(config: TrainConfig) -> UNetConfig:

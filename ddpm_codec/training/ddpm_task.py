@@ -17,7 +17,7 @@ from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.nn.folders.opening import read_folder
 from ddpm_codec.training.checkpoint import LAST
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats, gather, noised, split_output
+from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats, gather
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
 from ddpm_codec.training.task import Batch, Loss, Task, seeded
 from ddpm_codec.units import nats_to_bits
@@ -41,7 +41,7 @@ class DdpmTask(Task):
 
     def build(self, device: torch.device) -> nn.Module:
         """See :class:`Task`."""
-        return place(cast("UNet", seeded(self.config, lambda: UNet(self.unet))), device)
+        return cast("UNet", seeded(self.config, lambda: UNet(self.unet))).place(device)
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
         """Return weights of a checkpoint, or of a DDPM in a folder of whatever kind.
@@ -69,12 +69,12 @@ class DdpmTask(Task):
         t, weights = self.sampler.draw(len(x_0) * batch.world, batch.generator)
         t, weights = t[batch.rank :: batch.world].to(device), weights[batch.rank :: batch.world].to(device)
         levels = self._levels(device)
-        x_t = noised(x_0, batch.noise, t, levels)
+        x_t = q_sample(x_0, levels[t], batch.noise)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
             output = forward(x_t, t.float())
         with torch.autocast(device.type, enabled=False):
             output = output.float()
-            mean, fraction = split_output(output, self.process)
+            mean, fraction = self.process.split(output)
             target = self.process.target(x_0, batch.noise, x_t, levels[t])
             simple = (target - mean).square().mean(dim=(1, 2, 3))
             learns_both = self.config.objective == "vlb" or fraction is None
@@ -139,7 +139,7 @@ class DdpmTask(Task):
         x_t = q_sample(x_0, log_snr, noise)
         with torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
             output = network(x_t, t.float())
-        mean, _ = split_output(output.float(), self.process)
+        mean, _ = self.process.split(output.float())
         return x_0 - self.process.x0_mean(mean, x_t, log_snr).clamp(-1.0, 1.0)
 
 
@@ -148,11 +148,3 @@ def same_process(one: ReverseProcess, other: ReverseProcess) -> bool:
     if (one.output, one.variance, one.timesteps) != (other.output, other.variance, other.timesteps):
         return False
     return np.allclose(one.schedule.log_alpha_bar, other.schedule.log_alpha_bar, rtol=1e-5)
-
-
-def place(network: UNet, device: torch.device) -> UNet:
-    """Move to ``device``, kernels in the order that its convolutions and normalisations read fastest; return it."""
-    network.to(device)
-    if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network

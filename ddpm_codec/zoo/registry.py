@@ -12,8 +12,14 @@ from ddpm_codec.model_header import read_metadata
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
 DEFAULT = "photo"
-FOLDER_SUFFIXES = {".json", ".safetensors", ".bin", ".pt"}
-"""Of the files that make up a model in a folder."""
+_DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "config.json")
+FOLDER_FILES = (
+    *("model.json", "weights.safetensors", "weights.pt", "calibration.safetensors", "flags.json", "model_index.json"),
+    *_DIFFUSERS,
+    *(f"unet/{name}" for name in _DIFFUSERS),
+    *("scheduler_config.json", "scheduler/scheduler_config.json"),
+)
+"""The files that make up a model in a folder of whatever kind, and beside flags.json its one .pt file."""
 FOLDER_MARKS = ("model.json", "config.json", "unet/config.json", "flags.json")
 """Each belongs to one kind of folder, see :mod:`ddpm_codec.nn.folders`."""
 
@@ -50,7 +56,7 @@ class ModelInfo:
 
 
 def model_id(path: Path) -> str:
-    """Return the SHA-256 of a model file, hexadecimal; of a folder, that of the names and hashes of all model files in it.
+    """Return the SHA-256 of a model file, hexadecimal; of a folder, that of the names and hashes of the model's files.
 
     Raises:
         ModelError: the file cannot be read.
@@ -58,10 +64,9 @@ def model_id(path: Path) -> str:
     try:
         if not path.is_dir():
             return hashlib.sha256(path.read_bytes()).hexdigest()
-        files = sorted(file for file in path.rglob("*") if file.suffix in FOLDER_SUFFIXES and file.is_file())
-        lines = [
-            f"{file.relative_to(path).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files
-        ]
+        files = [(name, path / name) for name in FOLDER_FILES if (path / name).is_file()]
+        files += [("state", file) for file in sorted(path.glob("*.pt")) if (path / "flags.json").is_file()]
+        lines = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error

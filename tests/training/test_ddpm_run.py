@@ -194,7 +194,7 @@ def test_the_validation_bound(output: str, ddpm: Make) -> None:
     # No grey level of an open bin.
     x_0 = torch.randint(1, 255, (4, 3, 16, 16), generator=torch.Generator().manual_seed(1)) / 127.5 - 1.0
     generator = torch.Generator().manual_seed(5)
-    kept = np.cumprod(1.0 - np.linspace(1e-4, 0.02, 6))
+    kept = np.cumprod(1.0 - np.linspace(0.1 / 6, 0.999, 6))
     snr, nats = kept / (1.0 - kept), 0.0
     for t in range(6):
         noise = torch.randn(x_0.shape, generator=generator).double().numpy()

@@ -97,10 +97,11 @@ def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _has_chain(model: Path, steps: int) -> bool:
+def _has_chain(model: Path, levels: int) -> bool:
     from ddpm_codec.nn.model import open_model
 
-    return open_model(model).has_chain(steps)
+    opened = open_model(model)
+    return opened.has_chain(opened.steps_of(levels) or 0)
 
 
 def choose_parameters(

@@ -66,9 +66,9 @@ class UNetConfig:
         for key, kind in choices.items():
             if getattr(self, key) not in get_args(kind):
                 raise ModelError(f"U-Net: {key} = {getattr(self, key)!r}, use one of {', '.join(get_args(kind))}")
-        for key in ("blocks", "groups", "heads", "channels"):
-            if not 1 <= getattr(self, key) <= 1024:
-                raise ModelError(f"U-Net: {key} = {getattr(self, key)} must lie in 1..1024")
+        for key, most in (("blocks", 32), ("groups", 1024), ("heads", 1024), ("channels", 1024)):
+            if not 1 <= getattr(self, key) <= most:
+                raise ModelError(f"U-Net: {key} = {getattr(self, key)} must lie in 1..{most}")
         if not 0 <= self.head_channels <= 8192:
             raise ModelError(f"U-Net: head_channels = {self.head_channels} must lie in 0..8192")
         if not 0.0 < self.time_scale < 1e6:
@@ -79,8 +79,8 @@ class UNetConfig:
             raise ModelError(f"U-Net: dropout = {self.dropout} must lie in [0, 1)")
         if self.frequency_shift not in (0, 1):
             raise ModelError(f"U-Net: frequency_shift = {self.frequency_shift} must be 0 or 1")
-        if len(self.widths) > 16:
-            raise ModelError(f"U-Net: {len(self.widths)} widths are too many")
+        if len(self.widths) > 8:
+            raise ModelError(f"U-Net: {len(self.widths)} widths are too many, 8 halve pictures 7 times")
         if not self.widths or not all(0 < width <= 8192 and width % self.groups == 0 for width in self.widths):
             raise ModelError(f"U-Net: widths {list(self.widths)} must be multiples of groups = {self.groups}")
         if not all(0 <= level < len(self.widths) for level in self.attention):

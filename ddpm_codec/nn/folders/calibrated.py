@@ -1,5 +1,6 @@
 """The calibration of a model, a file beside its weights."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ddpm_codec.nn.folders.files import read_tensors
 
 CALIBRATION = "calibration.safetensors"
 CLASSES = 192
+KEY = "ddpm_codec"
 
 
 def calibration_bytes(calibration: Calibration, weights_id: str, images: int, data: str) -> bytes:
@@ -26,7 +28,9 @@ def calibration_bytes(calibration: Calibration, weights_id: str, images: int, da
     """
     arrays = {"log_snr": calibration.log_snr, "class_mse": calibration.mse}
     tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
-    return save(tensors, {"weights": weights_id, "images": str(images), "data": data})
+    # One entry: of several, safetensors writes the order of a hash, and the same calibration would not be the same file.
+    facts = {"weights": weights_id, "images": images, "data": data}
+    return save(tensors, {KEY: json.dumps(facts, sort_keys=True)})
 
 
 def read_calibration(folder: Path, weights_id: str) -> Calibration | None:
@@ -41,10 +45,11 @@ def read_calibration(folder: Path, weights_id: str) -> Calibration | None:
     tensors = read_tensors(path)
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            facts = json.loads((file.metadata() or {})[KEY])
+            measured_with = facts["weights"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged calibration") from error
-    if metadata.get("weights") != weights_id:
+    if measured_with != weights_id:
         raise ModelError(f"{path}: was measured with other weights; run `ddpm-codec calibrate` again")
     levels, mse = tensors.get("log_snr"), tensors.get("class_mse")
     if levels is None or mse is None:

@@ -57,7 +57,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise ModelError(f"{path}: holds other things than named tensors")
-    return content
+    strange = [
+        key for key, value in content.items() if value.is_nested or value.layout != torch.strided or value.is_meta
+    ]
+    if strange:
+        raise ModelError(f"{path}: tensor {strange[0]!r} is not a plain array")
+    return {key: value.detach() for key, value in content.items()}
 
 
 def _refuse_pointer(path: Path) -> None:

@@ -3,10 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.ddpm_model import DdpmModel
 from ddpm_codec.nn.ddpm_unet import UNetConfig
-from ddpm_codec.nn.folders.calibrated import read_calibration
+from ddpm_codec.nn.folders.calibrated import CALIBRATION, read_calibration
 from ddpm_codec.nn.folders.diffusers import is_diffusers, read_diffusers
 from ddpm_codec.nn.folders.guided import is_guided, read_guided
 from ddpm_codec.nn.folders.own import is_own, read_own
@@ -34,6 +36,9 @@ def open_folder(folder: Path) -> DdpmModel:
         ModelError: see :func:`read_folder`; or the calibration is damaged or of other weights.
     """
     published = read_folder(folder)
+    # Hashing the weights takes a while: only where there is something to compare with.
+    if not (folder / CALIBRATION).exists():
+        return DdpmModel(published)
     return DdpmModel(published, read_calibration(folder, weights_id(published)))
 
 
@@ -43,8 +48,10 @@ def weights_id(model: Published) -> str:
     # Only what differs from the usual, so that a field that is added later changes nothing; dropout is of training alone.
     unusual = {key: value for key, value in model.unet.to_dict().items() if key != "dropout" and value != usual[key]}
     digest = hashlib.sha256()
-    digest.update(repr((sorted(unusual.items()), model.process.output, model.process.variance)).encode())
-    digest.update(model.process.schedule.log_alpha_bar.tobytes())
+    process = model.process
+    digest.update(repr((sorted(unusual.items()), process.output, process.variance, process.clip)).encode())
+    # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
+    digest.update(np.round(process.schedule.log_alpha_bar, 9).tobytes())
     for key in sorted(model.weights):
         digest.update(key.encode())
         digest.update(model.weights[key].contiguous().numpy().tobytes())

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
@@ -42,14 +42,14 @@ def read_own(folder: Path) -> Published:
         path = path.with_suffix(".pt")
     tensors = read_tensors(path)
     levels = tensors.pop(SCHEDULE, None)
-    if levels is None:
-        raise ModelError(f"{path}: tensor {SCHEDULE!r} is missing")
+    if levels is None or not levels.is_floating_point():
+        raise ModelError(f"{path}: tensor {SCHEDULE!r} is missing, or holds no numbers")
     try:
         unet = UNetConfig.from_dict(config["unet"])
         process = ReverseProcess(
-            NoiseSchedule(levels.numpy().astype(np.float64)), config["prediction"], config["variance"], config["clip"]
+            NoiseSchedule(levels.double().numpy()), config["prediction"], config["variance"], config["clip"]
         )
-        sample_size, name = config["sample_size"], config["name"]
+        sample_size, name, clip = config["sample_size"], config["name"], config["clip"]
     except KeyError as error:
         raise ModelError(f"{folder / CONFIG}: {error} is missing") from error
     except (InputError, TypeError, AttributeError, ValueError) as error:
@@ -60,6 +60,8 @@ def read_own(folder: Path) -> Published:
         raise ModelError(
             f"{folder / CONFIG}: sample_size = {sample_size!r} and name = {name!r} are not a size and a name"
         )
+    if type(clip) is not bool or config.get("timesteps", process.timesteps) != process.timesteps:
+        raise ModelError(f"{folder / CONFIG}: clip must be true or false, and timesteps those of the schedule")
     if unet.channels != 3:
         raise ModelError(f"{folder / CONFIG}: channels = {unet.channels}: pictures have 3")
     check_range(unet, process, str(folder / CONFIG))
@@ -84,11 +86,15 @@ def own_files(model: Published) -> dict[str, bytes]:
         "sample_size": model.sample_size,
         "training": model.training,
     }
-    tensors = {
-        key: (value.half() if value.ndim > 1 else value.float()).contiguous() for key, value in model.weights.items()
-    }
+    tensors = {key: _stored(value).contiguous() for key, value in model.weights.items()}
     tensors[SCHEDULE] = torch.from_numpy(process.schedule.log_alpha_bar.copy())
     return {CONFIG: (json.dumps(config, indent=2) + "\n").encode(), WEIGHTS: save(tensors)}
+
+
+def _stored(value: Tensor) -> Tensor:
+    """Return matrices and kernels in half precision where that holds them, everything else as it is."""
+    half = value.half()
+    return half if value.ndim > 1 and bool(torch.isfinite(half).all()) else value.float()
 
 
 def check_range(unet: UNetConfig, process: ReverseProcess, source: str) -> None:

@@ -70,10 +70,9 @@ def rename_weights(
         if value.shape != own.shape:
             shapes = f"{tuple(value.shape)}, expected {tuple(own.shape)}"
             raise ModelError(f"{source}: weight {theirs!r} has shape {shapes}")
-        dense = value.layout == torch.strided and value.is_floating_point()
-        # Half and quarter precision, parameters with gradients: all the same to us.
-        number = value.detach().float() if dense else value
-        if not dense or not torch.isfinite(number).all():
+        # Half and quarter precision: all the same to us.
+        number = value.float() if value.is_floating_point() else value
+        if not value.is_floating_point() or not torch.isfinite(number).all():
             raise ModelError(f"{source}: weight {theirs!r} holds other things than finite numbers")
         renamed[key] = number
     left = sorted(set(found) - set(names.values()))

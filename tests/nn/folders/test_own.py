@@ -1,6 +1,9 @@
 """Our own folders: what is written is read, and what is broken is named in one line."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from ddpm_codec.diffusion.measurement import Calibration
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.folders.calibrated import CALIBRATION, CLASSES, calibration_bytes, read_calibration
 from ddpm_codec.nn.folders.opening import open_folder, read_folder, weights_id
+from ddpm_codec.zoo.registry import model_id
 from tests.ddpm_folders import random_ddpm, write_folder
 
 ONE_LINE = r"\A[^\n]*{}[^\n]*\Z"
@@ -172,3 +176,65 @@ def test_calibrations_that_do_not_fit(folder: Path, spoil: Callable[[Calibration
     (folder / CALIBRATION).write_bytes(spoil(some_errors()))
     with pytest.raises(ModelError, match=ONE_LINE.format(words)):
         read_calibration(folder, "own")
+
+
+def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
+    """Whatever the hash seed of the process: files that were coded with it name it by its bytes."""
+    program = (
+        "import sys, numpy as np\n"
+        "from ddpm_codec.diffusion.measurement import Calibration\n"
+        "from ddpm_codec.nn.folders.calibrated import CLASSES, calibration_bytes\n"
+        "calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))\n"
+        "sys.stdout.buffer.write(calibration_bytes(calibration, 'w', 5, 'data'))\n"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2", "3")
+    ]
+    assert len({run.stdout for run in runs}) == 1
+    assert len(runs[0].stdout) > 2 * CLASSES * 8
+
+
+def as_torch_file(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "weights.safetensors")
+    (folder / "weights.safetensors").unlink()
+    change(tensors)
+    torch.save(tensors, folder / "weights.pt")
+
+
+def test_parameters_are_tensors(folder: Path) -> None:
+    as_torch_file(folder, lambda t: t.update({key: torch.nn.Parameter(value) for key, value in t.items()}))
+    assert not any(value.requires_grad for value in read_folder(folder).weights.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda t: t.update({"stem.bias": torch.empty(16, device="meta")}),
+            r"weights\.pt: tensor 'stem\.bias' is not a plain",
+        ),
+        (
+            lambda t: t.update({"stem.bias": torch.ones(16).to_sparse()}),
+            r"weights\.pt: tensor 'stem\.bias' is not a plain",
+        ),
+        (lambda t: t.update(log_alpha_bar=t["log_alpha_bar"] * 1j), r"'log_alpha_bar' is missing, or holds no numbers"),
+        (lambda t: t["log_alpha_bar"].mul_(1e300), r"ends at a log-SNR of"),
+    ],
+)
+def test_strange_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], words: str) -> None:
+    as_torch_file(folder, change)
+    with pytest.raises(ModelError, match=ONE_LINE.format(words)):
+        read_folder(folder)
+
+
+def test_only_the_files_of_a_model_make_its_name(folder: Path) -> None:
+    before = model_id(folder)
+    (folder / "results.json").write_text("{}")
+    (folder / "runs").mkdir()
+    (folder / "runs" / "last.pt").write_bytes(b"x")
+    assert model_id(folder) == before
+    (folder / CALIBRATION).write_bytes(calibration_bytes(some_errors(), "own", 5, "data"))
+    assert model_id(folder) != before
