@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ddpm_codec.diffusion.bound import evaluate_bound
+from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.nn.folders.calibrated import CALIBRATION
@@ -202,3 +205,33 @@ def test_training_goes_on_from_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     )
     other = ["train", tiles, "-o", tmp_path / "fourth", *settings, "--init-from", tmp_path / "first"]
     check_refused(run(*other, "--prediction", "v"), "was trained with prediction = 'eps'")
+
+
+def test_pictures_whose_sides_are_no_multiple_of_8(run: Run, tmp_path: Path) -> None:
+    """A model of 28x28: calibrated on its own training pictures, bounded without padding, sampled at its size, coded."""
+    usual = random_ddpm()
+    model = write_folder(Published("odd", usual.unet, usual.weights, usual.process, 28), tmp_path / "odd")
+    pictures = np.random.default_rng(4).integers(0, 256, (4, 28, 28, 3)).astype(np.uint8)
+    np.save(tmp_path / "pictures.npy", pictures)
+    row = values_of(run("calibrate", model, tmp_path / "pictures.npy", "--limit", 2, "--json"))
+    assert row["images"] == 2
+    found = values_of(run("bpd", tmp_path / "pictures.npy", "--model", model, "--levels", 4, "--json"))
+    assert (found["variance"], found["dims"]) == ("level", 4 * 28 * 28 * 3)
+    opened = open_model(model)
+    setting = opened.bound_setting(3, "dp", "level")
+    x_0 = to_model_values(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)), torch.device("cpu"))
+    direct = evaluate_bound(
+        opened.bound_denoiser(torch.device("cpu"), "float32"),
+        [x_0],
+        setting.transform,
+        setting.chain,
+        setting.prior,
+        variance=setting.variances,
+        first=(28 << 44) + (28 << 28),
+    )
+    assert found["total_bpd"] == pytest.approx(direct.mean_bpd, rel=1e-6)
+    drawn = tmp_path / "drawn.npy"
+    assert run("sample", "-o", drawn, "--model", model, "--levels", 3, "--count", 2)[0] == 0
+    assert np.load(drawn).shape == (2, 28, 28, 3)
+    Image.fromarray(pictures[0]).save(tmp_path / "one.png")
+    assert run("encode", tmp_path / "one.png", "-o", tmp_path / "one.ddpm", "--model", model, "--verify")[0] == 0
