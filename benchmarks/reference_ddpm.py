@@ -1,6 +1,6 @@
 """Question: what are the terms of a DDPM's bound beside those of Ho et al., and what do few levels cost with which variances?
 
-Run: python -m benchmarks.reference_ddpm [--model models/ddpm-small] [--limit 128] [--few-limit 256] [--json FILE]
+Run: python -m benchmarks.reference_ddpm [--model models/ddpm-small] [--limit 128] [--few-limit 128] [--json FILE]
 The first table is the whole process, T levels, on the first --limit test images: L_T, L_1..T-1 (the rate), L_0 (the
 distortion), with the RMSE that belongs to it. The second is shaped as table 1 of Bao et al. 2022 (Analytic-DPM), on the
 first --few-limit test images: K levels, even or by dynamic programming (DP), with the two fixed variances of Ho et al. and
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/ddpm-small"))
     parser.add_argument("--limit", type=int, default=128)
-    parser.add_argument("--few-limit", type=int, default=256)
+    parser.add_argument("--few-limit", type=int, default=128)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = open_folder(options.model)

@@ -35,3 +35,9 @@ class OutputError(DdpmCodecError, OSError):
 
 class MissingDependencyError(DdpmCodecError, ImportError):
     """An optional package (an extra of the distribution) is needed and not installed."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of another library's error, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

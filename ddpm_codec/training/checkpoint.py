@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError
+from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError, one_line
 from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.config import TrainConfig
@@ -114,12 +114,6 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
         content.get("window"),
         content.get("task", {}),
     )
-
-
-def one_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def state_to_resume(

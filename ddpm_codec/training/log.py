@@ -41,7 +41,9 @@ class RunLog:
             OutputError: the disk is full.
         """
         try:
-            self._file.write(json.dumps({"step": step} | values) + "\n")
+            # JSON has no infinity, which an early bound may well be.
+            written = {key: value if math.isfinite(value) else None for key, value in values.items()}
+            self._file.write(json.dumps({"step": step} | written) + "\n")
             self._file.flush()
         except OSError as error:
             raise OutputError(f"{self._file.name}: cannot write the log ({error.strerror})") from error

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from ddpm_codec.errors import ModelError
+from ddpm_codec.errors import ModelError, one_line
 
 MAX_JSON_BYTES = 1 << 22
 LFS = b"version https://git-lfs"
@@ -50,7 +50,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ModelError(f"{path}: cannot read the weights ({error.strerror or 'damaged'})") from error
     except SafetensorError as error:
-        raise ModelError(f"{path}: damaged weights ({_one_line(error)})") from error
+        raise ModelError(f"{path}: damaged weights ({one_line(error)})") from error
     except Exception as error:  # damaged archives and refused pickles raise many kinds
         raise ModelError(f"{path}: not a readable state dict, or one that would run code when loaded") from error
     if not isinstance(content, dict) or not all(
@@ -74,8 +74,3 @@ def _refuse_pointer(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(len(LFS)) == LFS:
             raise ModelError(f"{path}: is a pointer of git-lfs, and not the weights themselves: fetch those")
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
