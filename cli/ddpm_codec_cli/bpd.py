@@ -31,20 +31,8 @@ LABELS = {
 @click.argument("data")
 @options.model_option
 @options.levels_option
-@click.option(
-    "--schedule",
-    type=click.Choice(["dp", "even"]),
-    default=None,
-    help="The chain of the lowest bound, or even steps in log-SNR (of a DDPM: in timesteps).  "
-    "[default: dp; of a DDPM without calibration even]",
-)
-@click.option(
-    "--variance",
-    type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
-    default=None,
-    help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.  "
-    "[default: predicted; of a calibrated DDPM with few of its levels class, as in coding]",
-)
+@options.schedule_option
+@options.variance_option
 @options.tile_option
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N images alone.")
 @options.batch_option

@@ -64,6 +64,28 @@ def tile_option(command: Command) -> Command:
     )(command)
 
 
+def schedule_option(command: Command) -> Command:
+    """Add ``--schedule``; None is the model's own choice."""
+    return click.option(
+        "--schedule",
+        type=click.Choice(["dp", "even"]),
+        default=None,
+        help="The chain of the lowest bound, or even steps in log-SNR (of a DDPM: in timesteps).  "
+        "[default: dp; of a DDPM without calibration even]",
+    )(command)
+
+
+def variance_option(command: Command) -> Command:
+    """Add ``--variance``; None is the model's own choice."""
+    return click.option(
+        "--variance",
+        type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
+        default=None,
+        help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.  "
+        "[default: predicted; of a calibrated DDPM with few of its levels class, as in coding]",
+    )(command)
+
+
 def batch_option(command: Command) -> Command:
     """Add ``--batch``."""
     return click.option(

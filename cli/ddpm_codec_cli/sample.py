@@ -58,18 +58,8 @@ LABELS = {
     default=None,
     help="Levels of the chain.  [default: the model's own; of a DDPM all its timesteps, often a slow thousand]",
 )
-@click.option(
-    "--schedule",
-    type=click.Choice(["dp", "even"]),
-    default=None,
-    help="The levels of the lowest bound, or even ones.  [default: dp where the model has it]",
-)
-@click.option(
-    "--variance",
-    type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
-    default=None,
-    help="Variance of ancestral steps: the model's own, calibrated, or fixed.  [default: as `bpd` has it]",
-)
+@options.schedule_option
+@options.variance_option
 @click.option(
     "--count",
     type=click.IntRange(min=1),

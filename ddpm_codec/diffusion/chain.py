@@ -165,7 +165,37 @@ def transition_from_mse(log_snr: _Array, mse: _Array) -> _Array:
         raise InputError("mean squared errors must not be negative")
     costs = np.full((len(levels), len(levels)), np.inf)
     for t in range(1, len(levels)):
-        # snr_s - snr_t = snr_t (snr_s / snr_t - 1), without cancellation for neighbouring levels.
-        difference = np.exp(levels[t]) * np.expm1(levels[:t] - levels[t])
+        difference = _snr_differences(levels, t)
         costs[:t, t] = 0.5 * np.log1p(difference[:, None] * errors[t]).mean(axis=1)
     return costs
+
+
+def fixed_transition(log_snr: _Array, mse: _Array, kind: str) -> _Array:
+    """Return the mean costs of steps with variance ``beta`` or ``beta-tilde``.
+
+        cost[s, t] = 1/2 [ rho + e^-rho - 1 + d mse_t e^-rho ],   d = snr_s - snr_t,
+        rho = ln( (1 - alpha_bar_t) / (1 - alpha_bar_s) ) or 0.
+
+    Args:
+        log_snr: levels, cleanest first, [G].
+        mse: mean squared error of x0_mean at each, [G].
+        kind: ``beta`` or ``beta-tilde``.
+
+    Returns:
+        Nats per dimension, [G, G] at [s, t]; infinite where s >= t.
+
+    Source: Ho et al. 2020, eq. 5 with the variances of sec. 3.2; VDM's snr_s - snr_t for the weight.
+    """
+    log_noise = -np.logaddexp(0.0, log_snr)
+    costs = np.full((len(log_snr), len(log_snr)), np.inf)
+    for t in range(1, len(log_snr)):
+        difference = _snr_differences(log_snr, t)
+        rho = log_noise[t] - log_noise[:t] if kind == "beta" else np.zeros(t)
+        costs[:t, t] = 0.5 * (rho + np.expm1(-rho) + difference * mse[t] * np.exp(-rho))
+    return costs
+
+
+def _snr_differences(log_snr: _Array, t: int) -> _Array:
+    """Return snr_s - snr_t = snr_t (snr_s / snr_t - 1) for every s < t, without cancellation for neighbouring levels."""
+    differences: _Array = np.exp(log_snr[t]) * np.expm1(log_snr[:t] - log_snr[t])
+    return differences

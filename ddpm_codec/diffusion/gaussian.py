@@ -110,8 +110,7 @@ def step_kl_nats(error: Tensor, log_variance: Tensor, snr_difference: Tensor) ->
         Nats per dimension, the shape of ``error``.
     """
     d = _spread(snr_difference, error)
-    excess = d * torch.exp(log_variance)
-    return 0.5 * (torch.log1p(excess) + (d * error.square() - excess) / (1.0 + excess))
+    return ratio_kl_nats(error, torch.log1p(d * torch.exp(log_variance)), snr_difference)
 
 
 def ratio_kl_nats(error: Tensor, log_ratio: Tensor, snr_difference: Tensor) -> Tensor:

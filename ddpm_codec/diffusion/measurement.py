@@ -164,6 +164,18 @@ class LevelMeasurement:
         return LevelTable(self.log_snr, transition, self.reconstruction_nats, self.prior_nats)
 
 
+def _grid(log_snr: Iterable[float]) -> _Array:
+    """Return a grid of levels, [G].
+
+    Raises:
+        InputError: it does not decrease.
+    """
+    levels = np.array(list(log_snr), dtype=np.float64)
+    if len(levels) < 2 or not (np.diff(levels) < 0.0).all():
+        raise InputError("the grid of levels needs at least two strictly decreasing log-SNR")
+    return levels
+
+
 class _Sums:
     """Running sums over pictures, in float64."""
 
@@ -236,9 +248,7 @@ def measure_levels(
     Raises:
         InputError: for no pictures, pictures of a wrong shape, or a grid that does not decrease.
     """
-    levels = np.array(list(log_snr_grid), dtype=np.float64)
-    if len(levels) < 2 or not (np.diff(levels) < 0.0).all():
-        raise InputError("the grid of levels needs at least two strictly decreasing log-SNR")
+    levels = _grid(log_snr_grid)
     sums = _Sums(levels, transform.dims, max_gap)
     for x_0 in batches:
         check_pictures(x_0, transform)
@@ -283,9 +293,7 @@ def measure_errors(
 
     Source: Bao et al. 2022 (Analytic-DPM), theorem 1, per coefficient.
     """
-    levels = np.array(list(log_snr_grid), dtype=np.float64)
-    if len(levels) < 2 or not (np.diff(levels) < 0.0).all():
-        raise InputError("the grid of levels needs at least two strictly decreasing log-SNR")
+    levels = _grid(log_snr_grid)
     squares, images, blocks = np.zeros((len(levels), transform.dims)), 0, 0
     for x_0 in batches:
         check_pictures(x_0, transform)

@@ -57,16 +57,14 @@ class NetworkVariances:
 
 
 @dataclass(frozen=True)
-class CalibratedVariances:
+class CalibratedVariances(NetworkVariances):
     """Optimal variances of x_0, measured on training pictures; the decoder's are the network's.
 
     Attributes:
-        transform: W.
         calibration: measured for that W.
         kind: one per level, or one per level and coefficient class.
     """
 
-    transform: BlockTransform
     calibration: Calibration
     kind: Literal["class", "level"]
 
@@ -80,11 +78,6 @@ class CalibratedVariances:
         """See :class:`Variances`."""
         values = torch.from_numpy(self.calibration.log_variance(log_snr_t, self.kind))
         return _log_ratio(values.to(prediction.x0_mean.device)[None, :, None, None], log_snr_s, log_snr_t)
-
-    def decoder_log_variance(self, prediction: Prediction, first: float, second: float) -> Tensor:
-        """See :class:`Variances`."""
-        del first, second
-        return prediction.pixel_log_var.double()
 
 
 @dataclass(frozen=True)

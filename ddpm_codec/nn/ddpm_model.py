@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.diffusion.chain import Chain, LevelTable, select_chain, transition_from_mse
+from ddpm_codec.diffusion.chain import Chain, LevelTable, fixed_transition, select_chain, transition_from_mse
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prior import PriorModel
-from ddpm_codec.diffusion.process import ReverseProcess
+from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.transform import colour_frequency_8x8, identity
 from ddpm_codec.diffusion.variance import CalibratedVariances, ProcessVariances, Variances
 from ddpm_codec.errors import InputError, ModelError
@@ -90,12 +90,12 @@ class DdpmModel:
     @cached_property
     def prior_mean(self) -> NDArray[np.float64]:
         """Zero, [D]."""
-        return PriorModel.standard(192).mean
+        return PriorModel.standard(colour_frequency_8x8().dims).mean
 
     @cached_property
     def prior_variance(self) -> NDArray[np.float64]:
         """One, [D]."""
-        return PriorModel.standard(192).variance
+        return PriorModel.standard(colour_frequency_8x8().dims).variance
 
     def steps_of(self, levels: int | None) -> int | None:
         """Return the steps of a chain of so many timesteps; None: of all of them.
@@ -130,7 +130,7 @@ class DdpmModel:
         coded = np.flatnonzero((levels >= CODED_LOG_SNR[0]) & (levels <= CODED_LOG_SNR[1]))
         if len(coded) <= wanted:
             raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
-        indices = self._select(wanted, "class", int(coded[0]), int(coded[-1]))
+        indices = self._select(self.calibration, wanted, "class", int(coded[0]), int(coded[-1]))
         # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
         return tuple(np.exp(-0.5 * np.round(levels[list(indices)], 6)).tolist())
 
@@ -199,12 +199,17 @@ class DdpmModel:
             raise ModelError(
                 f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it"
             )
-        return self._select(steps, variance, 0, timesteps - 1)
+        return self._select(self.calibration, steps, variance, 0, timesteps - 1)
 
-    def _select(self, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
+    def _select(
+        self, calibration: Calibration, steps: int, variance: VarianceKind, first: int, last: int
+    ) -> tuple[int, ...]:
+        """Return the best timesteps from ``first`` to ``last``, found once."""
         key = (steps, variance, first, last)
         if key not in self._chosen:
-            self._chosen[key] = select_timesteps(self, *key)
+            kind = self.process.variance if variance == "predicted" else variance
+            found = select_timesteps(self.process.schedule.log_snr[first : last + 1], calibration, kind, steps)
+            self._chosen[key] = tuple((first + found).tolist())
         return self._chosen[key]
 
     def _too_many(self, steps: int) -> ModelError:
@@ -232,27 +237,25 @@ class DdpmModel:
         return CalibratedVariances(identity(), means, "level")
 
 
-def select_timesteps(model: DdpmModel, steps: int, variance: VarianceKind, first: int, last: int) -> tuple[int, ...]:
-    """Return the timesteps of the best chain from ``first`` to ``last`` by dynamic programming.
+def select_timesteps(
+    log_snr: NDArray[np.float64], calibration: Calibration, kind: VarianceKind | ReverseVariance, steps: int
+) -> NDArray[np.intp]:
+    """Return the timesteps of the best chain by dynamic programming, both ends of ``log_snr`` included.
 
     A step costs what its variance of that kind costs at the calibrated errors; the steps of a learned range are priced like
     those of one optimal variance a level.
     """
-    candidates = first + _candidates(model.process.schedule.log_snr[first : last + 1], steps + CANDIDATES)
-    levels = model.process.schedule.log_snr[candidates]
-    if model.calibration is None:
-        raise ModelError(f"model {model.name} has no calibration")
-    mse = np.exp([model.calibration.log_variance(level, "class") for level in levels.tolist()])
-    own = model.process.variance if variance == "predicted" else variance
-    if own in ("beta", "beta-tilde"):
-        costs = fixed_transition(levels, mse.mean(axis=1), own)
+    candidates = _candidates(log_snr, steps + CANDIDATES)
+    levels = log_snr[candidates]
+    mse = np.exp([calibration.log_variance(level, "class") for level in levels.tolist()])
+    if kind in ("beta", "beta-tilde"):
+        costs = fixed_transition(levels, mse.mean(axis=1), kind)
     else:
-        costs = transition_from_mse(levels, mse if own == "class" else mse.mean(axis=1))
+        costs = transition_from_mse(levels, mse if kind == "class" else mse.mean(axis=1))
     ends = np.full((2, len(levels)), np.inf)
     ends[0, 0] = ends[1, -1] = 0.0
     chain = select_chain(LevelTable(levels, costs, ends[0], ends[1]), steps)
-    places = np.searchsorted(-levels, -np.array(chain.log_snr))
-    return tuple(candidates[places].tolist())
+    return candidates[np.searchsorted(-levels, -np.array(chain.log_snr))]
 
 
 def _candidates(log_snr: NDArray[np.float64], count: int) -> NDArray[np.intp]:
@@ -267,28 +270,3 @@ def _candidates(log_snr: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     missing = np.setdiff1d(np.arange(len(log_snr)), found)
     rest = missing[:: max(1, len(missing) // max(1, count - len(found)))][: count - len(found)]
     return np.union1d(found, rest)
-
-
-def fixed_transition(log_snr: NDArray[np.float64], mse: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
-    """Return the mean costs of steps with variance ``beta`` or ``beta-tilde``.
-
-        cost[s, t] = 1/2 [ rho + e^-rho - 1 + d mse_t e^-rho ],   d = snr_s - snr_t,
-        rho = ln( (1 - alpha_bar_t) / (1 - alpha_bar_s) ) or 0.
-
-    Args:
-        log_snr: levels, cleanest first, [G].
-        mse: mean squared error of x0_mean at each, [G].
-        kind: ``beta`` or ``beta-tilde``.
-
-    Returns:
-        Nats per dimension, [G, G] at [s, t]; infinite where s >= t.
-
-    Source: Ho et al. 2020, eq. 5 with the variances of sec. 3.2; VDM's snr_s - snr_t for the weight.
-    """
-    log_noise = -np.logaddexp(0.0, log_snr)
-    costs = np.full((len(log_snr), len(log_snr)), np.inf)
-    for t in range(1, len(log_snr)):
-        difference = np.exp(log_snr[t]) * np.expm1(log_snr[:t] - log_snr[t])
-        rho = log_noise[t] - log_noise[:t] if kind == "beta" else np.zeros(t)
-        costs[:t, t] = 0.5 * (rho + np.expm1(-rho) + difference * mse[t] * np.exp(-rho))
-    return costs

@@ -4,6 +4,7 @@ Each is a list of pictures in reading order. Every picture has random numbers of
 place in the figure alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -166,7 +167,30 @@ class Progressive:
 
 
 @dataclass(frozen=True)
-class Shared:
+class _Rows(ABC):
+    """A row a level, as wide as ``columns``, ``count`` of them drawn."""
+
+    count: int
+    places: Sequence[int]
+
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """Pictures of a row."""
+
+    @property
+    def pictures(self) -> int:
+        """Those of all rows."""
+        return self.columns * len(self.places)
+
+    @property
+    def samples(self) -> int:
+        """The drawn ones of all rows."""
+        return self.count * len(self.places)
+
+
+@dataclass(frozen=True)
+class Shared(_Rows):
     """Draws x_0 ~ p(x_0 | x_t) from one x_t: a row a level, x_t itself in the first column.
 
     The x_t of all rows lie on one way down from x_T.
@@ -178,23 +202,10 @@ class Shared:
     Source: Ho et al. 2020, fig. 7.
     """
 
-    count: int
-    places: Sequence[int]
-
     @property
     def columns(self) -> int:
         """x_t and the draws."""
         return self.count + 1
-
-    @property
-    def pictures(self) -> int:
-        """Those of all rows."""
-        return self.columns * len(self.places)
-
-    @property
-    def samples(self) -> int:
-        """The draws of all rows."""
-        return self.count * len(self.places)
 
     def evaluations(self, noisiest: int) -> int:
         """See :class:`Figure`."""
@@ -226,7 +237,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(_Rows):
     """Two pictures mixed in x_t: a row a level, the pictures themselves in the first and the last column.
 
         x_t = (1 - lambda) x_t(first) + lambda x_t(second),   lambda from 0 to 1.
@@ -242,23 +253,11 @@ class Interpolation:
     """
 
     pair: Pixels
-    count: int
-    places: Sequence[int]
 
     @property
     def columns(self) -> int:
         """The mixtures between the pictures."""
         return self.count + 2
-
-    @property
-    def pictures(self) -> int:
-        """Those of all rows."""
-        return self.columns * len(self.places)
-
-    @property
-    def samples(self) -> int:
-        """The mixtures of all rows."""
-        return self.count * len(self.places)
 
     def evaluations(self, noisiest: int) -> int:
         """See :class:`Figure`."""

@@ -241,7 +241,7 @@ def _figure(options: SampleOptions, chain: Chain, pair: Pixels | None, *, moves:
         )
     if pair is None:
         return Shared(count, find_places(options.at or SHARED_AT, chain))
-    return Interpolation(pair, count, find_places(options.at or INTERPOLATION_AT, chain))
+    return Interpolation(count, find_places(options.at or INTERPOLATION_AT, chain), pair)
 
 
 def _read_pair(options: SampleOptions) -> Pixels:

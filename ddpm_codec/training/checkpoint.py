@@ -1,8 +1,9 @@
 """Checkpoints: one file that resumes a run exactly, written whole or not at all."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError, one_line
 from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.config import TrainConfig
+
+Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = 2
 LAST = "last.pt"
@@ -151,12 +154,16 @@ def check_starts(checkpoint: Checkpoint, config: TrainConfig, source: str) -> No
         raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
 
 
-def build_denoiser(config: TrainConfig) -> CodecDenoiser:
-    """Return a freshly initialised denoiser of the configured size; the seed decides the weights."""
-    # Layers draw from torch's own generator; the caller's state of it is given back.
+def seeded(config: TrainConfig, build: Callable[[], Network]) -> Network:
+    """Return what ``build`` makes with the run's seed; the caller's random state is given back."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CodecDenoiser(CodecNet(SIZES[config.size]))
+        return build()
+
+
+def build_denoiser(config: TrainConfig) -> CodecDenoiser:
+    """Return a freshly initialised denoiser of the configured size; the seed decides the weights."""
+    return seeded(config, lambda: CodecDenoiser(CodecNet(SIZES[config.size])))
 
 
 def load_weights(denoiser: nn.Module, weights: dict[str, Tensor], source: str) -> None:

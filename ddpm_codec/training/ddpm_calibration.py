@@ -16,16 +16,14 @@ from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.ddpm_model import DdpmModel
-from ddpm_codec.nn.ddpm_unet import UNet
 from ddpm_codec.nn.folders.calibrated import CALIBRATION, calibration_bytes
 from ddpm_codec.nn.folders.opening import read_folder, weights_id
 from ddpm_codec.nn.folders.own import own_files
-from ddpm_codec.nn.folders.published import Published
-from ddpm_codec.training.checkpoint import load_checkpoint, load_weights
+from ddpm_codec.nn.folders.published import Published, own_weights
+from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.data import CropSampler, open_images
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
 from ddpm_codec.training.distributed import pick_device
-from ddpm_codec.training.task import seeded
 from ddpm_codec.units import GREY_PER_UNIT
 
 SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}
@@ -148,8 +146,7 @@ def read_checkpoint(checkpoint: Path, name: str) -> Published:
     if not config.is_ddpm:
         raise InputError(f"{checkpoint}: is of a codec network, which becomes one file")
     unet = unet_of(config)
-    network = seeded(config, lambda: UNet(unet))
-    load_weights(network, saved.ema, str(checkpoint))
+    weights = own_weights(saved.ema, unet, str(checkpoint))
     training = {
         "size": config.size,
         "objective": config.objective,
@@ -157,7 +154,7 @@ def read_checkpoint(checkpoint: Path, name: str) -> Published:
         "seconds": round(saved.seconds),
         "batch": config.batch,
     }
-    return Published(name, unet, network.state_dict(), process_of(config), config.crop, training)
+    return Published(name, unet, weights, process_of(config), config.crop, training)
 
 
 def describe(folder: Path, calibration: Calibration, images: int) -> dict[str, str | int | float]:

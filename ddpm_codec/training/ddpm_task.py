@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.nn.folders.opening import read_folder
-from ddpm_codec.training.checkpoint import LAST
+from ddpm_codec.training.checkpoint import LAST, seeded
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats, gather
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
-from ddpm_codec.training.task import Batch, Loss, Task, seeded
+from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.units import nats_to_bits
 
 HYBRID_WEIGHT = 0.001
@@ -41,7 +40,7 @@ class DdpmTask(Task):
 
     def build(self, device: torch.device) -> nn.Module:
         """See :class:`Task`."""
-        return cast("UNet", seeded(self.config, lambda: UNet(self.unet))).place(device)
+        return seeded(self.config, lambda: UNet(self.unet)).place(device)
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
         """Return weights of a checkpoint, or of a DDPM in a folder of whatever kind.

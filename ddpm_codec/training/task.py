@@ -53,9 +53,6 @@ class Task(ABC):
         config: of the run.
     """
 
-    stride = 8
-    """Sides of crops are multiples of this."""
-
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
 
@@ -102,10 +99,3 @@ class Task(ABC):
             ModelError: it does not fit.
         """
         del state
-
-
-def seeded(config: TrainConfig, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return what ``build`` makes with the run's seed; the caller's random state is given back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return build()

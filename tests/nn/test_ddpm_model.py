@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.diffusion.chain import transition_from_mse
+from ddpm_codec.diffusion.chain import fixed_transition, transition_from_mse
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind, draw_noise, image_generators, measure_errors
 from ddpm_codec.diffusion.process import ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_model import DdpmModel, _candidates, fixed_transition
+from ddpm_codec.nn.ddpm_model import DdpmModel, _candidates
 from ddpm_codec.nn.folders.published import Published
 from tests.ddpm_folders import random_ddpm
 

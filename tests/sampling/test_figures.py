@@ -25,7 +25,7 @@ FIGURES = (
     Grid(7, (6, 3, 0)),
     Progressive(5, (6, 4, 2, 0)),
     Shared(5, (6, 2)),
-    Interpolation(PAIR, 5, (5, 3, 0)),
+    Interpolation(5, (5, 3, 0), PAIR),
 )
 
 
@@ -115,7 +115,7 @@ def test_the_latents_of_all_rows_lie_on_one_way_down() -> None:
 
 
 def test_mixtures_stand_between_their_pictures() -> None:
-    rows = Interpolation(PAIR, 4, (5, 0)).draw(canvas())[0].reshape(2, 6, SIDE, 2 * SIDE, 3)
+    rows = Interpolation(4, (5, 0), PAIR).draw(canvas())[0].reshape(2, 6, SIDE, 2 * SIDE, 3)
     for row in rows:
         assert np.array_equal(row[[0, -1]], PAIR)
 
@@ -129,7 +129,7 @@ def test_pictures_are_noised_to_their_level_before_they_are_mixed() -> None:
         return given.sampler.denoiser(x_t, log_snr)
 
     spied = replace(given, sampler=replace(given.sampler, denoiser=spy))
-    Interpolation(PAIR, 3, (4, 0)).draw(spied)
+    Interpolation(3, (4, 0), PAIR).draw(spied)
     x_0 = from_pixels(PAIR, torch.device("cpu"))
     noises = []
     for x_t, place in ((seen[0], 4), (seen[-1], 0)):
@@ -144,7 +144,7 @@ def test_pictures_are_noised_to_their_level_before_they_are_mixed() -> None:
 def test_only_the_share_differs_between_mixtures(place: int) -> None:
     """The ideal denoiser of Gaussian data is affine, so with the same noise everywhere the mixtures lie on a line."""
     pair = PAIR // 16 + np.array([90, 150], dtype=np.uint8)[:, None, None, None]
-    row = Interpolation(pair, 5, (place,)).draw(canvas())[0][1:-1].astype(np.float64)
+    row = Interpolation(5, (place,), pair).draw(canvas())[0][1:-1].astype(np.float64)
     line = row[0] + np.linspace(0.0, 1.0, 5)[:, None, None, None] * (row[-1] - row[0])
     assert np.abs(row - line).max() <= 1.01
     assert np.abs(row[0] - row[-1]).mean() > 10.0
@@ -155,7 +155,7 @@ def test_of_a_clean_latent_the_pictures_come_back() -> None:
     toy = replace(photographic(), variance=np.full(192, 1e4))
     drawn = Canvas(sampler(toy, chain_of(STEPS), Ddim()), SIDE, 2 * SIDE, 0, 8)
     clean = replace(drawn.sampler, chain=type(drawn.sampler.chain)((14.0, 12.0)))
-    row = Interpolation(PAIR, 2, (0,)).draw(replace(drawn, sampler=clean))[0].astype(np.float64)
+    row = Interpolation(2, (0,), PAIR).draw(replace(drawn, sampler=clean))[0].astype(np.float64)
     # sigma = e^-7 is 0.12 grey levels.
     assert np.abs(row[1:3] - row[[0, 3]]).max() <= 1.0
 

@@ -124,8 +124,3 @@ class UNet(nn.Module):
         last += [module.out for module in self.modules() if isinstance(module, Attention)]
         for layer in [*last, self.head]:
             nn.init.zeros_(layer.weight)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Return the number of weights that training changes."""
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -21,7 +21,7 @@ from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.nn.folders.files import read_json, read_tensors
-from ddpm_codec.nn.folders.published import Published, rename_weights
+from ddpm_codec.nn.folders.published import Published, checked_weight, rename_weights
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -295,9 +295,7 @@ def _betas(config: _Config) -> NDArray[np.float64]:
 
 def _weights(path: Path, unet: UNetConfig) -> dict[str, Tensor]:
     """Read the weights; query, key and value, [C, C] each, become the rows of one convolution [3 C, C, 1, 1]."""
-    read = read_tensors(path)
-    # Half precision, parameters with gradients: all the same to us.
-    found = {key: value.detach().float() if value.is_floating_point() else value for key, value in read.items()}
+    found = read_tensors(path)
     old = any(key.endswith(".query.weight") for key in found)
     parts, last = (("query", "key", "value"), "proj_attn") if old else (("to_q", "to_k", "to_v"), "to_out.0")
     with torch.device("meta"):
@@ -329,9 +327,4 @@ def _checked(found: dict[str, Tensor], name: str, shape: tuple[int, ...], path: 
     """Take a weight out of ``found``, as :func:`rename_weights` would check it."""
     if name not in found:
         raise ModelError(f"{path}: weight {name!r} is missing")
-    value = found.pop(name)
-    if value.shape != shape:
-        raise ModelError(f"{path}: weight {name!r} has shape {tuple(value.shape)}, expected {shape}")
-    if not value.is_floating_point() or not torch.isfinite(value).all():
-        raise ModelError(f"{path}: weight {name!r} holds other things than finite numbers")
-    return value
+    return checked_weight(found.pop(name), name, shape, str(path))

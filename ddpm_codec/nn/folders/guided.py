@@ -79,8 +79,8 @@ _PARTS = {
 
 
 def is_guided(folder: Path) -> bool:
-    """Return whether ``folder`` holds ``flags.json`` and exactly one ``.pt`` file."""
-    return (folder / FLAGS).is_file() and len(list(folder.glob("*.pt"))) == 1
+    """Return whether ``folder`` holds ``flags.json``."""
+    return (folder / FLAGS).is_file()
 
 
 def read_guided(folder: Path) -> Published:
@@ -220,15 +220,13 @@ def _time_scale(flags: _Flags) -> float:
 
 
 def _weights(path: Path, flags: _Flags, unet: UNetConfig) -> dict[str, Tensor]:
-    read = read_tensors(path)
-    labels = [key for key in read if key.startswith("label_emb")]
+    found = read_tensors(path)
+    labels = [key for key in found if key.startswith("label_emb")]
     if labels:
         raise ModelError(f"{path}: weight {labels[0]!r}: models with labels are not supported")
-    last = read.get("out.2.weight")
+    last = found.get("out.2.weight")
     if last is not None and last.ndim == 4 and len(last) in {3, 6} - {unet.out_channels}:
         raise flags.refused("learn_sigma", f"weight 'out.2.weight' of {path.name} has {len(last)} output channels")
-    # Half precision, parameters with gradients: all the same to us.
-    found = {key: value.detach().float() if value.is_floating_point() else value for key, value in read.items()}
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in UNet(unet).state_dict().items()}
     names = _names(list(shapes), unet)

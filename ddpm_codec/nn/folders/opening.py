@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_codec.errors import ModelError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.ddpm_model import DdpmModel
 from ddpm_codec.nn.ddpm_unet import UNetConfig
 from ddpm_codec.nn.folders.calibrated import CALIBRATION, read_calibration
@@ -25,7 +25,10 @@ def read_folder(folder: Path) -> Published:
     """
     for holds, read in KINDS:
         if holds(folder):
-            return read(folder)
+            try:
+                return read(folder)
+            except InputError as error:
+                raise ModelError(f"{folder}: {error}") from error
     raise ModelError(f"{folder}: holds no model (model.json, a diffusers config.json, or flags.json with one .pt file)")
 
 

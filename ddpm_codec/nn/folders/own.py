@@ -14,9 +14,9 @@ from torch import Tensor
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.ddpm_unet import UNetConfig
 from ddpm_codec.nn.folders.files import read_json, read_tensors
-from ddpm_codec.nn.folders.published import Published, rename_weights
+from ddpm_codec.nn.folders.published import Published, own_weights
 
 CONFIG, WEIGHTS = "model.json", "weights.safetensors"
 FORMAT = "ddpm-codec ddpm 1"
@@ -64,10 +64,8 @@ def read_own(folder: Path) -> Published:
         raise ModelError(f"{folder / CONFIG}: clip must be true or false, and timesteps those of the schedule")
     if unet.channels != 3:
         raise ModelError(f"{folder / CONFIG}: channels = {unet.channels}: pictures have 3")
-    check_range(unet, process, str(folder / CONFIG))
-    with torch.device("meta"):
-        keys = list(UNet(unet).state_dict())
-    weights = rename_weights(tensors, {key: key for key in keys}, unet, str(path))
+    _check_range(unet, process, str(folder / CONFIG))
+    weights = own_weights(tensors, unet, str(path))
     training = config.get("training", {})
     return Published(name, unet, weights, process, sample_size, training if isinstance(training, dict) else {})
 
@@ -97,7 +95,7 @@ def _stored(value: Tensor) -> Tensor:
     return half if value.ndim > 1 and bool(torch.isfinite(half).all()) else value.float()
 
 
-def check_range(unet: UNetConfig, process: ReverseProcess, source: str) -> None:
+def _check_range(unet: UNetConfig, process: ReverseProcess, source: str) -> None:
     """Check that the network has channels for a learned range of variances where the process has one, and else not.
 
     Raises:

@@ -66,16 +66,30 @@ def rename_weights(
         theirs = names[key]
         if theirs not in found:
             raise ModelError(f"{source}: weight {theirs!r} is missing")
-        value = found[theirs]
-        if value.shape != own.shape:
-            shapes = f"{tuple(value.shape)}, expected {tuple(own.shape)}"
-            raise ModelError(f"{source}: weight {theirs!r} has shape {shapes}")
-        # Half and quarter precision: all the same to us.
-        number = value.float() if value.is_floating_point() else value
-        if not value.is_floating_point() or not torch.isfinite(number).all():
-            raise ModelError(f"{source}: weight {theirs!r} holds other things than finite numbers")
-        renamed[key] = number
+        renamed[key] = checked_weight(found[theirs], theirs, own.shape, source)
     left = sorted(set(found) - set(names.values()))
     if left:
         raise ModelError(f"{source}: unexpected weight {left[0]!r}")
     return renamed
+
+
+def checked_weight(value: Tensor, name: str, shape: tuple[int, ...], source: str) -> Tensor:
+    """Return a weight in single precision.
+
+    Raises:
+        ModelError: naming it, where it has another shape or holds other things than finite numbers.
+    """
+    if value.shape != shape:
+        raise ModelError(f"{source}: weight {name!r} has shape {tuple(value.shape)}, expected {tuple(shape)}")
+    # Half and quarter precision: all the same to us.
+    numbers = value.float() if value.is_floating_point() else value
+    if not value.is_floating_point() or not torch.isfinite(numbers).all():
+        raise ModelError(f"{source}: weight {name!r} holds other things than finite numbers")
+    return numbers
+
+
+def own_weights(found: dict[str, Tensor], config: UNetConfig, source: str) -> dict[str, Tensor]:
+    """Return weights that have our names, checked as :func:`rename_weights` does."""
+    with torch.device("meta"):
+        names = list(UNet(config).state_dict())
+    return rename_weights(found, {name: name for name in names}, config, source)

@@ -15,6 +15,7 @@ from ddpm_codec.diffusion.gaussian import posterior
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.ddpm_unet import UNet
 from ddpm_codec.nn.folders.guided import is_guided, read_guided
+from ddpm_codec.nn.folders.opening import open_folder
 from ddpm_codec.nn.folders.published import Published
 from tests.nn.folders.guided_reference import Architecture, output, random_state
 
@@ -389,8 +390,10 @@ def test_code_in_a_state_dict_is_not_run(small: Path, tmp_path: Path) -> None:
 def test_a_folder_needs_flags_and_one_state_dict(small: Path) -> None:
     assert is_guided(small)
     (small / "second.pt").write_bytes(b"")
-    assert not is_guided(small)
+    assert is_guided(small)
     assert "exactly one .pt file" in refusal(small)
+    with pytest.raises(ModelError, match=r"\A[^\n]*exactly one \.pt file[^\n]*\Z"):
+        open_folder(small)
     (small / "second.pt").unlink()
     (small / "flags.json").unlink()
     assert not is_guided(small)
