@@ -97,7 +97,7 @@ def _autocast(y: Tensor) -> bool:
     return torch.is_autocast_enabled(y.device.type)
 
 
-def _in_full(function: nn.Module, level: Tensor) -> Tensor:
+def in_full(function: nn.Module, level: Tensor) -> Tensor:
     """Apply a function of the noise level in float32, as its tables will be made."""
     with torch.autocast(level.device.type, enabled=False):
         return function(level)  # type: ignore[no-any-return]  # modules return Any
@@ -116,12 +116,47 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Map [B, C, h, w] to the same shape; ``level`` is the embedding [B, E]."""
-        scale, bias = _in_full(self.modulation, level)[:, :, None, None].chunk(2, dim=1)
+        scale, bias = in_full(self.modulation, level)[:, :, None, None].chunk(2, dim=1)
         inner = torch.addcmul(bias, self.first(functional.hardswish(x)), 1.0 + scale)
         return x + self.second(functional.hardswish(inner))  # type: ignore[no-any-return]
 
 
-class CodecNet(nn.Module):
+class Trunk(nn.Module):
+    """The convolutions that every codec network has under its heads.
+
+    Half resolution, quarter resolution in the middle, half resolution again; the level enters every residual block.
+    Subclasses add heads, so that all of them name the trunk's weights alike and can start from each other's.
+    """
+
+    def __init__(self, config: CodecNetConfig) -> None:
+        super().__init__()
+        width, mid = config.width, config.mid_width
+        self.embedding = LevelEmbedding(config.embedding)
+        self.stem = Layer(nn.Conv2d(12, width, 3, padding=1), None)
+        self.before = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
+        self.down = Layer(nn.Conv2d(width, mid, 2, stride=2), Quantizer(width, signed=True))
+        self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
+        self.up = Layer(nn.Conv2d(mid, 4 * width, 1), Quantizer(mid, signed=True))
+        self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
+
+    def body(self, x: Tensor, level: Tensor) -> Tensor:
+        """Return what the heads read, [B, width, H/2, W/2], of a scaled noisy picture [B, 3, H, W].
+
+        ``level`` is the embedding [B, E]; H and W are multiples of 4.
+        """
+        outer: Tensor = self.stem(functional.pixel_unshuffle(x, 2))
+        for block in self.before:
+            outer = block(outer, level)
+        inner = self.down(outer)
+        for block in self.middle:
+            inner = block(inner, level)
+        outer = functional.pixel_shuffle(self.up(inner), 2) + outer
+        for block in self.after:
+            outer = block(outer, level)
+        return functional.hardswish(outer)
+
+
+class CodecNet(Trunk):
     """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance.
 
     Attributes:
@@ -133,16 +168,9 @@ class CodecNet(nn.Module):
     middle_offset: Tensor
 
     def __init__(self, config: CodecNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width, mid = config.width, config.mid_width
         self.config = config
-        self.embedding = LevelEmbedding(config.embedding)
-        self.stem = Layer(nn.Conv2d(12, width, 3, padding=1), None)
-        self.before = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
-        self.down = Layer(nn.Conv2d(width, mid, 2, stride=2), Quantizer(width, signed=True))
-        self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
-        self.up = Layer(nn.Conv2d(mid, 4 * width, 1), Quantizer(mid, signed=True))
-        self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
         self.pixel_head = Layer(nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1), Quantizer(width))
         self.variance_first = Layer(nn.Conv2d(width, config.variance_width, 4, stride=4), Quantizer(width))
         self.variance_second = Layer(
@@ -165,20 +193,11 @@ class CodecNet(nn.Module):
         Returns:
             (mean [B, 3, H, W], pixel log-variance [B, 3, H, W], coefficient log-variance [B, D, H/8, W/8]).
         """
-        level = _in_full(self.embedding, log_snr)
-        outer = self.stem(functional.pixel_unshuffle(x, 2))
-        for block in self.before:
-            outer = block(outer, level)
-        inner = self.down(outer)
-        for block in self.middle:
-            inner = block(inner, level)
-        outer = functional.pixel_shuffle(self.up(inner), 2) + outer
-        for block in self.after:
-            outer = block(outer, level)
-        outer = functional.hardswish(outer)
+        level = in_full(self.embedding, log_snr)
+        outer = self.body(x, level)
         mean, pixel = functional.pixel_shuffle(self.pixel_head(outer), 2).chunk(2, dim=1)
         hidden = functional.hardswish(self.variance_first(outer))
-        coefficient = self.variance_second(hidden) + _in_full(self.variance_level, level)[:, :, None, None]
+        coefficient = self.variance_second(hidden) + in_full(self.variance_level, level)[:, :, None, None]
         return mean, pixel, coefficient
 
     def quantize(self, on: bool) -> None:
@@ -217,11 +236,17 @@ def macs_per_pixel(config: CodecNetConfig) -> float:
 
     The level's embedding costs the same for any picture and is a table in a frozen model; it is not counted.
     """
-    width, mid, var = config.width, config.mid_width, config.variance_width
-    half = 12 * width * 9 + 4 * config.outer_blocks * width * width * 9 + width * 4 * PIXEL_OUTPUTS * 9
+    width, var = config.width, config.variance_width
+    heads = width * 4 * PIXEL_OUTPUTS * 9 / 4 + (width * var * 16 + var * config.coefficients) / 64
+    return trunk_macs_per_pixel(config) + heads
+
+
+def trunk_macs_per_pixel(config: CodecNetConfig) -> float:
+    """Return the part of :func:`macs_per_pixel` that lies under the heads."""
+    width, mid = config.width, config.mid_width
+    half = 12 * width * 9 + 4 * config.outer_blocks * width * width * 9
     quarter = width * mid * 4 + 2 * config.mid_blocks * mid * mid * 9 + mid * 4 * width
-    eighth = width * var * 16 + var * config.coefficients
-    return half / 4 + quarter / 16 + eighth / 64
+    return half / 4 + quarter / 16
 
 
 def parameter_count(config: CodecNetConfig) -> int:
