@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.diffusion.bound import evaluate_bound
+from ddpm_codec.diffusion.crossing import crossing_log_snr
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import to_model_values
+from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.model import BoundSetting, Schedule, open_model
+from ddpm_codec.nn.frozen_decoder import load_decoder
+from ddpm_codec.nn.model import BoundSetting, Schedule, open_model, preferred_dtype
 from ddpm_codec.training.data import ImageSet, open_images
 from ddpm_codec.zoo import find_model
 
@@ -38,6 +42,7 @@ class BoundReport:
         diffusion_bpd: L_k, cleanest step first, [N, K].
         reconstruction_bpd: L_0, [N].
         dims: sub-pixels of each image, [N].
+        mean_rmse: root mean squared error of the mean of x_0 at the cleanest level, in grey levels, [N].
         log_snr: the chain.
         facts: seconds, model, device and the like.
     """
@@ -46,6 +51,7 @@ class BoundReport:
     diffusion_bpd: NDArray[np.float64]
     reconstruction_bpd: NDArray[np.float64]
     dims: NDArray[np.int64]
+    mean_rmse: NDArray[np.float64]
     log_snr: tuple[float, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +81,7 @@ class BoundReport:
             "prior_bpd": float(self.prior_bpd.mean()),
             "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
             "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
+            "mean_rmse": float(np.sqrt(np.average(self.mean_rmse**2, weights=self.dims))),
             "levels": len(self.log_snr) - 1,
             "log_snr": list(self.log_snr),
             "images": count,
@@ -86,6 +93,8 @@ def evaluate_bpd(
     data: str,
     *,
     model: str = "photo",
+    decoder: str | None = None,
+    crossing: float | None = None,
     levels: int | None = None,
     schedule: Schedule | None = None,
     variance: VarianceKind | None = None,
@@ -101,6 +110,8 @@ def evaluate_bpd(
     Args:
         data: DATA of any kind (see :func:`ddpm_codec.training.data.open_images`); of a CIFAR-10 folder, its test batch.
         model: name or file.
+        decoder: file of a pixel decoder, which takes the place of the model's own L_0; the chain then ends at its crossing.
+        crossing: which of the decoder's, in grey levels of noise; None: the lowest.
         levels: K; of a DDPM so many of its timesteps. None: the model's own; of a DDPM all.
         schedule: ``dp`` for the chain of the lowest bound, ``even`` for even steps in log-SNR over the same range (of an
             exact model, at the nearest levels that it has tables for), of a DDPM in its timesteps. None: ``dp``, or of a
@@ -115,25 +126,33 @@ def evaluate_bpd(
         progress: called with (network evaluations of an image done, all of them).
 
     Raises:
-        InputError: data unusable.
-        ModelError: model unknown or unusable, or without a chain of that length.
+        InputError: data unusable, or a crossing that the decoder does not have.
+        ModelError: model or decoder unknown or unusable, or without a chain of that length.
     """
     opened = open_model(find_model(model))
     images = open_images(data, test=True)
     count = len(images) if limit is None else min(limit, len(images))
     target = resolve_device(device)
-    setting = opened.bound_setting(opened.steps_of(levels), schedule, variance)
+    if crossing is not None and decoder is None:
+        raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder, name one")
+    frozen = None if decoder is None else load_decoder(Path(decoder))
+    grey_levels = None if frozen is None else frozen.crossing(crossing)
+    setting = opened.bound_setting(
+        opened.steps_of(levels), schedule, variance, None if grey_levels is None else crossing_log_snr(grey_levels)
+    )
     side = opened.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
     dtype = opened.bound_dtype(target)
-    evaluator = _Evaluator(opened.bound_denoiser(target, dtype), setting, target, seed, batch * 1024, progress)
+    likelihood = None if frozen is None else frozen.likelihood(target, preferred_dtype(target))
+    denoiser = opened.bound_denoiser(target, dtype)
+    evaluator = _Evaluator(denoiser, likelihood, setting, target, seed, batch * 1024, progress)
     started = time.perf_counter()
     table, dims = evaluator.run(images, count, side)
     seconds = time.perf_counter() - started
     facts = {
         "levels": opened.levels_of(setting.chain.steps),
-        "evaluations": len(setting.chain.log_snr),
+        "evaluations": setting.chain.steps + (frozen is None),
         "schedule": setting.schedule,
         "variance": setting.variance,
         "seconds": seconds,
@@ -142,7 +161,10 @@ def evaluate_bpd(
         "device": target.type,
         "dtype": dtype,
     }
-    return BoundReport(table[:, 0], table[:, 1:-1], table[:, -1], dims, setting.chain.log_snr, facts)
+    if frozen is not None and grey_levels is not None:
+        facts |= {"decoder": frozen.name, "crossing": grey_levels}
+    bpd, rmse = table[:, :-1], table[:, -1]
+    return BoundReport(bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, setting.chain.log_snr, facts)
 
 
 class _Piece(NamedTuple):
@@ -159,13 +181,14 @@ class _Evaluator:
     def __init__(
         self,
         denoiser: Denoiser,
+        decoder: PixelLikelihood | None,
         setting: BoundSetting,
         device: torch.device,
         seed: int,
         batch_pixels: int,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._denoiser, self._setting, self._seed = denoiser, setting, seed
+        self._denoiser, self._decoder, self._setting, self._seed = denoiser, decoder, setting, seed
         self._progress, self._evaluations, self._total = progress, 0.0, 0
         self._device = device
         self._batch_pixels = batch_pixels
@@ -174,9 +197,10 @@ class _Evaluator:
         self._done: dict[tuple[int, int], int] = {}
 
     def run(self, images: ImageSet, count: int, tile: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return ([prior, steps, reconstruction] in bits/dim, [count, K + 2]; sub-pixels, [count])."""
+        """Return ([prior, steps, reconstruction in bits/dim, RMSE in grey levels], [count, K + 3]; sub-pixels, [count])."""
         self._total = count * len(self._setting.chain.log_snr)
-        bits = np.zeros((count, self._setting.chain.steps + 2))
+        # Sums over the tiles of an image: bits of each term, squares of the error.
+        sums = np.zeros((count, self._setting.chain.steps + 3))
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
             image = images[index]
@@ -188,12 +212,14 @@ class _Evaluator:
                 shape = piece.shape[:2]
                 self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self._batch_pixels:
-                    self._flush(shape, bits)
+                    self._flush(shape, sums)
         for shape in list(self._waiting):
-            self._flush(shape, bits)
-        return bits / dims[:, None], dims
+            self._flush(shape, sums)
+        means = sums / dims[:, None]
+        means[:, -1] = np.sqrt(means[:, -1])
+        return means, dims
 
-    def _flush(self, shape: tuple[int, int], bits: NDArray[np.float64]) -> None:
+    def _flush(self, shape: tuple[int, int], sums: NDArray[np.float64]) -> None:
         waiting = self._waiting.pop(shape)
         done = self._done.get(shape, 0)
         self._done[shape] = done + len(waiting)
@@ -207,12 +233,13 @@ class _Evaluator:
             self._setting.chain,
             self._setting.prior,
             variance=self._setting.variances,
+            decoder=self._decoder,
             seed=self._seed,
             first=(shape[0] << 44) + (shape[1] << 28) + done,
             progress=lambda evaluated: self._advance(evaluated * share),
         )
-        columns = [terms.prior_bpd[:, None], terms.diffusion_bpd, terms.reconstruction_bpd[:, None]]
-        np.add.at(bits, [piece.image for piece in waiting], np.hstack(columns) * terms.dims[:, None])
+        columns = [terms.prior_bpd, *terms.diffusion_bpd.T, terms.reconstruction_bpd, terms.mean_rmse**2]
+        np.add.at(sums, [piece.image for piece in waiting], np.stack(columns, axis=1) * terms.dims[:, None])
 
     def _advance(self, evaluations: float) -> None:
         """Say how far it is, in network evaluations of whole images."""

@@ -12,6 +12,9 @@ from ddpm_codec.errors import ModelError
 
 KEY = "ddpm_codec"
 FORMAT = 2
+DECODER_KIND = "pixel decoder"
+"""What the metadata of a pixel decoder have as ``kind``; those of a denoiser have none."""
+
 MAX_HEADER_BYTES = 1 << 24
 
 

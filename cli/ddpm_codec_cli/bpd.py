@@ -14,6 +14,7 @@ LABELS = {
     "pooled_bpd": "  weighted by the dims of each image",
     "prior_bpd": "  prior L_T",
     "reconstruction_bpd": "  reconstruction L_0",
+    "mean_rmse": "RMSE of the mean at the cleanest level, grey levels",
     "images": "images",
     "dims": "dims (sub-pixels)",
     "seconds": "seconds",
@@ -23,6 +24,8 @@ LABELS = {
     "schedule": "schedule",
     "variance": "variance",
     "model": "model",
+    "decoder": "pixel decoder",
+    "crossing": "its crossing, grey levels of noise",
     "device": "device",
 }
 
@@ -30,6 +33,18 @@ LABELS = {
 @click.command()
 @click.argument("data")
 @options.model_option
+@click.option(
+    "--decoder",
+    metavar="FILE",
+    default=None,
+    help="Pixel decoder in place of the model's own L_0; the chain ends at its crossing.",
+)
+@click.option(
+    "--crossing",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Which of the decoder's crossings, in grey levels of noise.  [default: its lowest]",
+)
 @options.levels_option
 @options.schedule_option
 @options.variance_option
@@ -50,6 +65,8 @@ LABELS = {
 def bpd(
     data: str,
     model: str,
+    decoder: str | None,
+    crossing: float | None,
     levels: int | None,
     schedule: Literal["dp", "even"] | None,
     variance: Literal["predicted", "class", "level", "beta", "beta-tilde"] | None,
@@ -77,6 +94,8 @@ def bpd(
         report = evaluate_bpd(
             data,
             model=model,
+            decoder=decoder,
+            crossing=crossing,
             levels=levels,
             schedule=schedule,
             variance=variance,

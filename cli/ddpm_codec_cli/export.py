@@ -65,16 +65,22 @@ def export(
     """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
 
     An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (a U-Net)
-    becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it.
+    becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it. A
+    pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
     """
-    from ddpm_codec.training.export import export_checkpoint, export_model, holds_ddpm
+    from ddpm_codec.nn.frozen_decoder import decoder_facts
+    from ddpm_codec.training.export import export_checkpoint, export_decoder, export_model, kind_of
     from ddpm_codec.zoo.registry import describe
 
     options.limit_threads(threads)
     if output.suffix == ".pt":
         export_checkpoint(checkpoint, output, overwrite=overwrite)
         row: dict[str, Any] = {"checkpoint": str(output)}
-    elif holds_ddpm(checkpoint):
+    elif (kind := kind_of(checkpoint)) == "pixel decoder":
+        _refuse_for_decoder(ctx)
+        export_decoder(checkpoint, output, name=name or output.stem, description=description, overwrite=overwrite)
+        row = decoder_facts(output)
+    elif kind == "U-Net":
         from ddpm_codec.training.ddpm_calibration import export_ddpm
 
         _refuse_for_ddpm(ctx)
@@ -103,9 +109,22 @@ def export(
         print_facts(row, {key: key.replace("_", " ") for key in row})
 
 
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _refuse_for_decoder(ctx: click.Context) -> None:
+    """Refuse options of denoisers, and integers."""
+    for name in ("data", "levels", "limit", "crop", "tile"):
+        if _given(ctx, name):
+            raise click.UsageError(f"--{name} belongs to denoisers; a pixel decoder has no chain of its own")
+    if not _given(ctx, "exact") or ctx.params["exact"]:
+        raise click.UsageError("a pixel decoder has no exact form yet: export it with --float")
+
+
 def _refuse_for_ddpm(ctx: click.Context) -> None:
     """Refuse options that say how a codec network is frozen."""
     for name in ("description", "data", "levels", "limit", "crop", "tile", "exact"):
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if _given(ctx, name):
             flag = "--exact and --float belong" if name == "exact" else f"--{name} belongs"
             raise click.UsageError(f"{flag} to codec networks; a DDPM is completed by `ddpm-codec calibrate`")

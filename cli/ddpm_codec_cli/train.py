@@ -11,10 +11,12 @@ from ddpm_codec_cli.output import print_json, printable
 
 # Written out, since asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
+    "data_weights": (tuple, "Relative chance of an image of each DATA, as in 1,2.  [default: all alike]"),
     "validation": (str, "Images of the validation bound."),
-    "holdout": (int, "Without --validation: images set aside from DATA for it."),
+    "holdout": (int, "Without --validation: images, or photos, set aside from each DATA for it."),
+    "photo_separator": (str, "Images named alike up to this are tiles of one photo, held out together."),
     "size": (str, "Size of the network."),
-    "objective": (str, "bound (codec networks); simple, vlb or hybrid (U-Nets)."),
+    "objective": (str, "bound (codec networks); simple, vlb or hybrid (U-Nets); likelihood (pixel decoders)."),
     "prediction": (str, "What a U-Net predicts: eps, x0, v or previous."),
     "variance": (str, "Of a U-Net's reverse steps: beta, beta-tilde or learned-range."),
     "schedule": (str, "Of a U-Net's timesteps: linear or cosine."),
@@ -22,6 +24,9 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "dropout": (float, "Of a U-Net."),
     "time_features": (str, "Of a U-Net: sinusoidal or fourier."),
     "conditioning": (str, "Of a U-Net on its timestep: add or scale-shift."),
+    "crossings": (tuple, "Of a pixel decoder: noise that it decodes from, in grey levels, as in 3.2,8.2,20."),
+    "mean_weight": (float, "Of a pixel decoder: weight of the squared error of its mean picture."),
+    "tail": (str, "Of a pixel decoder: two-scale or gaussian."),
     "transform": (str, "Transform W that the diffusion lives in."),
     "crop": (int, "Side of the random crops in pixels, a multiple of 8."),
     "batch": (int, "Images a step, over all processes."),
@@ -38,6 +43,15 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "clean_share": (float, "Share of a batch spent on L_0."),
     "clean_weight": (float, "Weight of L_0 beside the step KLs."),
     "flip": (bool, "Mirror half of the crops."),
+    "augment": (float, "Share of the crops that are changed as cameras change pictures."),
+    "augment_scale": (float, "Of those: the share at another scale."),
+    "augment_tone": (float, "Of those: with another tone curve."),
+    "augment_sharpen": (float, "Of those: sharpened."),
+    "augment_noise": (float, "Of those: with noise added."),
+    "augment_chroma": (float, "Of those: with subsampled chroma."),
+    "augment_channels": (float, "Of those: with the channels in another order."),
+    "augment_transpose": (float, "Of those: transposed."),
+    "augment_vertical_flip": (float, "Of those: upside down."),
     "seed": (int, "Seed of every random number."),
     "device": (str, "auto, cpu or cuda."),
     "dtype": (str, "bf16 or float32."),
@@ -51,17 +65,33 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
 }
 
 
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers between commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:  # noqa: ANN401
+        """Return the numbers, or refuse the word."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(word) for word in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, as in 1,2", param, ctx)
+
+
 def config_options(command: options.Command) -> options.Command:
     """Add an option for every key of the configuration; one that is not given stays None."""
     for key, (kind, text) in reversed(CONFIG_OPTIONS.items()):
         flag = "--" + key.replace("_", "-")
         words = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        command = click.option(words, key, type=kind, default=None, help=text)(command)
+        option_type = Numbers() if kind is tuple else kind
+        command = click.option(words, key, type=option_type, default=None, help=text)(command)
     return command
 
 
 @click.command()
-@click.argument("data", required=False)
+@click.argument("data", nargs=-1)
 @click.option("-o", "--output", default=None, metavar="DIR", help="Folder of checkpoints and logs.")
 @click.option(
     "--config",
@@ -70,25 +100,56 @@ def config_options(command: options.Command) -> options.Command:
     default=None,
     help="TOML file of the keys below; an option given beside it wins.",
 )
+@click.option(
+    "--fork",
+    "fork",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="RUN",
+    help="Go on from the last checkpoint of RUN, optimiser and all, in another folder; every key that is not given is RUN's.",
+)
 @config_options
 @options.threads_option
 @options.json_option
-def train(config_file: Path | None, threads: int | None, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401 - of any kind
-    """Train a denoiser on DATA; a run that was stopped goes on where its folder left off.
+def train(
+    data: tuple[str, ...],
+    config_file: Path | None,
+    fork: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **overrides: Any,  # noqa: ANN401 - of any kind
+) -> None:
+    """Train a network on DATA, one or several; a run that was stopped goes on where its folder left off.
 
     DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.
+
+    To see what a run would reach, fork it with a falling learning rate: `train --fork runs/a -o runs/a-decayed --steps 6900
+    --decay 0.13` takes its last steps while the run itself goes on.
     """
     from ddpm_codec.training import run
     from ddpm_codec.training.config import TrainConfig
 
     options.limit_threads(threads)
-    config = TrainConfig.from_sources(config_file, overrides)
+    values = overrides | {"data": data or None}
+    if fork is None:
+        config = TrainConfig.from_sources(config_file, values)
+    elif config_file is None:
+        config = run.forked_config(fork, values)
+    else:
+        raise click.UsageError("--fork takes its configuration from the run, not from --config")
     if not config.data or not config.output:
         raise click.UsageError("name DATA and --output DIR, here or in the file of --config")
-    checkpoint = run.train(config)
+    macs: dict[str, float] = {}
+
+    def announce(found: dict[str, float]) -> None:
+        macs.update(found)
+        work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
+        click.echo(f"multiply-adds a pixel: {work}", err=True)
+
+    checkpoint = run.train(config, announce=announce)
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print_json({"checkpoint": str(checkpoint)})
+        print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs})
     else:
         click.echo(f"checkpoint  {printable(str(checkpoint))}")

@@ -27,15 +27,17 @@ from ddpm_codec.diffusion.measurement import (
     VarianceKind,
     check_pictures,
     denoise_at,
+    draw_noise,
     image_generators,
     measure_levels,
 )
+from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.diffusion.variance import Variances, variances_of
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.units import nats_to_bits
+from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
 
 __all__ = [
     "BoundTerms",
@@ -66,6 +68,8 @@ class BoundTerms:
         diffusion_bpd: L_k, cleanest step first, [N, K].
         reconstruction_bpd: L_0, [N].
         dims: sub-pixels of each picture, [N].
+        mean_rmse: root mean squared error of the mean of x_0 at the cleanest level, in grey levels, [N]: of the denoiser's,
+            or of m_0 where a pixel decoder took over.
     """
 
     chain: Chain
@@ -73,6 +77,7 @@ class BoundTerms:
     diffusion_bpd: _Array
     reconstruction_bpd: _Array
     dims: NDArray[np.int64]
+    mean_rmse: _Array
 
     @property
     def images(self) -> int:
@@ -123,6 +128,7 @@ class BoundTerms:
             "prior_bpd": float(self.prior_bpd.mean()),
             "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
             "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
+            "mean_rmse": float(np.sqrt(np.average(self.mean_rmse**2, weights=self.dims))),
             "levels": self.chain.steps,
             "log_snr": list(self.chain.log_snr),
         }
@@ -142,20 +148,23 @@ class _Evaluator:
     prior: PriorModel
     variances: Variances
     likelihood: Likelihood
+    decoder: PixelLikelihood | None
 
     def terms(self, x_0: Tensor, generators: list[torch.Generator], progress: Callable[[int], object] | None) -> _Array:
-        """Return [prior, steps cleanest first, reconstruction] of each picture, [B, K + 2], in nats."""
+        """Return [prior, steps cleanest first, reconstruction] in nats and the squared error of the cleanest mean.
+
+        One row a picture, [B, K + 3].
+        """
         levels = self.chain.log_snr
         columns = [prior_kl_nats(self.transform.forward(x_0.double()), levels[-1], self.prior)]
         for index, level in enumerate(levels):
-            prediction = denoise_at(self.denoiser, x_0, level, generators)
             if index == 0:
-                reconstruction = self._reconstruction(x_0, prediction)
+                last = self._reconstruction(x_0, level, generators)
             else:
-                columns.append(self._step(x_0, prediction, index))
+                columns.append(self._step(x_0, denoise_at(self.denoiser, x_0, level, generators), index))
             if progress is not None:
                 progress(len(x_0))
-        return torch.stack([*columns, reconstruction], dim=1).cpu().numpy()
+        return torch.stack([*columns, *last], dim=1).cpu().numpy()
 
     def _step(self, x_0: Tensor, prediction: Prediction, index: int) -> Tensor:
         error = self.transform.forward(x_0.double() - prediction.x0_mean.double())
@@ -166,15 +175,27 @@ class _Evaluator:
             raise InputError(f"variances of sub-pixels need the identity, and not {self.transform.name}")
         return ratio_kl_nats(error, log_ratio, difference).sum(dim=(1, 2, 3))
 
-    def _reconstruction(self, x_0: Tensor, prediction: Prediction) -> Tensor:
+    def _reconstruction(self, x_0: Tensor, level: float, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Return L_0 and the squared error of the mean at the cleanest level, summed over each picture, [B] each."""
+        if self.decoder is None:
+            prediction = denoise_at(self.denoiser, x_0, level, generators)
+            mean, log_p = prediction.x0_mean, self._factorised(x_0, prediction)
+        else:
+            levels = torch.full((len(x_0),), level, dtype=x_0.dtype, device=x_0.device)
+            z_0 = x_0 + math.exp(-0.5 * level) * draw_noise(x_0, generators)
+            parameters, maps = self.decoder.parameters_given(z_0, levels, x_0)
+            mean, log_p = maps.mean, parameters.log_likelihood(x_0, torch.float64)
+        error = (x_0.double() - mean.double()).square()
+        return -log_p.sum(dim=(1, 2, 3)), error.sum(dim=(1, 2, 3))
+
+    def _factorised(self, x_0: Tensor, prediction: Prediction) -> Tensor:
+        """Return ln p(x_0 | x_first) of every sub-pixel where each is decoded on its own."""
         first, second = self.chain.log_snr[:2]
         mean = prediction.x0_mean.double()
         log_variance = self.variances.decoder_log_variance(prediction, first, second)
         if self.likelihood == "gaussian":
-            log_p = gaussian_log_likelihood(x_0.double(), mean, log_variance)
-        else:
-            log_p = logistic_log_likelihood(x_0.double(), mean, 0.5 * log_variance + _LOG_SCALE_OF_UNIT_VARIANCE)
-        return -log_p.sum(dim=(1, 2, 3))
+            return gaussian_log_likelihood(x_0.double(), mean, log_variance)
+        return logistic_log_likelihood(x_0.double(), mean, 0.5 * log_variance + _LOG_SCALE_OF_UNIT_VARIANCE)
 
 
 @torch.no_grad()
@@ -190,6 +211,7 @@ def evaluate_bound(
     seed: int = 0,
     first: int = 0,
     likelihood: Likelihood = "gaussian",
+    decoder: PixelLikelihood | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> BoundTerms:
     """Return every term of the bound for every picture, with one noise draw a picture and level.
@@ -208,7 +230,9 @@ def evaluate_bound(
         calibration: measured on training pictures; needed for ``class`` and ``level``.
         seed: of the noise; image n draws from its own generator, so the batch size does not matter.
         first: n of the first image, for a set that is evaluated in several calls.
-        likelihood: family of L_0.
+        likelihood: family of L_0 where each sub-pixel is decoded on its own.
+        decoder: p(x_0 | z_0) at the cleanest level of the chain, in place of the denoiser's own; the denoiser is not asked
+            there.
         progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
     Raises:
@@ -222,7 +246,7 @@ def evaluate_bound(
         raise InputError(f"unknown likelihood {likelihood!r}")
     if isinstance(variance, str):
         variance = variances_of(variance, transform, calibration, chain.log_snr)
-    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood)
+    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood, decoder)
     terms: list[_Array] = []
     dims: list[int] = []
     for x_0 in batches:
@@ -233,9 +257,10 @@ def evaluate_bound(
                 "the bound is not finite: the network's predictions are not, or the variances are impossible"
             )
         per_image = x_0[0].numel()
-        terms.append(nats_to_bits(1.0) / per_image * nats)
+        terms.append(nats / per_image)
         dims.extend([per_image] * len(x_0))
     if not dims:
         raise InputError("the bound cannot be evaluated on no pictures")
     table = np.concatenate(terms)
-    return BoundTerms(chain, table[:, 0], table[:, 1:-1], table[:, -1], np.array(dims, dtype=np.int64))
+    bpd, rmse = nats_to_bits(1.0) * table[:, :-1], GREY_PER_UNIT * np.sqrt(table[:, -1])
+    return BoundTerms(chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], np.array(dims, dtype=np.int64), rmse)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 
 from ddpm_codec.units import BIN_WIDTH
 
@@ -92,6 +93,28 @@ def gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> 
     return _log_mass(_log_normal_cdf, low, high)
 
 
+def two_scale_log_likelihood(
+    x_0: Tensor, mean: Tensor, log_variance: Tensor, wide_logit: Tensor, wide_log_ratio: Tensor
+) -> Tensor:
+    """Return ln P(x_0) under two discretised Gaussians with one mean, per dimension, in nats.
+
+        P(k) = (1 - w) N(k; m, sd^2) + w N(k; m, (r sd)^2),   w = sigmoid(wide_logit), r = e^wide_log_ratio,
+
+    N(k; ...) the masses of :func:`gaussian_log_likelihood`: edge bins open, tails exact, so the 256 masses sum to one.
+
+    Args:
+        x_0: model values on the grid k / 127.5 - 1, [B, ...].
+        mean: m, the shape of ``x_0``.
+        log_variance: ln sd^2 of the narrow component, broadcastable.
+        wide_logit: ln(w / (1 - w)), broadcastable.
+        wide_log_ratio: ln r, broadcastable.
+    """
+    narrow = functional.logsigmoid(-wide_logit) + gaussian_log_likelihood(x_0, mean, log_variance)
+    wide_log_variance = log_variance + 2.0 * wide_log_ratio
+    wide = functional.logsigmoid(wide_logit) + gaussian_log_likelihood(x_0, mean, wide_log_variance)
+    return torch.logaddexp(narrow, wide)
+
+
 def logistic_log_likelihood(x_0: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Return ln P(x_0) under a discretised logistic, per dimension, in nats.
 
@@ -102,4 +125,4 @@ def logistic_log_likelihood(x_0: Tensor, mean: Tensor, log_scale: Tensor) -> Ten
     Source: Salimans et al. 2017 (PixelCNN++), eq. 2.
     """
     low, high = _bin_edges(x_0, mean, torch.exp(log_scale))
-    return _log_mass(torch.nn.functional.logsigmoid, low, high)
+    return _log_mass(functional.logsigmoid, low, high)

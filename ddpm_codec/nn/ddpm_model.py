@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.diffusion.chain import Chain, LevelTable, fixed_transition, select_chain, transition_from_mse
+from ddpm_codec.diffusion.crossing import levels_above
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
@@ -135,7 +136,11 @@ class DdpmModel:
         return tuple(np.exp(-0.5 * np.round(levels[list(indices)], 6)).tolist())
 
     def bound_setting(
-        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+        self,
+        steps: int | None,
+        schedule: Schedule | None,
+        variance: VarianceKind | None,
+        crossing: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound.
 
@@ -147,12 +152,16 @@ class DdpmModel:
             ModelError: there is no chain of that length, or no calibration to choose it by.
         """
         used = schedule or ("dp" if self.calibration is not None else "even")
-        wanted = self.process.timesteps - 1 if steps is None else steps
+        most = self.process.timesteps - 1 if crossing is None else len(self._above(crossing))
+        wanted = most if steps is None else steps
         if variance is None:
-            few = self.calibration is not None and wanted < self.process.timesteps - 1
+            few = self.calibration is not None and wanted < most
             coded: VarianceKind = "class" if self.sample_size % colour_frequency_8x8().block == 0 else "level"
             variance = coded if few else "predicted"
-        chain = self._chain(self._indices(wanted, used, variance))
+        if crossing is None:
+            chain = self._chain(self._indices(wanted, used, variance))
+        else:
+            chain = self._chain_above(crossing, wanted, used, variance)
         # A single variance a level is the same in every orthonormal basis; only classes need their own W.
         transform = colour_frequency_8x8() if variance == "class" else identity()
         return BoundSetting(
@@ -185,6 +194,29 @@ class DdpmModel:
         network.load_state_dict(self.published.weights, assign=True)
         return network.place(device).eval().requires_grad_(False)
 
+    def _above(self, crossing: float) -> NDArray[np.intp]:
+        """Return the timesteps that are noisier than a crossing."""
+        return levels_above(crossing, self.process.schedule.log_snr)
+
+    def _chain_above(self, crossing: float, steps: int, schedule: Schedule, variance: VarianceKind) -> Chain:
+        """Return a crossing and timesteps above it: all, even, or chosen; the last always belongs to it."""
+        above = self._above(crossing)
+        if not 1 <= steps <= len(above):
+            raise ModelError(
+                f"model {self.name}: has {len(above)} levels above the crossing, asked for {steps + 1} with it"
+            )
+        levels = np.concatenate([[crossing], self.process.schedule.log_snr[above]])
+        if steps == len(above):
+            return Chain(tuple(levels.tolist()))
+        if schedule == "even":
+            # A single step goes to the noisiest level, as the prior belongs there.
+            places = np.rint(np.linspace(len(above), 1, steps))[::-1].astype(int)
+            return Chain((crossing, *levels[places].tolist()))
+        if self.calibration is None:
+            raise self._uncalibrated()
+        kind = self.process.variance if variance == "predicted" else variance
+        return Chain(tuple(levels[select_timesteps(levels, self.calibration, kind, steps)].tolist()))
+
     def _chain(self, indices: tuple[int, ...]) -> Chain:
         return Chain(tuple(self.process.schedule.log_snr[list(indices)].tolist()))
 
@@ -196,9 +228,7 @@ class DdpmModel:
         if steps == timesteps - 1 or schedule == "even":
             return tuple(np.rint(np.linspace(0, timesteps - 1, steps + 1)).astype(int).tolist())
         if self.calibration is None:
-            raise ModelError(
-                f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it"
-            )
+            raise self._uncalibrated()
         return self._select(self.calibration, steps, variance, 0, timesteps - 1)
 
     def _select(
@@ -211,6 +241,9 @@ class DdpmModel:
             found = select_timesteps(self.process.schedule.log_snr[first : last + 1], calibration, kind, steps)
             self._chosen[key] = tuple((first + found).tolist())
         return self._chosen[key]
+
+    def _uncalibrated(self) -> ModelError:
+        return ModelError(f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it")
 
     def _too_many(self, steps: int) -> ModelError:
         return ModelError(f"model {self.name}: has {self.process.timesteps} levels, asked for {steps + 1}")

@@ -8,7 +8,7 @@ and the network reads z / sqrt(s^2 + sigma^2), so that its input and its heads a
 log-variances are relative to c_out^2. Source: Karras et al. 2022 (EDM), table 1.
 """
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,33 @@ COEF_LOG_VAR_RANGE = (-14.0, 6.0)
 
 def _image_axes(level: Tensor) -> Tensor:
     return level[:, None, None, None]
+
+
+class Preconditioning(NamedTuple):
+    """The factors of a level, each [B, 1, 1, 1].
+
+    Attributes:
+        c_in: of z, 1 / sqrt(s^2 + sigma^2), before the network.
+        c_skip: of z beside the network's output.
+        c_out_squared: square of the output's unit.
+    """
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out_squared: Tensor
+
+    @property
+    def c_out(self) -> Tensor:
+        """Unit of the network's output."""
+        return self.c_out_squared.sqrt()
+
+
+def preconditioning(log_snr: Tensor) -> Preconditioning:
+    """Return the factors of levels [B], as in the module's equation."""
+    noise_variance = torch.exp(-log_snr)
+    total = DATA_VARIANCE + noise_variance
+    c_out_squared = DATA_VARIANCE * noise_variance / total
+    return Preconditioning(_image_axes(total.rsqrt()), _image_axes(DATA_VARIANCE / total), _image_axes(c_out_squared))
 
 
 class CodecDenoiser(nn.Module):
@@ -44,15 +71,12 @@ class CodecDenoiser(nn.Module):
 
     def predict_scaled(self, z: Tensor, log_snr: Tensor) -> Prediction:
         """Predict x_0 from z = x_0 + sigma eps, [B, 3, H, W]: numerically the safer form for clean levels."""
-        noise_variance = torch.exp(-log_snr)
-        total = DATA_VARIANCE + noise_variance
-        c_skip = _image_axes(DATA_VARIANCE / total)
-        c_out2 = DATA_VARIANCE * noise_variance / total
-        inputs = (z * _image_axes(total.rsqrt())).contiguous(memory_format=torch.channels_last)
+        scaling = preconditioning(log_snr)
+        inputs = (z * scaling.c_in).contiguous(memory_format=torch.channels_last)
         mean, pixel, coefficient = self.net(inputs, log_snr)
-        log_scale = _image_axes(c_out2.log())
+        log_scale = scaling.c_out_squared.log()
         return Prediction(
-            x0_mean=c_skip * z + _image_axes(c_out2.sqrt()) * mean.float(),
+            x0_mean=scaling.c_skip * z + scaling.c_out * mean.float(),
             coef_log_var=log_scale + coefficient.float().clamp(*COEF_LOG_VAR_RANGE),
             pixel_log_var=log_scale + pixel.float().clamp(*PIXEL_LOG_VAR_RANGE),
         )

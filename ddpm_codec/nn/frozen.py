@@ -18,13 +18,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain, even_chain
+from ddpm_codec.diffusion.crossing import LEAST_GAP, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.diffusion.variance import variances_of
 from ddpm_codec.errors import ModelError
-from ddpm_codec.model_header import FORMAT, KEY, read_metadata
+from ddpm_codec.model_header import DECODER_KIND, FORMAT, KEY, read_metadata
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
@@ -122,23 +123,48 @@ class FrozenModel:
         return steps in self.sigmas
 
     def bound_setting(
-        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+        self,
+        steps: int | None,
+        schedule: Schedule | None,
+        variance: VarianceKind | None,
+        crossing: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound; ``variance`` None is ``predicted``.
 
+        See :meth:`ddpm_codec.nn.model.CodecModel.bound_setting`.
+
         Raises:
+            InputError: no level of the model lies above the crossing.
             ModelError: there is no chain of that length.
         """
-        if schedule == "even":
+        calibration = Calibration(self.grid_log_snr, self.class_mse)
+        if crossing is not None:
+            chain = self._chain_above(crossing, steps, schedule, calibration)
+        elif schedule == "even":
             chain = self.even_chain(steps)
         else:
             chain = Chain(tuple((-2.0 * np.log(np.array(self.chain_sigmas(steps)))).tolist()))
         transform = by_name(self.transform)
-        calibration = Calibration(self.grid_log_snr, self.class_mse)
         used = variance or "predicted"
         variances = variances_of(used, transform, calibration, chain.log_snr)
         prior = PriorModel(self.prior_mean, self.prior_variance)
         return BoundSetting(chain, transform, prior, variances, schedule or "dp", used)
+
+    def _chain_above(
+        self, crossing: float, steps: int | None, schedule: Schedule | None, calibration: Calibration
+    ) -> Chain:
+        """Return the chain of the lowest bound above a crossing, or the one of even steps with its ends."""
+        wanted = self._steps_above(crossing) if steps is None else steps
+        chain = pinned_chain(crossing, wanted, calibration, PriorModel(self.prior_mean, self.prior_variance))
+        if schedule != "even":
+            return chain
+        even = even_chain(crossing, chain.log_snr[-1], wanted)
+        return Chain((crossing, *self._nearest(even.log_snr[1:])))
+
+    def _steps_above(self, crossing: float) -> int:
+        """Return how many levels of the default chain are noisier than a crossing: the evaluations that are left."""
+        default = -2.0 * np.log(np.array(self.chain_sigmas()))
+        return max(1, int((default < crossing - LEAST_GAP).sum()))
 
     def bound_dtype(self, device: torch.device) -> str:
         """Return ``exact``, or what the device computes fastest in."""
@@ -152,10 +178,14 @@ class FrozenModel:
         """
         ends = -2.0 * np.log(np.array(self.chain_sigmas(steps)))
         even = even_chain(float(ends[0]), float(ends[-1]), len(ends) - 1)
+        return Chain(self._nearest(even.log_snr))
+
+    def _nearest(self, log_snr: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the levels nearest to ``log_snr`` that the network can be asked at."""
         if self.exact is None:
-            return even
-        nearest = [int(np.abs(self.grid_log_snr - level).argmin()) for level in even.log_snr]
-        return Chain(tuple(self.grid_log_snr[nearest].tolist()))
+            return log_snr
+        nearest = [int(np.abs(self.grid_log_snr - level).argmin()) for level in log_snr]
+        return tuple(self.grid_log_snr[nearest].tolist())
 
     def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
         """Return the sigmas of the chain of ``steps`` steps (default: the model's own).
@@ -231,6 +261,8 @@ def load_model(path: Path) -> FrozenModel:
         ModelError: missing, damaged or foreign file.
     """
     metadata = read_metadata(path)
+    if metadata.get("kind") == DECODER_KIND:
+        raise ModelError(f"{path}: is a pixel decoder and no denoiser; name it with --decoder")
     try:
         tensors = load(path.read_bytes())
         config = CodecNetConfig(**metadata["config"])

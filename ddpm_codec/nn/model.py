@@ -104,12 +104,19 @@ class CodecModel(Protocol):
         ...
 
     def bound_setting(
-        self, steps: int | None, schedule: Schedule | None, variance: VarianceKind | None
+        self,
+        steps: int | None,
+        schedule: Schedule | None,
+        variance: VarianceKind | None,
+        crossing: float | None = None,
     ) -> BoundSetting:
         """Return what a bound over ``steps`` steps is made of; None is what the model prefers.
 
+        With a ``crossing`` (a log-SNR) that is the chain's cleanest level, whatever levels the model has: a pixel decoder
+        takes over there, and the network is never asked.
+
         Raises:
-            InputError: the model has no variances of that kind.
+            InputError: the model has no variances of that kind, or no level above the crossing.
             ModelError: there is no chain of that length.
         """
         ...

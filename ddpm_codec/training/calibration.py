@@ -19,7 +19,7 @@ from ddpm_codec.nn.codec_net import CodecNet, Layer, ResidualBlock
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.quantization import BYTE, LARGEST_SHIFT, LOBE, STREAM_LIMIT, WIDE, Quantizer, unit_offset
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
 from ddpm_codec.training.validation import validation_bound_bpd
 

@@ -21,7 +21,7 @@ LAST = "last.pt"
 
 MUST_AGREE = (
     *("size", "transform", "optimizer", "quantize", "objective", "prediction", "variance", "schedule", "timesteps"),
-    *("time_features", "conditioning"),
+    *("time_features", "conditioning", "tail"),
 )
 """Keys that a resumed run shares with its checkpoint."""
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.transform import by_name
+from ddpm_codec.nn.codec_net import SIZES, macs_per_pixel
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.distributed import decide_in_first
 from ddpm_codec.training.freezing import check_freezes
 from ddpm_codec.training.objective import bound_loss, draw_levels
@@ -34,6 +35,10 @@ class CodecTask(Task):
         if self.transform.dims != denoiser.net.config.coefficients:
             denoiser.net.freeze_variance_head()
         return denoiser
+
+    def macs_per_pixel(self) -> dict[str, float]:
+        """See :class:`Task`."""
+        return {"network": macs_per_pixel(SIZES[self.config.size])}
 
     def loss(self, forward: Callable[[Tensor, Tensor], Prediction], batch: Batch) -> Loss:
         """See :func:`~ddpm_codec.training.objective.bound_loss`."""

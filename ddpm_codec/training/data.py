@@ -61,6 +61,19 @@ class ImageSet(Sequence[Pixels]):
         return ImageSet([self.names[i] for i in chosen], lambda i: self[chosen[i]], cache_bytes=0)
 
 
+def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    """Return the images of all ``sets``, one set after the other (each keeps its own loader and cache)."""
+    if len(sets) == 1:
+        return sets[0]
+    places = [(images, index) for images in sets for index in range(len(images))]
+
+    def load(index: int) -> Pixels:
+        images, place = places[index]
+        return images[place]
+
+    return ImageSet([images.names[index] for images, index in places], load, cache_bytes=0)
+
+
 def from_array(images: Pixels, prefix: str = "") -> ImageSet:
     """Wrap uint8 images [N, H, W, 3] that are in memory already."""
     names = [f"{prefix}{i:06d}" for i in range(len(images))]
@@ -228,34 +241,3 @@ def _cut(sheet: Pixels, name: str, width: int, height: int) -> Pixels:
         raise InputError(f"{name}: {sheet.shape[1]}x{sheet.shape[0]} is not a grid of {width}x{height} cells")
     cells = sheet.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
     return np.ascontiguousarray(cells.reshape(-1, height, width, 3))
-
-
-class CropSampler:
-    """Random crops and flips, each batch a function of (seed, step) alone, so that a resumed run sees the same data."""
-
-    def __init__(self, images: ImageSet, crop: int, *, flip: bool, seed: int) -> None:
-        self._images, self.crop, self._flip, self._seed = images, crop, flip, seed
-
-    def batch(self, step: int, count: int, part: slice) -> Pixels:
-        """Return the images ``part`` of the batch of ``count`` at ``step``, [n, 3, crop, crop] uint8.
-
-        Raises:
-            InputError: an image smaller than the crop.
-        """
-        rng = np.random.default_rng([self._seed, step])
-        chosen = rng.integers(len(self._images), size=count)[part]
-        places = rng.random((count, 3))[part]
-        return np.stack([self._cut(int(i), place) for i, place in zip(chosen, places, strict=True)])
-
-    def _cut(self, index: int, place: NDArray[np.float64]) -> Pixels:
-        image, crop = self._images[index], self.crop
-        if min(image.shape[:2]) < crop:
-            raise InputError(
-                f"{self._images.names[index]}: {image.shape[1]}x{image.shape[0]} is smaller than the crop of {crop}"
-            )
-        top = int(place[0] * (image.shape[0] - crop + 1))
-        left = int(place[1] * (image.shape[1] - crop + 1))
-        cut = image[top : top + crop, left : left + crop]
-        if self._flip and place[2] < 0.5:
-            cut = cut[:, ::-1]
-        return np.ascontiguousarray(cut.transpose(2, 0, 1))

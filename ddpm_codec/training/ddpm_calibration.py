@@ -21,7 +21,8 @@ from ddpm_codec.nn.folders.opening import read_folder, weights_id
 from ddpm_codec.nn.folders.own import own_files
 from ddpm_codec.nn.folders.published import Published, own_weights
 from ddpm_codec.training.checkpoint import load_checkpoint
-from ddpm_codec.training.data import CropSampler, open_images
+from ddpm_codec.training.crops import CropSampler
+from ddpm_codec.training.data import open_images
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.units import GREY_PER_UNIT

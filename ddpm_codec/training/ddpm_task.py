@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_codec.diffusion.gaussian import q_sample
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
@@ -41,6 +42,14 @@ class DdpmTask(Task):
     def build(self, device: torch.device) -> nn.Module:
         """See :class:`Task`."""
         return seeded(self.config, lambda: UNet(self.unet)).place(device)
+
+    def macs_per_pixel(self) -> dict[str, float]:
+        """See :class:`Task`; counted on an evaluation of one crop that computes nothing."""
+        with torch.device("meta"):
+            network, counter = UNet(self.unet).eval(), FlopCounterMode(display=False)
+            with counter:
+                network(torch.empty(1, 3, self.config.crop, self.config.crop), torch.zeros(1))
+        return {"network": counter.get_total_flops() / 2 / self.config.crop**2}
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
         """Return weights of a checkpoint, or of a DDPM in a folder of whatever kind.

@@ -16,13 +16,15 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
+from ddpm_codec.nn.frozen_decoder import FrozenDecoder, decoder_bytes
+from ddpm_codec.nn.pixel_decoder import decoder_config
 from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
@@ -31,11 +33,12 @@ from ddpm_codec.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler, ImageSet, open_images
+from ddpm_codec.training.config import Kind, TrainConfig
+from ddpm_codec.training.crops import CropSampler, Split, split_holdout
+from ddpm_codec.training.data import open_images
+from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
-from ddpm_codec.training.run import split_holdout
 
 MAX_STEPS = 32
 PRIOR_CROPS = 2048
@@ -94,15 +97,15 @@ def export_model(
     if steps > MAX_STEPS:
         raise InputError(f"levels = {steps}: must lie in 1..{MAX_STEPS}")
     transform = by_name(config.transform)
-    train, validation = split_holdout(config)
-    calibration = open_images(data) if data else (validation if len(validation) else train)
-    prior = PriorModel.fit(_prior_batches(train, config), transform)
+    split = split_holdout(config)
+    calibration = open_images(data) if data else (split.validation if len(split.validation) else split.train)
+    prior = PriorModel.fit(_prior_batches(split, config), transform)
     target = pick_device(device)
     denoiser = build_denoiser(config)
     load_weights(denoiser, saved.ema, "checkpoint")
     denoiser.place(target).eval().requires_grad_(False)
     grid = candidate_levels(config)
-    parameters = _freeze(denoiser, train, config, target) if exact else None
+    parameters = _freeze(denoiser, split, config, target) if exact else None
     source: Denoiser = MixedPrecision(denoiser, config.dtype)
     if parameters is not None:
         source = ExactBoundDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
@@ -153,30 +156,71 @@ def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False
     """
     check_target(output, overwrite=overwrite)
     saved = load_checkpoint(checkpoint)
-    config = replace(saved.config, data="", validation="", output="", init_from="")
+    config = replace(saved.config, data=(), data_weights=(), validation="", output="", init_from="", fork_from="")
     ema = {key: value.half() if value.ndim > 1 else value for key, value in saved.ema.items()}
     save_checkpoint(Checkpoint(config, saved.step, None, ema, None, saved.seconds), output)
 
 
-def holds_ddpm(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is of a U-Net, which becomes a folder.
+def kind_of(checkpoint: Path) -> Kind:
+    """Return what a checkpoint is of: a U-Net becomes a folder, a pixel decoder a file of its own kind.
 
     Raises:
         ModelError: it cannot be read.
     """
-    return load_checkpoint(checkpoint).config.is_ddpm
+    return load_checkpoint(checkpoint).config.kind
 
 
-def _prior_batches(images: ImageSet, config: TrainConfig) -> Iterator[Tensor]:
+def export_decoder(
+    checkpoint: Path, output: Path, *, name: str, description: str = "", overwrite: bool = False
+) -> FrozenDecoder:
+    """Write the averaged weights of a pixel decoder, in floating point, to the file ``output``.
+
+    Args:
+        checkpoint: file, or the output folder of a run.
+        output: file to write.
+        name: of the decoder.
+        description: one line.
+        overwrite: replace ``output``.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, or its weights do not fit.
+        OutputError: ``output`` cannot be written.
+        OutputExistsError: it exists and ``overwrite`` is not set.
+    """
+    check_target(output, overwrite=overwrite)
+    saved = load_checkpoint(checkpoint)
+    config = saved.config
+    if config.kind != "pixel decoder":
+        raise ModelError(f"{checkpoint}: is a {config.kind} and no pixel decoder")
+    network = DecoderTask(config).build(CPU)
+    load_weights(network, saved.ema, str(checkpoint))
+    decoder = FrozenDecoder(
+        name=name,
+        description=description or f"{config.size}, {saved.step} steps",
+        config=decoder_config(config.size, config.tail),
+        crossings=tuple(sorted(config.crossings)),
+        weights=network.state_dict(),
+        training={"steps": saved.step, "seconds": round(saved.seconds), "batch": config.batch, "crop": config.crop},
+    )
+    with new_file(output, overwrite=overwrite) as temporary:
+        temporary.write_bytes(decoder_bytes(decoder))
+    return decoder
+
+
+def _training_crops(split: Split, config: TrainConfig) -> CropSampler:
+    return CropSampler(split.train, config.crop, flip=False, seed=config.seed, weights=split.weights)
+
+
+def _prior_batches(split: Split, config: TrainConfig) -> Iterator[Tensor]:
     """Yield random training crops, enough for means and variances of coefficients."""
-    sampler = CropSampler(images, config.crop, flip=False, seed=config.seed)
+    sampler = _training_crops(split, config)
     for start in range(0, PRIOR_CROPS, 256):
         yield to_model_values(sampler.batch(start, 256, slice(None)), CPU)
 
 
-def _freeze(denoiser: CodecDenoiser, train: ImageSet, config: TrainConfig, device: torch.device) -> ExactParameters:
+def _freeze(denoiser: CodecDenoiser, split: Split, config: TrainConfig, device: torch.device) -> ExactParameters:
     """Return the exact network, calibrated on training crops."""
-    sampler = CropSampler(train, config.crop, flip=False, seed=config.seed)
+    sampler = _training_crops(split, config)
     if not denoiser.net.calibrated:
         calibrate_on(denoiser, sampler, by_name(config.transform), config, device)
     return freeze_on(denoiser, sampler, config, device, REACH_PIXELS)

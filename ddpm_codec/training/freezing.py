@@ -13,7 +13,7 @@ from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
 
 GRID = 80

@@ -6,7 +6,10 @@ loss curve is the same, bit for bit after a resume, up to rounding for another n
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +30,10 @@ from ddpm_codec.training.checkpoint import (
     state_to_resume,
 )
 from ddpm_codec.training.codec_task import CodecTask
-from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler, ImageSet, open_images
+from ddpm_codec.training.config import Kind, TrainConfig
+from ddpm_codec.training.crops import CropSampler, split_holdout
 from ddpm_codec.training.ddpm_task import DdpmTask
+from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.distributed import (
     mean_over_processes,
     pick_device,
@@ -58,18 +62,12 @@ def task_of(config: TrainConfig) -> Task:
         InputError: crop and network do not fit.
         ModelError: the architecture does not hold together.
     """
-    return DdpmTask(config) if config.is_ddpm else CodecTask(config)
-
-
-def split_holdout(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
-    """Return (training, validation) images; a hold-out is a fixed random choice by the seed."""
-    images = open_images(config.data)
-    if config.validation:
-        return images, open_images(config.validation)
-    if not 0 <= config.holdout < len(images):
-        raise InputError(f"holdout = {config.holdout}: {config.data} holds {len(images)} images")
-    order = np.random.default_rng(config.seed).permutation(len(images)).tolist()
-    return images.subset(sorted(order[config.holdout :])), images.subset(sorted(order[: config.holdout]))
+    kinds: dict[Kind, type[Task]] = {
+        "codec network": CodecTask,
+        "U-Net": DdpmTask,
+        "pixel decoder": DecoderTask,
+    }
+    return kinds[config.kind](config)
 
 
 class Trainer:
@@ -90,14 +88,24 @@ class Trainer:
             raise InputError(f"batch = {config.batch} does not divide over {world} processes")
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.task = task_of(config)
-        train, validation = split_holdout(config)
-        self.sampler = CropSampler(train, config.crop, flip=config.flip, seed=config.seed)
-        self.checks = CropSampler(validation, config.crop, flip=False, seed=config.seed) if len(validation) else None
+        split = split_holdout(config)
+        self.sampler = CropSampler(
+            split.train,
+            config.crop,
+            flip=config.flip,
+            seed=config.seed,
+            weights=split.weights,
+            augmentation=config.augmentation,
+        )
+        checks = CropSampler(split.validation, config.crop, flip=False, seed=config.seed)
+        self.checks = checks if len(split.validation) else None
         self.denoiser, self.average = (self.task.build(device) for _ in range(2))
         # The average is never trained: where the two differ, as in dropout, it computes as in use.
         self.average.eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
         self.step, self.seconds = 0, 0.0
+        # Since the last line of the log: seconds of this process that went into crops and noise.
+        self.preparing = 0.0
         self.skipped_in_a_row = 0
         # Since the last line of the log: sums of the two losses in nats, number of steps taken, seconds.
         self.window = torch.zeros(4, dtype=torch.float64, device=device)
@@ -136,6 +144,18 @@ class Trainer:
         weights = self.task.first_weights(source)
         for denoiser in (self.denoiser, self.average):
             load_weights(denoiser, weights, str(source))
+
+    def fork(self, source: Path) -> None:
+        """Go on from the checkpoint of another run, exactly, but for what this run's configuration changes.
+
+        Raises:
+            ModelError: the checkpoint does not fit.
+            InputError: this run ends before it begins.
+        """
+        checkpoint = load_checkpoint(source)
+        if checkpoint.step >= self.config.steps:
+            raise InputError(f"steps = {self.config.steps}: {source} has taken {checkpoint.step} already")
+        self.resume(checkpoint, source)
 
     def prepare(self) -> None:
         """Make ready for the first step, once all weights are there.
@@ -195,22 +215,26 @@ class Trainer:
 
     def backward(self) -> Loss:
         """Leave the gradient of the whole batch in the parameters; return the loss of this process's part."""
-        loss = self.task.loss(self.forward, self._batch())
+        started = time.perf_counter()
+        batch = self._batch()
+        self.preparing += time.perf_counter() - started
+        loss = self.task.loss(self.forward, batch)
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def validate(self) -> float | None:
-        """Return the validation bound of the averaged weights in bits/dim, or None without validation images."""
+    def validate(self) -> dict[str, float]:
+        """Return the validation figures of the averaged weights; none without validation images."""
         if self.checks is None:
-            return None
-        total, done = 0.0, 0
+            return {}
+        totals, done = dict[str, float](), 0
         while done < self.config.validation_images:
             count = min(64, self.config.validation_images - done)
             x_0 = self._to_model(self.checks.batch(done, count, slice(None)))
-            total += count * self.task.validation_bpd(self.average, x_0)
+            for key, value in self.task.validation_figures(self.average, x_0).items():
+                totals[key] = totals.get(key, 0.0) + count * value
             done += count
-        return total / done
+        return {key: total / done for key, total in totals.items()}
 
     def _batch(self) -> Batch:
         """Return this process's images and noise: positions rank, rank + world, ... of the step's batch."""
@@ -239,12 +263,35 @@ class Trainer:
         torch._foreach_lerp_(averages, values, 1.0 - keep)
 
 
-def train(config: TrainConfig, *, progress: bool = True) -> Path:
+def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of a run that goes on from the last checkpoint of another under other keys.
+
+    Args:
+        run: folder or checkpoint of the other run.
+        changes: keys that differ; None: the same.
+
+    Raises:
+        InputError: no output, or that of the run itself; a key that is wrong.
+        ModelError: the checkpoint cannot be read.
+    """
+    was = asdict(load_checkpoint(run).config)
+    given = {key: value for key, value in changes.items() if value is not None}
+    output = given.get("output", "")
+    if not output or Path(output).resolve() in (run.resolve(), run.resolve().parent):
+        raise InputError(f"{output or 'output'}: a fork of {run} needs an output folder of its own")
+    return TrainConfig.from_dict(was | {"init_from": "", "fork_from": str(run)} | given)
+
+
+def train(
+    config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float]], None] | None = None
+) -> Path:
     """Train until ``config.steps``; resume from ``config.output`` where a run has stopped there.
 
     Args:
         config: the run; saved as ``config.toml`` in the output folder.
         progress: show a progress bar on standard error.
+        announce: told, in the first process and before the first step, the multiply-adds a pixel of each part of the
+            network.
 
     Returns:
         The path of the last checkpoint.
@@ -264,6 +311,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         trainer = Trainer(config, device, rank, world)
         if last.exists():
             trainer.resume(load_checkpoint(last), last)
+        elif config.fork_from:
+            trainer.fork(Path(config.fork_from))
         elif config.init_from:
             trainer.start_from(Path(config.init_from))
         if not same_everywhere(trainer.step, device):
@@ -271,6 +320,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         trainer.prepare()
         if rank == 0:
             _prepare(last.parent, config)
+            if announce is not None:
+                announce(trainer.task.macs_per_pixel())
         _run(trainer, last, progress)
     return last
 
@@ -302,9 +353,9 @@ def _run(trainer: Trainer, last: Path, progress: bool) -> None:
                 if log is not None:
                     log.write(trainer.step, **figures)
             if log is not None and _due(trainer, config.validate_every):
-                bound = trainer.validate()
-                if bound is not None:
-                    log.write(trainer.step, validation_bpd=bound)
+                figures = trainer.validate()
+                if figures:
+                    log.write(trainer.step, **figures)
             if _due(trainer, config.checkpoint_every):
                 trainer.window = mean_over_processes(trainer.window)
                 if leads:
@@ -326,11 +377,13 @@ def _figures(trainer: Trainer) -> dict[str, float]:
     """
     first, second, count, seconds = mean_over_processes(trainer.window).tolist()
     trainer.window.zero_()
+    preparing, trainer.preparing = trainer.preparing, 0.0
     if count == 0.0:
         return {"seconds": trainer.seconds}
     return {
         **trainer.task.figures((first / count, second / count)),
         "lr": learning_rate(trainer.config, trainer.step - 1),
         "images_per_second": count * trainer.config.batch / seconds,
+        "preparing_share": preparing / seconds,
         "seconds": trainer.seconds,
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm_codec.training.checkpoint import check_starts, load_checkpoint
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import CropSampler
+from ddpm_codec.training.crops import CropSampler
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,14 @@ class Task(ABC):
     @abstractmethod
     def validation_bpd(self, network: nn.Module, x_0: Tensor) -> float:
         """Return a bound on pictures [B, 3, H, W], without L_T, the same for the same pictures."""
+
+    def validation_figures(self, network: nn.Module, x_0: Tensor) -> dict[str, float]:
+        """Return what the log says of the pictures; ``validation_bpd`` is among it. All are means over pictures."""
+        return {"validation_bpd": self.validation_bpd(network, x_0)}
+
+    @abstractmethod
+    def macs_per_pixel(self) -> dict[str, float]:
+        """Return the multiply-adds of one evaluation per pixel of the picture, by part of the network."""
 
     @abstractmethod
     def figures(self, parts: tuple[float, float]) -> dict[str, float]:

@@ -16,6 +16,8 @@ from ddpm_codec.units import nats_to_bits
 def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0: Tensor, config: TrainConfig) -> float:
     """Return sum_t L_t + L_0 in bits/dim, without L_T, for model values x_0 [B, 3, H, W].
 
+    Without L_0 where the run does not train it: a pixel decoder takes over at the cleanest level.
+
     The noise depends on the seed alone, so that values of one run compare.
     """
     generator = torch.Generator().manual_seed(config.seed)
@@ -24,6 +26,8 @@ def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0
     total = 0.0
     for index, level in enumerate(levels):
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+        if index == 0 and config.clean_share == 0.0:
+            continue
         log_snr = level.expand(len(x_0)).to(x_0.device)
         with autocast:
             prediction = denoiser(q_sample(x_0, log_snr, noise), log_snr)

@@ -1,0 +1,173 @@
+"""A trained pixel decoder as one safetensors file: weights in floating point and the crossings that it was trained at."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
+from ddpm_codec.errors import InputError, ModelError, one_line
+from ddpm_codec.model_header import DECODER_KIND, FORMAT, KEY, read_metadata
+from ddpm_codec.nn.pixel_decoder import PixelDecoder, PixelDecoderConfig, decoder_macs_per_pixel
+
+
+@dataclass(frozen=True)
+class FrozenDecoder:
+    """A pixel decoder with everything that a bound needs beside it.
+
+    Attributes:
+        name: short name.
+        description: one line.
+        config: of the network.
+        crossings: noise that it was trained to decode from, standard deviations in grey levels, increasing.
+        weights: kernels in float16.
+        training: how it was made; free-form, informative.
+    """
+
+    name: str
+    description: str
+    config: PixelDecoderConfig
+    crossings: tuple[float, ...]
+    weights: dict[str, Tensor]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def crossing(self, grey_levels: float | None) -> float:
+        """Return one of the decoder's crossings in grey levels; None: the lowest.
+
+        Raises:
+            InputError: it was not trained at that one.
+        """
+        if grey_levels is None:
+            return self.crossings[0]
+        found = [own for own in self.crossings if math.isclose(own, grey_levels, rel_tol=0.01)]
+        if not found:
+            known = ", ".join(f"{own:g}" for own in self.crossings)
+            raise InputError(f"crossing {grey_levels:g}: decoder {self.name} was trained at {known} grey levels")
+        return found[0]
+
+    def network(self, device: torch.device) -> PixelDecoder:
+        """Return the network in eval mode on ``device``.
+
+        Raises:
+            ModelError: the weights do not fit it.
+        """
+        try:
+            network = PixelDecoder(self.config)
+            network.load_state_dict({key: value.float() for key, value in self.weights.items()})
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(f"decoder {self.name}: weights do not fit ({one_line(error)})") from error
+        return network.place(device).eval().requires_grad_(False)
+
+    def likelihood(self, device: torch.device, dtype: str) -> "MixedPrecisionDecoder":
+        """Return p(x_0 | z_0) for bounds, computed in ``bf16`` or ``float32``."""
+        return MixedPrecisionDecoder(self.network(device), dtype)
+
+
+class MixedPrecisionDecoder:
+    """A :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood` without gradients, under autocast.
+
+    Args:
+        network: in eval mode.
+        dtype: ``bf16``, or ``float32`` for no autocast; residuals, means and distributions are float32 either way.
+    """
+
+    def __init__(self, network: PixelDecoder, dtype: str) -> None:
+        self._network, self._dtype = network, dtype
+        self._device = next(network.parameters()).device
+
+    @torch.no_grad()
+    def trunk(self, z_0: Tensor, log_snr: Tensor) -> TrunkMaps:
+        """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`."""
+        with self._autocast():
+            return self._network.trunk(z_0.float(), log_snr.float())
+
+    @torch.no_grad()
+    def parameters_given(self, z_0: Tensor, log_snr: Tensor, x_0: Tensor) -> tuple[PixelParameters, TrunkMaps]:
+        """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`."""
+        with self._autocast():
+            return self._network.parameters_given(z_0.float(), log_snr.float(), x_0.float())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16")
+
+
+def decoder_bytes(decoder: FrozenDecoder) -> bytes:
+    """Serialise ``decoder``; the same decoder gives the same bytes."""
+    trunk, masked = decoder_macs_per_pixel(decoder.config)
+    metadata = {
+        "format": FORMAT,
+        "kind": DECODER_KIND,
+        "name": decoder.name,
+        "description": decoder.description,
+        "config": decoder.config.to_dict(),
+        "crossings": list(decoder.crossings),
+        "parameters": sum(value.numel() for value in decoder.weights.values()),
+        "trunk_macs_per_pixel": trunk,
+        "masked_macs_per_pixel": masked,
+        "training": decoder.training,
+    }
+    tensors = {
+        f"weights.{key}": (value.half() if value.ndim == 4 else value.float()).contiguous()
+        for key, value in decoder.weights.items()
+    }
+    return save(tensors, {KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def load_decoder(path: Path) -> FrozenDecoder:
+    """Read the file of a pixel decoder.
+
+    Raises:
+        ModelError: missing, damaged or foreign file, or that of a denoiser.
+    """
+    metadata = read_metadata(path)
+    if metadata.get("kind") != DECODER_KIND:
+        raise ModelError(f"{path}: is a denoiser and no pixel decoder; name it with --model")
+    try:
+        tensors = load(path.read_bytes())
+        decoder = FrozenDecoder(
+            name=str(metadata["name"]),
+            description=str(metadata["description"]),
+            config=PixelDecoderConfig.from_dict(metadata["config"]),
+            crossings=_checked(tuple(float(value) for value in metadata["crossings"])),
+            weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
+            training=dict(metadata["training"]),
+        )
+        decoder.network(torch.device("cpu"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the decoder ({error.strerror})") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a usable pixel decoder ({one_line(error)})") from error
+    return decoder
+
+
+def _checked(crossings: tuple[float, ...]) -> tuple[float, ...]:
+    """Return ``crossings``.
+
+    Raises:
+        ValueError: they are not increasing noise levels.
+    """
+    if not crossings or list(crossings) != sorted(set(crossings)) or not 0.0 < crossings[0] <= crossings[-1] < 1e4:
+        raise ValueError("its crossings are not increasing noise levels")
+    return crossings
+
+
+def decoder_facts(path: Path) -> dict[str, Any]:
+    """Return what the file of a pixel decoder says of itself, without its weights.
+
+    Raises:
+        ModelError: missing or foreign file.
+    """
+    metadata = read_metadata(path)
+    keys = ("name", "crossings", "parameters", "trunk_macs_per_pixel", "masked_macs_per_pixel", "description")
+    try:
+        return {key: metadata[key] for key in keys} | {"path": str(path), "bytes": path.stat().st_size}
+    except KeyError as error:
+        raise ModelError(f"{path}: the decoder's metadata is incomplete ({error})") from error

@@ -1,0 +1,257 @@
+"""The pixel decoder: an autoregressive p(x_0 | z_0) at the crossing, where the chain ends.
+
+One evaluation of the codec network's trunk on z_0 gives a mean m_0 and feature maps; a small masked network sees the
+residuals (x_0 - m_0) / c_out of the pixels above and to the left. With c_skip and c_out of
+:mod:`ddpm_codec.nn.denoiser` and outputs q of the masked network at each pixel,
+
+    m_0   = c_skip z_0 + c_out f,
+    green = N(mu_g, .),                                      mu = m_0 + c_out q_mean,
+    red   = N(mu_r + a (x_g - mu_g), .),
+    blue  = N(mu_b + b (x_g - mu_g) + c (x_r - mean_r), .),  mean_r the mean of red,
+
+ln variance = clamp(ln c_out^2 + q_variance), and the shape of the tail one number u in [0, S - 1], a place between
+the S rows of a table of (weight, ratio) of the wide component (:class:`TailTable`). A frozen decoder will round u to a
+row, and have one integer table a row and scale.
+
+Everything between the trunk's integers and the tables is products, sums and clamps: hard-swish, gates
+clamp(v + 1/2, 0, 1), clamped residuals and coefficients.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig, Layer, Trunk, in_full, trunk_macs_per_pixel
+from ddpm_codec.nn.denoiser import preconditioning
+from ddpm_codec.nn.quantization import Quantizer
+from ddpm_codec.units import GREY_PER_UNIT
+
+Tail = Literal["two-scale", "gaussian"]
+"""Shape of the distribution of a sub-pixel."""
+
+SIDES = 4
+"""Pictures must be multiples of this in both directions."""
+
+RESIDUAL_LIMIT = 8.0
+COEFFICIENT_LIMIT = 1.5
+
+LEAST_DEVIATION = 0.05
+LARGEST_DEVIATION = 128.0
+"""Standard deviations that are predicted, in grey levels, the same at every crossing: flat pictures want 0.1 at any."""
+
+
+@dataclass(frozen=True)
+class PixelDecoderConfig:
+    """Widths and depths of a :class:`PixelDecoder`.
+
+    Attributes:
+        trunk: of the convolutions on z_0; its heads do not count.
+        features: maps that the masked network is told about z_0.
+        channels: of the masked network.
+        blocks: gated blocks; all but the first have a masked 3x3 convolution.
+        reach: side of the first masked convolution.
+        shapes: S, rows of the table of tails; 0: a plain Gaussian.
+    """
+
+    trunk: CodecNetConfig
+    features: int = 32
+    channels: int = 48
+    blocks: int = 3
+    reach: int = 7
+    shapes: int = 8
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return what :meth:`to_dict` gave.
+
+        Raises:
+            ModelError: other keys, or sizes that are none.
+        """
+        try:
+            trunk = CodecNetConfig(**values["trunk"])
+            config = cls(**{**values, "trunk": trunk})
+        except (TypeError, KeyError) as error:
+            raise ModelError(f"not the configuration of a pixel decoder ({error})") from error
+        sizes = [*asdict(trunk).values(), config.features, config.channels, config.blocks, config.reach]
+        if not all(type(size) is int and 0 < size <= MAX_SIZE for size in (*sizes, config.shapes + 1)):
+            raise ModelError(f"a pixel decoder of impossible sizes ({sizes})")
+        if config.reach % 2 == 0 or config.shapes == 1:
+            raise ModelError(f"a pixel decoder with reach {config.reach} and {config.shapes} shapes is none")
+        return config
+
+
+MAX_SIZE = 4096
+
+DECODERS = {
+    "decoder-tiny": PixelDecoderConfig(SIZES["tiny"], features=8, channels=8, blocks=2),
+    **{f"decoder-{width}": PixelDecoderConfig(SIZES["base"], channels=width) for width in (32, 48, 64)},
+}
+
+
+class MaskedConv(nn.Conv2d):
+    """A convolution that sees the pixels above and to the left.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        side: of the kernel, odd.
+        own: whether it sees the pixel itself; of features yes, of pixel values never.
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, side: int, *, own: bool) -> None:
+        super().__init__(inputs, outputs, side, padding=side // 2)
+        self.register_buffer("mask", causal_mask(side, own=own), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve [B, C, H, W]."""
+        return functional.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+
+def causal_mask(side: int, *, own: bool) -> Tensor:
+    """Return 1 for what comes earlier in raster order (and the pixel itself where ``own``), [side, side]."""
+    mask = torch.zeros(side, side)
+    mask[: side // 2] = 1.0
+    mask[side // 2, : side // 2 + own] = 1.0
+    return mask
+
+
+class GatedBlock(nn.Module):
+    """x + conv(h(u) clamp(v + 1/2, 0, 1)) with (u, v) = conv(masked 3x3 of h(x))."""
+
+    def __init__(self, channels: int, *, masked: bool) -> None:
+        super().__init__()
+        self.masked = Layer(MaskedConv(channels, channels, 3, own=True), Quantizer(channels)) if masked else None
+        self.gates = Layer(nn.Conv2d(channels, 2 * channels, 1), Quantizer(channels, signed=masked))
+        self.mix = Layer(nn.Conv2d(channels, channels, 1), Quantizer(channels))
+        nn.init.zeros_(self.mix.conv.weight)
+        nn.init.zeros_(self.mix.conv.bias)  # type: ignore[arg-type]  # a convolution with a bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        y = functional.hardswish(x)
+        u, v = self.gates(y if self.masked is None else self.masked(y)).chunk(2, dim=1)
+        return x + self.mix(functional.hardswish(u) * torch.clamp(v + 0.5, 0.0, 1.0))  # type: ignore[no-any-return]
+
+
+class TailTable(nn.Module):
+    """Weight and ratio of the wide component as functions of one number, linear between S rows.
+
+    On a trained network whose weight and ratio were free they lay on one curve (correlation of their logarithms -0.97): the
+    rarer the wide component, the wider. The rows begin there and are trained.
+    """
+
+    def __init__(self, shapes: int) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.logit = nn.Parameter(torch.linspace(-8.0, 0.5, shapes))
+        self.log_ratio = nn.Parameter(torch.linspace(1.7, 0.1, shapes))
+
+    def forward(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (logit of the weight, ln ratio) at places in [0, S - 1], clamped to it.
+
+        v(u) = v_0 + sum_i (v_(i+1) - v_i) clamp(u - i, 0, 1), whose gradient is a sum and no scatter.
+        """
+        rows = torch.arange(self.shapes - 1, dtype=place.dtype, device=place.device)
+        passed = (place[..., None] - rows).clamp(0.0, 1.0)
+        steps = torch.stack([self.logit.diff(), self.log_ratio.diff()], dim=1)
+        with torch.autocast(place.device.type, enabled=False):
+            logit, log_ratio = (passed @ steps).unbind(-1)
+        return self.logit[0] + logit, self.log_ratio[0] + log_ratio
+
+
+class PixelDecoder(Trunk):
+    """A :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`: trunk on z_0, masked network on residuals."""
+
+    def __init__(self, config: PixelDecoderConfig) -> None:
+        super().__init__(config.trunk)
+        width, channels = config.trunk.width, config.channels
+        self.config = config
+        self.trunk_head = Layer(nn.Conv2d(width, 4 * (3 + config.features), 3, padding=1), Quantizer(width))
+        self.masked_stem = Layer(MaskedConv(3, channels, config.reach, own=False), None)
+        self.feature_stem = Layer(nn.Conv2d(config.features, channels, 1), Quantizer(config.features, signed=True))
+        self.blocks = nn.ModuleList(GatedBlock(channels, masked=index > 0) for index in range(config.blocks))
+        # Mean, log-variance and coefficient of three sub-pixels; then, where tails have shapes, their places.
+        self.parameter_head = Layer(nn.Conv2d(channels, 12 if config.shapes else 9, 1), Quantizer(channels))
+        self.tail = TailTable(config.shapes) if config.shapes else None
+        with torch.no_grad():
+            self.trunk_head.conv.weight[: 4 * 3] = 0.0
+            self.parameter_head.conv.weight.zero_()
+            for head in (self.trunk_head, self.parameter_head):
+                head.conv.bias.zero_()  # type: ignore[union-attr]  # a convolution with a bias
+            if config.shapes:
+                self.parameter_head.conv.bias[9:] = 0.6 * (config.shapes - 1)  # type: ignore[index]  # as above
+
+    def place(self, device: torch.device) -> Self:
+        """Move to ``device``, kernels in the order that its convolutions read fastest; return self."""
+        self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def trunk(self, z_0: Tensor, log_snr: Tensor) -> TrunkMaps:
+        """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`; sides are multiples of 4."""
+        level = in_full(self.embedding, log_snr)
+        scaling = preconditioning(log_snr)
+        inputs = (z_0 * scaling.c_in).contiguous(memory_format=torch.channels_last)
+        maps = functional.pixel_shuffle(self.trunk_head(self.body(inputs, level)), 2)
+        mean = scaling.c_skip * z_0 + scaling.c_out * maps[:, :3]
+        return TrunkMaps(mean, maps[:, 3:], scaling.c_out)
+
+    def parameters_given(self, z_0: Tensor, log_snr: Tensor, x_0: Tensor) -> tuple[PixelParameters, TrunkMaps]:
+        """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`."""
+        maps = self.trunk(z_0, log_snr)
+        residuals = ((x_0 - maps.mean) / maps.scale).clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        features = maps.features.contiguous(memory_format=torch.channels_last)
+        y = self.masked_stem(residuals.contiguous(memory_format=torch.channels_last)) + self.feature_stem(features)
+        for block in self.blocks:
+            y = block(y)
+        return self._distribution(self.parameter_head(functional.hardswish(y)), maps, x_0), maps
+
+    def forward(self, z_0: Tensor, log_snr: Tensor, x_0: Tensor) -> tuple[PixelParameters, TrunkMaps]:
+        """See :meth:`parameters_given`."""
+        return self.parameters_given(z_0, log_snr, x_0)
+
+    def _distribution(self, outputs: Tensor, maps: TrunkMaps, x_0: Tensor) -> PixelParameters:
+        """Turn outputs of the masked network into distributions; from here on a pixel's own sub-pixels are seen."""
+        means = maps.mean + maps.scale * outputs[:, :3]
+        low, high = (2.0 * math.log(deviation / GREY_PER_UNIT) for deviation in (LEAST_DEVIATION, LARGEST_DEVIATION))
+        log_variance = (2.0 * maps.scale.log() + outputs[:, 3:6]).clamp(low, high)
+        red_green, blue_green, blue_red = outputs[:, 6:9].clamp(-COEFFICIENT_LIMIT, COEFFICIENT_LIMIT).unbind(1)
+        green = means[:, 1]
+        red = means[:, 0] + red_green * (x_0[:, 1] - green)
+        blue = means[:, 2] + blue_green * (x_0[:, 1] - green) + blue_red * (x_0[:, 0] - red)
+        mean = torch.stack([red, green, blue], dim=1)
+        if self.tail is None:
+            return PixelParameters(mean, log_variance)
+        return PixelParameters(mean, log_variance, *self.tail(outputs[:, 9:]))
+
+
+def decoder_config(size: str, tail: str) -> PixelDecoderConfig:
+    """Return the configuration of a size of :data:`DECODERS` with that kind of tail."""
+    config = DECODERS[size]
+    if tail not in get_args(Tail):
+        raise ValueError(f"unknown tail {tail!r}")
+    return config if tail == "two-scale" else PixelDecoderConfig(**{**vars(config), "shapes": 0})
+
+
+def masked_macs_per_pixel(config: PixelDecoderConfig) -> int:
+    """Return the multiply-adds a pixel after the trunk: what decoding runs pixel by pixel."""
+    channels, seen = config.channels, config.reach**2 // 2
+    blocks = config.blocks * 3 * channels**2 + (config.blocks - 1) * 5 * channels**2
+    return 3 * seen * channels + config.features * channels + blocks + (12 if config.shapes else 9) * channels
+
+
+def decoder_macs_per_pixel(config: PixelDecoderConfig) -> tuple[float, int]:
+    """Return the multiply-adds a pixel of the trunk with its head, and those after it."""
+    trunk = trunk_macs_per_pixel(config.trunk) + config.trunk.width * 4 * (3 + config.features) * 9 / 4
+    return trunk, masked_macs_per_pixel(config)

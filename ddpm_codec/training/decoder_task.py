@@ -1,0 +1,137 @@
+"""Training of a pixel decoder: -ln p(x_0 | z_0) at a few crossings, with a term that keeps m_0 a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.pixel_decoder import PixelDecoder, PixelDecoderConfig, decoder_config, decoder_macs_per_pixel
+from ddpm_codec.training.checkpoint import check_starts, load_checkpoint, seeded
+from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.task import Batch, Loss, Task
+from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
+
+_PREFIX = "net."
+"""Of the weights of a codec network, which are those of its denoiser."""
+
+_MEAN_ROWS = 12
+"""Rows of a pixel head that make the mean of three sub-pixels, 2x2 pixels at a time."""
+
+MASKED = ("masked_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
+"""Where the names of weights behind the trunk begin."""
+
+
+class DecoderTask(Task):
+    """A :class:`~ddpm_codec.nn.pixel_decoder.PixelDecoder` trained at its crossings, each crop at one of them."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        self.network: PixelDecoderConfig = decoder_config(config.size, config.tail)
+        self.levels = torch.tensor([crossing_log_snr(grey_levels) for grey_levels in config.crossings])
+
+    def build(self, device: torch.device) -> nn.Module:
+        """See :class:`Task`."""
+        return seeded(self.config, lambda: PixelDecoder(self.network)).place(device)
+
+    def macs_per_pixel(self) -> dict[str, float]:
+        """See :class:`Task`."""
+        trunk, masked = decoder_macs_per_pixel(self.network)
+        return {"trunk": trunk, "masked network": masked}
+
+    def loss(self, forward: Callable[..., tuple[PixelParameters, TrunkMaps]], batch: Batch) -> Loss:
+        """Return the mean of -ln p(x_0 | z_0) + mean_weight / 2 ((x_0 - m_0) / c_out)^2 a sub-pixel, in bits.
+
+        The second term is a Gaussian's of fixed variance: its optimum is m_0 = E[x_0 | z_0].
+        """
+        count = len(batch.x_0) * batch.world
+        log_snr = self._draw(count, batch.generator)[batch.rank :: batch.world].to(batch.x_0.device)
+        log_p, maps = self._evaluate(forward, batch.x_0, batch.noise, log_snr)
+        error = batch.x_0 - maps.mean
+        auxiliary = 0.5 * (error / maps.scale).square().mean()
+        likelihood = -log_p.mean()
+        total = nats_to_bits(1.0) * (likelihood + self.config.mean_weight * auxiliary)
+        return Loss(total, (likelihood.detach().double(), error.detach().double().square().mean()))
+
+    def figures(self, parts: tuple[float, float]) -> dict[str, float]:
+        """See :class:`Task`."""
+        return {"train_bpd": nats_to_bits(parts[0]), "mean_rmse": GREY_PER_UNIT * parts[1] ** 0.5}
+
+    def validation_bpd(self, network: nn.Module, x_0: Tensor) -> float:
+        """Return L_0 in bits/dim, the mean over the crossings."""
+        return self.validation_figures(network, x_0)["validation_bpd"]
+
+    @torch.no_grad()
+    def validation_figures(self, network: nn.Module, x_0: Tensor) -> dict[str, float]:
+        """Return L_0 in bits/dim, and the squared error of m_0 in grey levels, at each crossing; see :class:`Task`."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        figures = {"validation_bpd": 0.0}
+        forward = cast("PixelDecoder", network)
+        for grey_levels, level in zip(self.config.crossings, self.levels, strict=True):
+            noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+            log_p, maps = self._evaluate(forward, x_0, noise, level.expand(len(x_0)).to(x_0.device))
+            bpd = -nats_to_bits(log_p.double().mean().item())
+            figures["validation_bpd"] += bpd / len(self.levels)
+            figures[f"crossing_{grey_levels:g}_bpd"] = bpd
+            error = (x_0 - maps.mean).double().square().mean().item()
+            figures[f"crossing_{grey_levels:g}_mse"] = GREY_PER_UNIT**2 * error
+        return figures
+
+    def first_weights(self, source: Path) -> dict[str, Tensor]:
+        """Return first weights from a pixel decoder, or from a codec network, whose trunk and mean are taken over.
+
+        Of a decoder with another masked network, or with another tail, the trunk alone is taken over.
+
+        Raises:
+            ModelError: see :class:`Task`; or the trunks differ.
+        """
+        checkpoint = load_checkpoint(source)
+        check_starts(checkpoint, self.config, str(source))
+        if checkpoint.config.kind == "U-Net":
+            raise ModelError(f"{source}: is a U-Net, a pixel decoder starts from a pixel decoder or a codec network")
+        given = _as_decoder(checkpoint.ema) if checkpoint.config.kind == "codec network" else checkpoint.ema
+        own = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
+        masked = {key for key in own if key.startswith(MASKED)}
+        whole = all(key in given and given[key].shape == own[key].shape for key in masked)
+        weights = dict(own)
+        for key in own.keys() - (set() if whole else masked):
+            if key == "trunk_head.conv.weight" or key == "trunk_head.conv.bias":
+                if key in given:
+                    rows = min(len(given[key]), len(own[key]))
+                    weights[key] = torch.cat([given[key][:rows].float(), own[key][rows:]])
+            elif key in given:
+                weights[key] = given[key]
+            elif not key.endswith((".step", ".wide")):
+                raise ModelError(f"{source}: weight {key!r} of the trunk is missing")
+        return weights
+
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return one crossing an image, [count]: each as often as the others, to within one."""
+        first = int(torch.randint(len(self.levels), (), generator=generator).item())
+        return self.levels[(torch.arange(count) + first) % len(self.levels)]
+
+    def _evaluate(
+        self,
+        forward: Callable[..., tuple[PixelParameters, TrunkMaps]],
+        x_0: Tensor,
+        noise: Tensor,
+        log_snr: Tensor,
+    ) -> tuple[Tensor, TrunkMaps]:
+        """Return ln p of every sub-pixel, in float32, and the maps of the trunk."""
+        z_0 = x_0 + torch.exp(-0.5 * log_snr)[:, None, None, None] * noise
+        with torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
+            parameters, maps = forward(z_0, log_snr, x_0)
+        with torch.autocast(x_0.device.type, enabled=False):
+            return parameters.log_likelihood(x_0), maps
+
+
+def _as_decoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a codec network's weights under the decoder's names: the trunk, and the mean's rows of the pixel head."""
+    renamed = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
+    for kind in ("weight", "bias"):
+        renamed[f"trunk_head.conv.{kind}"] = renamed[f"pixel_head.conv.{kind}"][:_MEAN_ROWS]
+    return renamed
