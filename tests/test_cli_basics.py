@@ -141,7 +141,7 @@ def test_train_has_an_option_for_every_key_of_its_configuration() -> None:
 
     kinds = {field.name: type(field.default) for field in dataclasses.fields(TrainConfig)}
     offered = {key: kind for key, (kind, _) in CONFIG_OPTIONS.items()}
-    assert offered | {"data": str, "output": str} == kinds
+    assert offered | {"data": tuple, "output": str, "fork_from": str} == kinds
 
 
 def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,8 @@ _PREFIX = "net."
 _MEAN_ROWS = 12
 """Rows of a pixel head that make the mean of three sub-pixels, 2x2 pixels at a time."""
 
+TRUNK_HEAD = "trunk_head.conv."
+
 MASKED = ("masked_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
 """Where the names of weights behind the trunk begin."""
 
@@ -94,19 +96,13 @@ class DecoderTask(Task):
         if checkpoint.config.kind == "U-Net":
             raise ModelError(f"{source}: is a U-Net, a pixel decoder starts from a pixel decoder or a codec network")
         given = _as_decoder(checkpoint.ema) if checkpoint.config.kind == "codec network" else checkpoint.ema
-        own = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
-        masked = {key for key in own if key.startswith(MASKED)}
-        whole = all(key in given and given[key].shape == own[key].shape for key in masked)
-        weights = dict(own)
-        for key in own.keys() - (set() if whole else masked):
-            if key == "trunk_head.conv.weight" or key == "trunk_head.conv.bias":
-                if key in given:
-                    rows = min(len(given[key]), len(own[key]))
-                    weights[key] = torch.cat([given[key][:rows].float(), own[key][rows:]])
-            elif key in given:
-                weights[key] = given[key]
-            elif not key.endswith((".step", ".wide")):
+        weights = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
+        masked = {key for key in weights if key.startswith(MASKED)}
+        fits = all(key in given and given[key].shape == weights[key].shape for key in masked)
+        for key in weights.keys() - (set() if fits else masked):
+            if key not in given:
                 raise ModelError(f"{source}: weight {key!r} of the trunk is missing")
+            weights[key] = _first_rows(given[key], weights[key]) if key.startswith(TRUNK_HEAD) else given[key]
         return weights
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -129,9 +125,19 @@ class DecoderTask(Task):
             return parameters.log_likelihood(x_0), maps
 
 
+def _first_rows(given: Tensor, fresh: Tensor) -> Tensor:
+    """Return ``fresh`` with its first rows from ``given``; one of another width is left for the check of shapes."""
+    if given.shape[1:] != fresh.shape[1:]:
+        return given
+    rows = min(len(given), len(fresh))
+    return torch.cat([given[:rows].float(), fresh[rows:]])
+
+
 def _as_decoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a codec network's weights under the decoder's names: the trunk, and the mean's rows of the pixel head."""
     renamed = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
-    for kind in ("weight", "bias"):
-        renamed[f"trunk_head.conv.{kind}"] = renamed[f"pixel_head.conv.{kind}"][:_MEAN_ROWS]
+    for part in ("conv.weight", "conv.bias"):
+        renamed[f"trunk_head.{part}"] = renamed[f"pixel_head.{part}"][:_MEAN_ROWS]
+    for part in ("quantizer.step", "quantizer.wide"):
+        renamed[f"trunk_head.{part}"] = renamed[f"pixel_head.{part}"]
     return renamed

@@ -169,7 +169,12 @@ def made_up_terms(totals: list[float], dims: list[int]) -> BoundTerms:
     count = len(totals)
     steps = np.array(totals)[:, None] * [0.25, 0.5]
     return BoundTerms(
-        Chain((3.0, 1.0, -1.0)), np.full(count, 0.0), steps, 0.25 * np.array(totals), np.array(dims, dtype=np.int64)
+        Chain((3.0, 1.0, -1.0)),
+        np.full(count, 0.0),
+        steps,
+        0.25 * np.array(totals),
+        np.array(dims, dtype=np.int64),
+        np.full(count, 2.0),
     )
 
 

@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood, logistic_log_likelihood
+from ddpm_codec.diffusion.likelihood import (
+    gaussian_log_likelihood,
+    logistic_log_likelihood,
+    two_scale_log_likelihood,
+)
 from ddpm_codec.units import GREY_PER_UNIT
 
 GREYS = torch.arange(256, dtype=torch.float64) / GREY_PER_UNIT - 1.0
@@ -115,3 +119,31 @@ def test_wide_gaussian_is_density_times_bin() -> None:
     density = torch.distributions.Normal(0.1, math.exp(2.0)).log_prob(GREYS[1:-1])
     ours = gaussian(GREYS[1:-1], torch.full((254,), 0.1, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64))
     torch.testing.assert_close(ours, density + math.log(2.0 / 255.0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-12.0, -2.0, 0.0, 3.0])
+@pytest.mark.parametrize("log_ratio", [0.0, 0.7, 2.0])
+def test_two_scales_are_a_mixture(logit: float, log_ratio: float) -> None:
+    mean = torch.tensor(MEANS, dtype=torch.float64)[:, None].expand(-1, 256)
+    log_scale, weight = torch.tensor(-4.0, dtype=torch.float64), 1.0 / (1.0 + math.exp(-logit))
+    greys = GREYS.expand_as(mean)
+    found = two_scale_log_likelihood(
+        greys, mean, 2.0 * log_scale, torch.full_like(mean, logit), torch.full_like(mean, log_ratio)
+    )
+    torch.testing.assert_close(found.logsumexp(1), torch.zeros(len(MEANS), dtype=torch.float64), atol=1e-10, rtol=0)
+    narrow, wide = gaussian(greys, mean, log_scale).exp(), gaussian(greys, mean, log_scale + log_ratio).exp()
+    torch.testing.assert_close(found.exp(), (1.0 - weight) * narrow + weight * wide, atol=1e-15, rtol=1e-9)
+
+
+def test_gradients_of_two_scales_are_finite_in_the_tails() -> None:
+    shape = (len(MEANS), 256)
+    inputs = [
+        torch.tensor(MEANS)[:, None].expand(shape).clone().requires_grad_(),
+        torch.full(shape, -14.0, requires_grad=True),
+        torch.full(shape, -20.0, requires_grad=True),
+        torch.full(shape, 1.0, requires_grad=True),
+    ]
+    log_p = two_scale_log_likelihood(GREYS.float().expand(shape), *inputs)
+    assert torch.isfinite(log_p).all()
+    log_p.sum().backward()
+    assert all(value.grad is not None and torch.isfinite(value.grad).all() for value in inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_codec.nn.codec_net import SIZES, macs_per_pixel
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec_cli.main import main
@@ -19,7 +20,11 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     options = ["--steps", "2", "--no-flip", "--log-snr-min", "-2.5", "--threads", "1", "--json"]
     assert main(["train", "--config", str(tmp_path / "c.toml"), "-o", str(output), *options]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"checkpoint": str(output / "last.pt")}
+    assert json.loads(captured.out) == {
+        "checkpoint": str(output / "last.pt"),
+        "macs_per_pixel": {"network": macs_per_pixel(SIZES["small"])},
+    }
+    assert "multiply-adds a pixel: network 85,440" in captured.err
     expected = tiny(steps=2, flip=False, log_snr_min=-2.5, output=str(output))
     assert load_checkpoint(output).config == expected
     assert TrainConfig.from_sources(output / "config.toml", {}) == expected

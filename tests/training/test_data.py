@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import stats
 
 from ddpm_codec.errors import InputError
-from ddpm_codec.training.data import CropSampler, ImageSet, from_array, open_images
+from ddpm_codec.training.data import ImageSet, concatenate, from_array, open_images
 
 Pictures = NDArray[np.uint8]
 
@@ -260,37 +259,9 @@ def test_image_sets_are_sequences(pictures: Pictures) -> None:
             images[index]
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
-    first = CropSampler(from_array(pictures), 16, flip=True, seed=3)
-    again = CropSampler(from_array(pictures), 16, flip=True, seed=3)
-    whole = first.batch(5, 12, slice(None))
-    first.batch(6, 12, slice(None))
-    assert whole.shape == (12, 3, 16, 16)
-    assert np.array_equal(again.batch(5, 12, slice(None)), whole)
-    for part in (slice(0, 6), slice(6, 12), slice(0, None, 2), slice(1, None, 3)):
-        assert np.array_equal(again.batch(5, 12, part), whole[part])
-    assert not np.array_equal(again.batch(6, 12, slice(None)), whole)
-    other = CropSampler(from_array(pictures), 16, flip=True, seed=4)
-    assert not np.array_equal(other.batch(5, 12, slice(None)), whole)
-
-
-def test_crops_and_flips_are_uniform() -> None:
-    """Pixels that name their place show image, offset and flip of every crop."""
-    places = np.stack(np.meshgrid(np.arange(12), np.arange(10), indexing="ij"), axis=-1)
-    marked = [np.concatenate([places, np.full((12, 10, 1), index)], axis=-1) for index in range(3)]
-    sampler = CropSampler(from_array(np.array(marked, dtype=np.uint8)), 8, flip=True, seed=0)
-    crops = np.concatenate([sampler.batch(step, 300, slice(None)) for step in range(10)])
-    flipped = crops[:, 1, 0, 0] > crops[:, 1, 0, -1]
-    top, left, image = crops[:, 0, 0, 0], crops[:, 1, 0, :].min(axis=1), crops[:, 2, 0, 0]
-    cell = ((image.astype(int) * 5 + top) * 3 + left) * 2 + flipped
-    counts = np.bincount(cell, minlength=90)
-    assert len(counts) == 90
-    assert stats.chisquare(counts).pvalue > 1e-3
-    still = CropSampler(from_array(np.array(marked, dtype=np.uint8)), 8, flip=False, seed=0).batch(0, 50, slice(None))
-    assert (still[:, 1, 0, 0] < still[:, 1, 0, -1]).all()
-
-
-def test_images_smaller_than_the_crop_are_named(pictures: Pictures) -> None:
-    sampler = CropSampler(from_array(pictures, "set"), 32, flip=False, seed=0)
-    with pytest.raises(InputError, match=r"set0000.*: 32x24 is smaller than the crop of 32"):
-        sampler.batch(0, 1, slice(None))
+def test_sets_one_after_the_other(pictures: Pictures) -> None:
+    first, second = from_array(pictures[:3], "a"), from_array(pictures[3:5], "b")
+    both = concatenate([first, second])
+    assert both.names == ["a000000", "a000001", "a000002", "b000000", "b000001"]
+    assert same(both, pictures[:5])
+    assert concatenate([first]) is first

@@ -16,7 +16,7 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.log import RunLog
-from ddpm_codec.training.run import Trainer, learning_rate, split_holdout, train
+from ddpm_codec.training.run import Trainer, learning_rate, train
 from ddpm_codec.training.task import Loss
 
 Make = Callable[..., TrainConfig]
@@ -78,18 +78,6 @@ def test_average_of_the_weights(tiny: Make) -> None:
         expected = keep * expected + (1.0 - keep) * trainer.denoiser.state_dict()[name].double()
     torch.testing.assert_close(trainer.average.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-7)
     assert 15 / 24 > 0.6
-
-
-def test_hold_out_is_disjoint_and_fixed(tiny: Make) -> None:
-    train_set, validation = split_holdout(tiny(holdout=5))
-    again = split_holdout(tiny(holdout=5))[1]
-    assert (len(train_set), len(validation)) == (19, 5)
-    assert validation.names == again.names
-    assert not set(train_set.names) & set(validation.names)
-    assert validation.names != split_holdout(tiny(holdout=5, seed=1))[1].names
-    assert len(split_holdout(tiny(validation=tiny().data))[1]) == 24
-    with pytest.raises(InputError, match=r"holdout = 24: .* holds 24 images"):
-        split_holdout(tiny(holdout=24))
 
 
 def test_a_run_writes_weights_logs_and_its_configuration(tiny: Make) -> None:
