@@ -20,7 +20,7 @@ from ddpm_codec.training.run import Trainer, learning_rate, train
 from ddpm_codec.training.task import Loss
 
 Make = Callable[..., TrainConfig]
-TIMES = {"images_per_second", "seconds"}
+TIMES = {"images_per_second", "seconds", "preparing_share"}
 
 
 def log_lines(config: TrainConfig) -> list[dict[str, Any]]:

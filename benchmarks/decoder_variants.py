@@ -1,0 +1,106 @@
+"""Question: how wide must the masked network be, and what does the shape of the tail save?
+
+Run: python -m benchmarks.decoder_variants RUN... [--data photos_val kodak] [--crop 192] [--json FILE]
+
+Each RUN is the folder of a `ddpm-codec train` of a pixel decoder; its averaged weights are priced on the centre crops of the
+pictures of each set, at every crossing, with the same noise for all. docs/RESULTS.md has the training commands. Kodak is
+reported, never chosen on.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import table, write_json
+from benchmarks.pixel_decoder import SETS, data_of
+from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.measurement import draw_noise, image_generators
+from ddpm_codec.diffusion.pictures import to_model_values
+from ddpm_codec.nn.frozen_decoder import MixedPrecisionDecoder
+from ddpm_codec.nn.model import preferred_dtype
+from ddpm_codec.nn.pixel_decoder import PixelDecoder, masked_macs_per_pixel
+from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ddpm_codec.training.data import open_images
+from ddpm_codec.training.decoder_task import DecoderTask
+
+CPU = torch.device("cpu")
+
+
+def centre_crops(name: str, side: int) -> list[np.ndarray]:
+    """Return the middle of every picture of a set, [1, 3, side, side] uint8 each."""
+    crops = []
+    for picture in open_images(data_of(name)):
+        top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+        crops.append(picture[top : top + side, left : left + side].transpose(2, 0, 1)[None])
+    return crops
+
+
+def network_of(checkpoint: Checkpoint, source: Path) -> PixelDecoder:
+    """Return the averaged network of a run."""
+    network = DecoderTask(checkpoint.config).build(CPU)
+    load_weights(network, checkpoint.ema, str(source))
+    if not isinstance(network, PixelDecoder):
+        raise TypeError(f"{source}: no pixel decoder")
+    return network.eval().requires_grad_(False)
+
+
+def price(likelihood: MixedPrecisionDecoder, crops: list[np.ndarray], crossing: float) -> tuple[float, float]:
+    """Return L_0 in bits/dim and the RMSE of m_0 in grey levels, means over the crops."""
+    bits, squares = [], []
+    level = crossing_log_snr(crossing)
+    for index, crop in enumerate(crops):
+        x_0 = to_model_values(np.ascontiguousarray(crop), CPU)
+        z_0 = x_0 + crossing / 127.5 * draw_noise(x_0, image_generators(0, index, 1))
+        parameters, maps = likelihood.parameters_given(z_0, torch.tensor([level]), x_0)
+        bits.append(-parameters.log_likelihood(x_0, torch.float64).mean().item() / np.log(2))
+        squares.append((x_0 - maps.mean).double().square().mean().item())
+    return float(np.mean(bits)), float(127.5 * np.sqrt(np.mean(squares)))
+
+
+def validation_of(run: Path) -> float | None:
+    """Return the last validation bound in a run's log."""
+    log = run / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    found: list[float] = [line["validation_bpd"] for line in lines if "validation_bpd" in line]
+    return found[-1] if found else None
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--data", nargs="+", choices=sorted(SETS), default=["photos_val", "kodak"])
+    parser.add_argument("--crop", type=int, default=192)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    sets = {name: centre_crops(name, arguments.crop) for name in arguments.data}
+    figures: dict[str, Any] = {}
+    headers: list[str] = []
+    rows = []
+    for run in arguments.runs:
+        checkpoint = load_checkpoint(run)
+        config = checkpoint.config
+        network = network_of(checkpoint, run)
+        likelihood = MixedPrecisionDecoder(network, preferred_dtype(CPU))
+        found: dict[str, Any] = {"steps": checkpoint.step, "minutes": checkpoint.seconds / 60.0}
+        found["held_out_bpd"] = validation_of(run) if run.is_dir() else None
+        row: list[Any] = [f"{config.size}, {config.tail}", f"{masked_macs_per_pixel(network.config):,}"]
+        row += [checkpoint.step, f"{found['minutes']:.0f}", found["held_out_bpd"] or "-"]
+        headers = ["network", "multiply-adds a pixel after the trunk", "steps", "minutes", "held out"]
+        for name, crops in sets.items():
+            priced = {f"{crossing:g}": price(likelihood, crops, crossing) for crossing in config.crossings}
+            found[name] = {crossing: {"bpd": bpd, "mean_rmse": rmse} for crossing, (bpd, rmse) in priced.items()}
+            headers += [f"{name} at {crossing}" for crossing in priced]
+            row += [bpd for bpd, _ in priced.values()]
+        rows.append(row)
+        figures[str(run)] = found
+    print(table(headers, rows))
+    write_json({"figures": figures}, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
