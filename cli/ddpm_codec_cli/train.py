@@ -25,7 +25,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "time_features": (str, "Of a U-Net: sinusoidal or fourier."),
     "conditioning": (str, "Of a U-Net on its timestep: add or scale-shift."),
     "crossings": (tuple, "Of a pixel decoder: noise that it decodes from, in grey levels, as in 3.2,8.2,20."),
-    "mean_weight": (float, "Of a pixel decoder: weight of the squared error of its mean picture."),
+    "mean_weight": (float, "Of a pixel decoder: weight of the error of its mean picture."),
     "tail": (str, "Of a pixel decoder: two-scale or gaussian."),
     "transform": (str, "Transform W that the diffusion lives in."),
     "crop": (int, "Side of the random crops in pixels, a multiple of 8."),

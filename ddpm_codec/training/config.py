@@ -45,7 +45,7 @@ class TrainConfig:
         time_features: of a U-Net, ``sinusoidal`` or ``fourier``; empty: those of ``size``.
         conditioning: of a U-Net on its timestep, ``add`` or ``scale-shift``; empty: that of ``size``.
         crossings: of a pixel decoder, the noise that it decodes from, standard deviations in grey levels.
-        mean_weight: of a pixel decoder, weight of the squared error of m_0 beside the likelihood.
+        mean_weight: of a pixel decoder, weight of the term that keeps m_0 the mean of x_0 given z_0.
         tail: of a pixel decoder, ``two-scale`` or ``gaussian``.
         transform: W of a codec network, a key of :data:`ddpm_codec.diffusion.transform.TRANSFORMS`.
         crop: side of the random crops in pixels, a multiple of 8.
@@ -103,7 +103,7 @@ class TrainConfig:
     time_features: str = ""
     conditioning: str = ""
     crossings: tuple[float, ...] = ()
-    mean_weight: float = 0.1
+    mean_weight: float = 0.25
     tail: str = "two-scale"
     transform: str = "colour-8x8"
     crop: int = 32

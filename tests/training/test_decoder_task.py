@@ -57,7 +57,7 @@ def test_a_run_learns_and_logs_every_crossing(decoder: Make) -> None:
 
 def test_the_loss_is_likelihood_and_squared_error(decoder: Make) -> None:
     """From the formulas, at the levels of the crossings, each of which comes equally often."""
-    config = decoder(mean_weight=0.25)
+    config = decoder(mean_weight=0.4)
     task = DecoderTask(config)
     network = task.build(torch.device("cpu"))
     assert isinstance(network, PixelDecoder)
@@ -78,8 +78,9 @@ def test_the_loss_is_likelihood_and_squared_error(decoder: Make) -> None:
     sigma = torch.exp(-0.5 * levels[0])[:, None, None, None]
     parameters, maps = network(batch.x_0 + sigma * batch.noise, levels[0], batch.x_0)
     log_p = parameters.log_likelihood(batch.x_0, torch.float64)
-    auxiliary = 0.5 * ((batch.x_0 - maps.mean) / maps.scale).square().mean()
-    expected = (-log_p.mean() + 0.25 * auxiliary) / math.log(2)
+    mse = (batch.x_0 - maps.mean).square().mean(dim=(1, 2, 3)) + (0.25 / 127.5) ** 2
+    auxiliary = 0.5 * torch.log(mse / maps.scale.flatten() ** 2).mean()
+    expected = (-log_p.mean() + 0.4 * auxiliary) / math.log(2)
     torch.testing.assert_close(loss.total.double(), expected.double(), rtol=1e-4, atol=1e-5)
     assert task.figures((loss.parts[0].item(), loss.parts[1].item()))["mean_rmse"] == pytest.approx(
         127.5 * (batch.x_0 - maps.mean).square().mean().sqrt().item(), rel=1e-4
