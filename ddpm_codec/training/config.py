@@ -272,14 +272,7 @@ class TrainConfig:
             kind = kinds.get(key)
             if kind is None:
                 raise InputError(f"unknown training key {key!r}; known: {', '.join(kinds)}")
-            if kind is tuple:
-                given = [value] if isinstance(value, str) and value else value
-                # Checkpoints have tuples, TOML has lists.
-                if not isinstance(given, (list, tuple)):
-                    given = () if given == "" else _refuse(key, value, "a list")
-                checked[key] = tuple(_as_kind(key, element, str if key == "data" else float) for element in given)
-            else:
-                checked[key] = _as_kind(key, value, kind)
+            checked[key] = _as_list(key, value) if kind is tuple else _as_kind(key, value, kind)
         return cls(**checked)
 
     def to_toml(self) -> str:
@@ -314,6 +307,19 @@ _NOT_NEGATIVE = {"holdout", "warmup", "clean_weight", "mean_weight", "seed"}
 
 def _refuse(key: str, value: Any, wanted: str) -> NoReturn:  # noqa: ANN401 - of any kind
     raise InputError(f"{key} = {value!r}: expected {wanted}")
+
+
+def _as_list(key: str, value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - of any kind
+    """Return ``value``, a list as TOML has it or a tuple as checkpoints have; one DATA stands for a list of one.
+
+    Raises:
+        InputError: it is no list, or holds something of another kind.
+    """
+    if isinstance(value, str) and key == "data":
+        return (value,) if value else ()
+    if not isinstance(value, (list, tuple)):
+        _refuse(key, value, "a list")
+    return tuple(_as_kind(key, element, str if key == "data" else float) for element in value)
 
 
 def _as_kind(key: str, value: Any, kind: type) -> Any:  # noqa: ANN401 - of any kind

@@ -8,7 +8,7 @@ import torch
 
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import process_group
-from ddpm_codec.training.run import Trainer
+from ddpm_codec.training.trainer import Trainer
 
 KINDS = {
     "simple": {"objective": "simple", "variance": "beta"},

@@ -9,7 +9,7 @@ from ddpm_codec.errors import ModelError
 from ddpm_codec.training import calibration, freezing
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import process_group
-from ddpm_codec.training.run import Trainer
+from ddpm_codec.training.trainer import Trainer
 
 
 def main(config_file: Path, output: Path) -> None:

@@ -17,8 +17,9 @@ from ddpm_codec.nn.ddpm_unet import UNet
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.ddpm_task import DdpmTask
-from ddpm_codec.training.run import Trainer, task_of, train
+from ddpm_codec.training.run import train
 from ddpm_codec.training.task import Batch
+from ddpm_codec.training.trainer import Trainer, task_of
 from tests.training.ddpm_worker import KINDS, observe
 from tests.training.test_distributed import launch
 from tests.training.test_run import assert_same_state, log_lines, stop_at

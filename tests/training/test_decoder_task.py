@@ -18,8 +18,9 @@ from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_chec
 from ddpm_codec.training.config import CROSSINGS, TrainConfig
 from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.export import export_checkpoint
-from ddpm_codec.training.run import Trainer, forked_config, learning_rate, train
+from ddpm_codec.training.run import forked_config, train
 from ddpm_codec.training.task import Batch
+from ddpm_codec.training.trainer import Trainer, learning_rate
 from ddpm_codec_cli.main import main
 from tests.training.test_run import assert_same_state, log_lines, stop_at
 

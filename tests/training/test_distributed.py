@@ -13,7 +13,8 @@ import torch
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
-from ddpm_codec.training.run import Trainer, train
+from ddpm_codec.training.run import train
+from ddpm_codec.training.trainer import Trainer
 
 Make = Callable[..., TrainConfig]
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,9 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.log import RunLog
-from ddpm_codec.training.run import Trainer, learning_rate, train
+from ddpm_codec.training.run import train
 from ddpm_codec.training.task import Loss
+from ddpm_codec.training.trainer import Trainer, learning_rate
 
 Make = Callable[..., TrainConfig]
 TIMES = {"images_per_second", "seconds", "preparing_share"}
