@@ -86,3 +86,14 @@ def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(run: Run, tmp_path
             assert (code, out, err.count("\n")) == (1, "", 1)
             assert source in err
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]
+
+
+def test_a_reduced_checkpoint_is_exported_with_images_named_for_it(checkpoint: Path, run: Run, tmp_path: Path) -> None:
+    small, model = tmp_path / "small.pt", tmp_path / "model.safetensors"
+    assert run("export", checkpoint, "-o", small)[0] == 0
+    code, out, err = run("export", small, "-o", model, "--float")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "does not name its training images" in err
+    words = ("--data", tmp_path / "pictures.npy", "--data", tmp_path / "pictures.npy", "--limit", 4, "--json")
+    assert run("export", small, "-o", model, "--float", *words)[0] == 0
+    assert run("bpd", tmp_path / "pictures.npy", "--model", model, "--limit", 2, "--json")[0] == 0

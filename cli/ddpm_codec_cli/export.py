@@ -20,7 +20,9 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 )
 @click.option("--name", default=None, help="Name of the model.  [default: the stem of the output]")
 @click.option("--description", default="", help="One line on what the model was trained for.")
-@click.option("--data", default=None, help="Calibration images.  [default: the training run's]")
+@click.option(
+    "--data", multiple=True, help="Calibration images; can be given several times.  [default: the training run's]"
+)
 @click.option(
     "--levels",
     type=click.IntRange(min=1),
@@ -51,7 +53,7 @@ def export(
     output: Path,
     name: str | None,
     description: str,
-    data: str | None,
+    data: tuple[str, ...],
     levels: int | None,
     limit: int,
     crop: int | None,

@@ -38,6 +38,8 @@ def split_holdout(config: TrainConfig) -> Split:
     Raises:
         InputError: DATA unusable, or no more photos than are to be held out.
     """
+    if not config.data:
+        raise InputError("data: name at least one set of training images")
     if config.validation:
         sets = [open_images(data) for data in config.data]
         return Split(concatenate(sets), open_images(config.validation), _weights(config, sets))

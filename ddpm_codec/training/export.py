@@ -1,6 +1,6 @@
 """Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from ddpm_codec.training.checkpoint import (
 )
 from ddpm_codec.training.config import Kind, TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, split_holdout
-from ddpm_codec.training.data import open_images
+from ddpm_codec.training.data import concatenate, open_images
 from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
@@ -51,7 +51,7 @@ def export_model(
     *,
     name: str,
     description: str = "",
-    data: str | None = None,
+    data: Sequence[str] = (),
     levels: int | None = None,
     limit: int = 256,
     crop: int | None = None,
@@ -72,7 +72,9 @@ def export_model(
         output: model file to write.
         name: of the model.
         description: one line for ``ddpm-codec models``.
-        data: calibration images; None: the run's validation images, else its training images.
+        data: calibration images; empty: the run's validation images, else its training images. A reduced checkpoint
+            (:func:`export_checkpoint`) does not say what it was trained on, so for it these take the place of training images
+            too.
         levels: K of the default chain, at most 32; None: that of the training objective.
         limit: random crops to calibrate on.
         crop: their side; None: that of training.
@@ -97,8 +99,14 @@ def export_model(
     if steps > MAX_STEPS:
         raise InputError(f"levels = {steps}: must lie in 1..{MAX_STEPS}")
     transform = by_name(config.transform)
+    if not config.data:
+        if not data:
+            raise InputError(f"{checkpoint}: does not name its training images, name images to calibrate on with data")
+        config = replace(config, data=tuple(data), data_weights=(), validation="", holdout=0)
     split = split_holdout(config)
-    calibration = open_images(data) if data else (split.validation if len(split.validation) else split.train)
+    calibration = split.validation if len(split.validation) else split.train
+    if data:
+        calibration = concatenate([open_images(each) for each in data])
     prior = PriorModel.fit(_prior_batches(split, config), transform)
     target = pick_device(device)
     denoiser = build_denoiser(config)
