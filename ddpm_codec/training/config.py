@@ -103,7 +103,7 @@ class TrainConfig:
     time_features: str = ""
     conditioning: str = ""
     crossings: tuple[float, ...] = ()
-    mean_weight: float = 0.25
+    mean_weight: float = 0.5
     tail: str = "two-scale"
     transform: str = "colour-8x8"
     crop: int = 32

@@ -52,7 +52,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
         ("crossings", [3.2, 0.0]),
         ("crossings", [True]),
         ("tail", "square"),
-        ("mean_weight", 0.5),
+        ("mean_weight", 0.7),
         ("steps", None),
         *[(key, 0) for key in ("crop", "batch", "steps", "levels", "log_every", "validate_every", "checkpoint_every")],
         ("validation_images", 0),

@@ -213,7 +213,7 @@ def test_what_a_decoder_cannot_start_from(tiny: Make, decoder: Make, tmp_path: P
 def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
     assert decoder(crossings=[]).crossings == CROSSINGS
     assert decoder().objective == "likelihood"
-    for key, value in (("crossings", [3.0]), ("mean_weight", 0.5), ("tail", "gaussian")):
+    for key, value in (("crossings", [3.0]), ("mean_weight", 0.7), ("tail", "gaussian")):
         with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, small is a codec network"):
             tiny(**{key: value})
     for values, cause in (
