@@ -1,9 +1,10 @@
 """Question: how wide must the masked network be, and what does the shape of the tail save?
 
-Run: python -m benchmarks.decoder_variants RUN... [--data photos_val kodak] [--crop 192] [--json FILE]
+Run: python -m benchmarks.decoder_variants RUN... [--denoiser D.safetensors] [--data photos_val kodak] [--json FILE]
 
 Each RUN is the folder of a `ddpm-codec train` of a pixel decoder; its averaged weights are priced on the centre crops of the
-pictures of each set, at every crossing, with the same noise for all. docs/RESULTS.md has the training commands. Kodak is
+pictures of each set, at every crossing, with the same noise for all; with --denoiser (a file of `export --float`) also the
+RMSE of m_0 beside that of the denoiser's mean, given the same z_0. docs/RESULTS.md has the training commands. Kodak is
 reported, never chosen on.
 """
 
@@ -17,15 +18,16 @@ import torch
 
 from benchmarks.common import table, write_json
 from benchmarks.pixel_decoder import SETS, data_of
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import draw_noise, image_generators
 from ddpm_codec.diffusion.pictures import to_model_values
-from ddpm_codec.nn.frozen_decoder import MixedPrecisionDecoder
-from ddpm_codec.nn.model import preferred_dtype
+from ddpm_codec.nn.frozen import load_model
 from ddpm_codec.nn.pixel_decoder import PixelDecoder, masked_macs_per_pixel
+from ddpm_codec.nn.pixel_decoder_model import MixedPrecisionPixelDecoder
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from ddpm_codec.training.data import open_images
-from ddpm_codec.training.decoder_task import DecoderTask
+from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
+from ddpm_codec.units import GREY_PER_UNIT
 
 CPU = torch.device("cpu")
 
@@ -41,24 +43,39 @@ def centre_crops(name: str, side: int) -> list[np.ndarray]:
 
 def network_of(checkpoint: Checkpoint, source: Path) -> PixelDecoder:
     """Return the averaged network of a run."""
-    network = DecoderTask(checkpoint.config).build(CPU)
+    network = PixelDecoderTask(checkpoint.config).build(CPU)
     load_weights(network, checkpoint.ema, str(source))
     if not isinstance(network, PixelDecoder):
         raise TypeError(f"{source}: no pixel decoder")
     return network.eval().requires_grad_(False)
 
 
-def price(likelihood: MixedPrecisionDecoder, crops: list[np.ndarray], crossing: float) -> tuple[float, float]:
+def noised(crop: np.ndarray, index: int, crossing: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x_0 and z_0 of a crop; its noise depends on its index alone."""
+    x_0 = to_model_values(np.ascontiguousarray(crop), CPU)
+    return x_0, x_0 + crossing / GREY_PER_UNIT * draw_noise(x_0, image_generators(0, index, 1))
+
+
+def denoiser_rmse(path: Path, crops: list[np.ndarray], crossing: float) -> float:
+    """Return the RMSE of a denoiser's mean in grey levels, where `price` measures m_0."""
+    denoiser, level = load_model(path).denoiser(CPU), torch.tensor([log_snr_at(crossing)])
+    squares = []
+    for index, crop in enumerate(crops):
+        x_0, z_0 = noised(crop, index, crossing)
+        squares.append((x_0 - denoiser.predict_scaled(z_0, level).x0_mean).double().square().mean().item())
+    return float(GREY_PER_UNIT * np.sqrt(np.mean(squares)))
+
+
+def price(likelihood: MixedPrecisionPixelDecoder, crops: list[np.ndarray], crossing: float) -> tuple[float, float]:
     """Return L_0 in bits/dim and the RMSE of m_0 in grey levels, means over the crops."""
     bits, squares = [], []
-    level = crossing_log_snr(crossing)
+    level = log_snr_at(crossing)
     for index, crop in enumerate(crops):
-        x_0 = to_model_values(np.ascontiguousarray(crop), CPU)
-        z_0 = x_0 + crossing / 127.5 * draw_noise(x_0, image_generators(0, index, 1))
+        x_0, z_0 = noised(crop, index, crossing)
         parameters, maps = likelihood.parameters_given(z_0, torch.tensor([level]), x_0)
         bits.append(-parameters.log_likelihood(x_0, torch.float64).mean().item() / np.log(2))
         squares.append((x_0 - maps.mean).double().square().mean().item())
-    return float(np.mean(bits)), float(127.5 * np.sqrt(np.mean(squares)))
+    return float(np.mean(bits)), float(GREY_PER_UNIT * np.sqrt(np.mean(squares)))
 
 
 def validation_of(run: Path) -> float | None:
@@ -73,6 +90,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--denoiser", type=Path)
     parser.add_argument("--data", nargs="+", choices=sorted(SETS), default=["photos_val", "kodak"])
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--json", type=Path)
@@ -85,7 +103,7 @@ def main() -> None:
         checkpoint = load_checkpoint(run)
         config = checkpoint.config
         network = network_of(checkpoint, run)
-        likelihood = MixedPrecisionDecoder(network, preferred_dtype(CPU))
+        likelihood = MixedPrecisionPixelDecoder(network, "float32")
         found: dict[str, Any] = {"steps": checkpoint.step, "minutes": checkpoint.seconds / 60.0}
         found["held_out_bpd"] = validation_of(run) if run.is_dir() else None
         row: list[Any] = [f"{config.size}, {config.tail}", f"{masked_macs_per_pixel(network.config):,}"]
@@ -99,7 +117,23 @@ def main() -> None:
         rows.append(row)
         figures[str(run)] = found
     print(table(headers, rows))
+    if arguments.denoiser:
+        print_means(figures, sets, arguments.denoiser)
     write_json({"figures": figures}, arguments.json)
+
+
+def print_means(figures: dict[str, Any], sets: dict[str, list[np.ndarray]], denoiser: Path) -> None:
+    """Print the RMSE of m_0 of every run beside the denoiser's."""
+    rows = []
+    for name, crops in sets.items():
+        for crossing in next(iter(figures.values()))[name]:
+            theirs = denoiser_rmse(denoiser, crops, float(crossing))
+            for run in figures:
+                own = figures[run][name][crossing]["mean_rmse"]
+                figures[run][name][crossing]["denoiser_rmse"] = theirs
+                rows.append([name, crossing, run, own, theirs, f"{100 * (own / theirs - 1):+.1f} %"])
+    print()
+    print(table(["set", "crossing", "run", "RMSE of m_0", "of the denoiser's mean", "difference"], rows))
 
 
 if __name__ == "__main__":

@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.frozen_decoder import load_decoder
-from ddpm_codec.nn.model import BoundSetting, Schedule, open_model, preferred_dtype
+from ddpm_codec.nn.model import BoundSetting, Schedule, open_model
+from ddpm_codec.nn.pixel_decoder import SIDES
+from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder
 from ddpm_codec.training.data import ImageSet, open_images
 from ddpm_codec.zoo import find_model
 
 STRIDE = 8
+"""Sides of tiles are multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,17 @@ def evaluate_bpd(
     target = resolve_device(device)
     if crossing is not None and decoder is None:
         raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder, name one")
-    frozen = None if decoder is None else load_decoder(Path(decoder))
+    frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
     grey_levels = None if frozen is None else frozen.crossing(crossing)
     setting = opened.bound_setting(
-        opened.steps_of(levels), schedule, variance, None if grey_levels is None else crossing_log_snr(grey_levels)
+        opened.steps_of(levels), schedule, variance, None if grey_levels is None else log_snr_at(grey_levels)
     )
     side = opened.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
     dtype = opened.bound_dtype(target)
-    likelihood = None if frozen is None else frozen.likelihood(target, preferred_dtype(target))
+    # In float32: bfloat16 costs flat pictures some per cent.
+    likelihood = None if frozen is None else frozen.likelihood(target, "float32")
     denoiser = opened.bound_denoiser(target, dtype)
     evaluator = _Evaluator(denoiser, likelihood, setting, target, seed, batch * 1024, progress)
     started = time.perf_counter()
@@ -162,7 +165,7 @@ def evaluate_bpd(
         "dtype": dtype,
     }
     if frozen is not None and grey_levels is not None:
-        facts |= {"decoder": frozen.name, "crossing": grey_levels}
+        facts |= {"decoder": frozen.name, "decoder_dtype": "float32", "crossing": grey_levels}
     bpd, rmse = table[:, :-1], table[:, -1]
     return BoundReport(bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, setting.chain.log_snr, facts)
 
@@ -201,6 +204,8 @@ class _Evaluator:
         self._total = count * len(self._setting.chain.log_snr)
         # Sums over the tiles of an image: bits of each term, squares of the error.
         sums = np.zeros((count, self._setting.chain.steps + 3))
+        padded = np.zeros(count, dtype=np.int64)
+        block = math.lcm(self._setting.transform.block, 1 if self._decoder is None else SIDES)
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
             image = images[index]
@@ -208,16 +213,16 @@ class _Evaluator:
             rects = Rect(0, 0, *image.shape[:2]).cut(tile, tile)
             for rect in rects:
                 cut = image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
-                piece = _pad(cut, self._setting.transform.block)
+                piece = _pad(cut, block)
+                padded[index] += piece.size
                 shape = piece.shape[:2]
                 self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self._batch_pixels:
                     self._flush(shape, sums)
         for shape in list(self._waiting):
             self._flush(shape, sums)
-        means = sums / dims[:, None]
-        means[:, -1] = np.sqrt(means[:, -1])
-        return means, dims
+        # Bits of the padding have to be paid; its errors are nobody's, and are averaged over what they were measured on.
+        return np.column_stack([sums[:, :-1] / dims[:, None], np.sqrt(sums[:, -1] / padded)]), dims
 
     def _flush(self, shape: tuple[int, int], sums: NDArray[np.float64]) -> None:
         waiting = self._waiting.pop(shape)

@@ -2,9 +2,10 @@
 
     python models/convert_prototype.py PROTOTYPE.npz|.pt decoder-64.pt [--crossings 3.2,8.2,20]
 
-The prototype (width 64 after the trunk) had the same convolutions under other names, coefficients as 1.5 times an output
-where they now are the output, and a weight and a ratio of the wide component each, where one place in a table of both is
-now predicted: the weight decides the place, the ratio is the table's.
+The prototype (width 64 after the trunk) had the same convolutions under other names, and two things that integers cannot
+hold. Its coefficients were 1.5 tanh(q), where now they are clamped outputs: a slope is taken that fits tanh where trained
+q lie, around 0.8. And it predicted a weight and a ratio of the wide component each, where now one place in a table of both is
+predicted: the weight decides the place, the ratio is the table's.
 """
 
 import argparse
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_codec.nn.pixel_decoder import COEFFICIENT_LIMIT, TailTable
+from ddpm_codec.nn.pixel_decoder import TailTable
 from ddpm_codec.training.checkpoint import Checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.decoder_task import DecoderTask
+from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 
 NAMES = (
     ("emb.", "embedding."),
@@ -29,6 +30,7 @@ NAMES = (
     ("cond.", "feature_stem.conv."),
     ("out.", "parameter_head.conv."),
 )
+COEFFICIENT_SLOPE = 1.27
 BLOCK_NAMES = ((".m.", ".masked.conv."), (".a.", ".gates.conv."), (".b.", ".mix.conv."))
 
 
@@ -50,7 +52,7 @@ def unpacked(path: Path) -> dict[str, Tensor]:
 
 def converted(prototype: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the prototype's weights under the decoder's names; ``own`` are those of a fresh decoder."""
-    state = dict(own)
+    state, missing = dict(own), set(own)
     for key, value in prototype.items():
         if key.endswith("mask") or key.startswith("shape."):
             continue
@@ -60,11 +62,15 @@ def converted(prototype: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str,
         if name not in state:
             raise KeyError(f"{key}: the prototype has a weight that the decoder lacks")
         state[name] = value
+        missing.discard(name)
+    lacking = [name for name in missing if not name.startswith("tail.") and ".quantizer." not in name]
+    if lacking:
+        raise KeyError(f"{min(lacking)}: the prototype lacks a weight of the decoder")
     table = TailTable(8)
     lowest, step = table.logit[0].item(), table.logit.diff()[0].item()
     for kind in ("weight", "bias"):
         out = state[f"parameter_head.conv.{kind}"].clone()
-        out[6:9] *= COEFFICIENT_LIMIT
+        out[6:9] *= COEFFICIENT_SLOPE
         place = prototype[f"shape.{kind}"][:3] - (lowest if kind == "bias" else 0.0)
         state[f"parameter_head.conv.{kind}"] = torch.cat([out, place / step])
     return state
@@ -79,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     crossings = [float(value) for value in arguments.crossings.split(",")]
     config = TrainConfig.from_dict({"size": "decoder-64", "crossings": crossings})
-    network = DecoderTask(config).build(torch.device("cpu"))
+    network = PixelDecoderTask(config).build(torch.device("cpu"))
     weights = converted(unpacked(arguments.prototype), network.state_dict())
     load_weights(network, weights, str(arguments.prototype))
     save_checkpoint(Checkpoint(config, 0, None, weights, None, 0.0), arguments.output)

@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.chain import Chain
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import draw_noise, image_generators
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
-from ddpm_codec.nn.frozen_decoder import load_decoder
+from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
 from tests.ddpm_folders import random_ddpm, write_folder
 from tests.golden.regenerate import EXACT, FLOAT
-from tests.helpers import Run
+from tests.helpers import PHOTO, Run
 
 
 @pytest.fixture
@@ -60,13 +61,13 @@ def test_the_bound_with_a_decoder(model: str, run: Run, tiles: Path, decoder: Pa
     terms = [values["prior_bpd"], *values["diffusion_bpd"], values["reconstruction_bpd"]]
     assert sum(terms) == pytest.approx(values["total_bpd"], rel=1e-9)
     assert min(terms[1:]) > 0
-    assert values["log_snr"][0] == pytest.approx(crossing_log_snr(8.2), rel=1e-12)
+    assert values["log_snr"][0] == pytest.approx(log_snr_at(8.2), rel=1e-12)
     assert (values["crossing"], values["decoder"]) == (8.2, "decoder")
     assert values["levels"] == 4
     assert values["evaluations"] == len(values["diffusion_bpd"]) == (3 if model == "ddpm" else 4)
     assert values["mean_rmse"] > 0
     higher = values_of(run(*words, "--levels", 4, "--crossing", 20))
-    assert higher["log_snr"][0] == pytest.approx(crossing_log_snr(20), rel=1e-12)
+    assert higher["log_snr"][0] == pytest.approx(log_snr_at(20), rel=1e-12)
     assert higher["reconstruction_bpd"] > values["reconstruction_bpd"]
     assert higher["mean_rmse"] > values["mean_rmse"]
     even = values_of(run(*words, "--levels", 4, "--schedule", "even"))
@@ -81,16 +82,49 @@ def test_the_bound_with_a_decoder(model: str, run: Run, tiles: Path, decoder: Pa
 def test_the_last_message_is_the_decoders_likelihood(run: Run, tiles: Path, decoder: Path) -> None:
     """L_0 and the error of m_0 again, from the network alone."""
     values = values_of(run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--levels", 2, "--limit", 3, "--json"))
-    network = load_decoder(decoder).network(torch.device("cpu"))
+    network = load_pixel_decoder(decoder).network(torch.device("cpu"))
     x_0 = to_model_values(np.load(tiles)[:3].transpose(0, 3, 1, 2), torch.device("cpu"))
-    level = crossing_log_snr(8.2)
+    level = log_snr_at(8.2)
     noise = draw_noise(x_0, image_generators(0, (32 << 44) + (32 << 28), 3))
     parameters, maps = network.parameters_given(x_0 + np.exp(-0.5 * level) * noise, torch.full((3,), level), x_0)
     bits = -parameters.log_likelihood(x_0, torch.float64).mean().item() / np.log(2)
-    # Bounds run in bfloat16 where the processor has it.
-    assert values["reconstruction_bpd"] == pytest.approx(bits, rel=0.01)
+    assert values["decoder_dtype"] == "float32"
+    assert values["reconstruction_bpd"] == pytest.approx(bits, rel=1e-5)
     rmse = 127.5 * (x_0 - maps.mean).double().square().mean().sqrt().item()
-    assert values["mean_rmse"] == pytest.approx(rmse, rel=0.01)
+    assert values["mean_rmse"] == pytest.approx(rmse, rel=1e-5)
+
+
+def test_pictures_of_any_size_and_the_error_of_their_own_pixels(run: Run, decoder: Path, tmp_path: Path) -> None:
+    """With W the identity nothing else pads: a picture of 33x35 is one of 36x36 whose last rows are repeated."""
+    picture = np.asarray(Image.open(PHOTO).convert("RGB"))[:33, :35]
+    padded = np.pad(picture, ((0, 3), (0, 1), (0, 0)), mode="edge")
+    found = {}
+    for name, pixels in (("own", picture), ("padded", padded)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "x.png")
+        ddpm = tmp_path / "ddpm"
+        ddpm = ddpm if ddpm.exists() else write_folder(random_ddpm(), ddpm)
+        words = ("--decoder", decoder, "--levels", 3, "--variance", "predicted", "--json")
+        found[name] = values_of(run("bpd", tmp_path / name, "--model", ddpm, *words))
+    own, other = found["own"], found["padded"]
+    assert (own["dims"], other["dims"]) == (33 * 35 * 3, 36 * 36 * 3)
+    assert own["reconstruction_bpd"] == pytest.approx(other["reconstruction_bpd"] * 36 * 36 / (33 * 35), rel=1e-6)
+    assert own["mean_rmse"] == pytest.approx(other["mean_rmse"], rel=1e-6)
+
+
+def test_a_calibrated_ddpm_has_its_levels_chosen_above_the_crossing(
+    run: Run, tiles: Path, decoder: Path, tmp_path: Path
+) -> None:
+    ddpm = write_folder(random_ddpm(), tmp_path / "ddpm")
+    assert run("calibrate", ddpm, tiles, "--limit", 4)[0] == 0
+    words = ("bpd", tiles, "--model", ddpm, "--decoder", decoder, "--limit", 2, "--levels", 5, "--json")
+    chosen, even = values_of(run(*words)), values_of(run(*words, "--schedule", "even"))
+    assert (chosen["schedule"], chosen["variance"], even["schedule"]) == ("dp", "class", "even")
+    for values in (chosen, even):
+        assert values["log_snr"][0] == pytest.approx(log_snr_at(8.2), rel=1e-12)
+        assert len(values["log_snr"]) == values["evaluations"] + 1 == 5
+        assert list(values["log_snr"]) == sorted(values["log_snr"], reverse=True)
+    assert sum(chosen["diffusion_bpd"]) + chosen["prior_bpd"] < sum(even["diffusion_bpd"]) + even["prior_bpd"]
 
 
 class Known:
@@ -118,7 +152,7 @@ def test_a_known_likelihood_gives_its_cross_entropy() -> None:
     rng = np.random.default_rng(0)
     greys = np.clip(np.rint(rng.normal(127.5, 20, (16, 3, 32, 32))), 0, 255).astype(np.uint8)
     x_0 = to_model_values(greys, torch.device("cpu"))
-    level = crossing_log_snr(20)
+    level = log_snr_at(20)
     prior = PriorModel.standard(192)
     terms = evaluate_bound(denoiser, [x_0], colour_frequency_8x8(), Chain((level, 1.0, -1.0)), prior, decoder=Known())
     assert asked == [1.0, -1.0]

@@ -70,8 +70,8 @@ def export(
     becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it. A
     pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
     """
-    from ddpm_codec.nn.frozen_decoder import decoder_facts
-    from ddpm_codec.training.export import export_checkpoint, export_decoder, export_model, kind_of
+    from ddpm_codec.nn.pixel_decoder_model import pixel_decoder_facts
+    from ddpm_codec.training.export import export_checkpoint, export_model, export_pixel_decoder, kind_of
     from ddpm_codec.zoo.registry import describe
 
     options.limit_threads(threads)
@@ -80,8 +80,8 @@ def export(
         row: dict[str, Any] = {"checkpoint": str(output)}
     elif (kind := kind_of(checkpoint)) == "pixel decoder":
         _refuse_for_decoder(ctx)
-        export_decoder(checkpoint, output, name=name or output.stem, description=description, overwrite=overwrite)
-        row = decoder_facts(output)
+        export_pixel_decoder(checkpoint, output, name=name or output.stem, description=description, overwrite=overwrite)
+        row = pixel_decoder_facts(output)
     elif kind == "U-Net":
         from ddpm_codec.training.ddpm_calibration import export_ddpm
 

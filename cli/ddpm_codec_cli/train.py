@@ -54,7 +54,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "augment_vertical_flip": (float, "Of those: upside down."),
     "seed": (int, "Seed of every random number."),
     "device": (str, "auto, cpu or cuda."),
-    "dtype": (str, "bf16 or float32."),
+    "dtype": (str, "auto (bf16 where the device computes in it), bf16 or float32."),
     "checkpoint_every": (int, "Steps between checkpoints."),
     "validate_every": (int, "Steps between validation bounds."),
     "validation_images": (int, "Crops in the validation bound."),

@@ -14,25 +14,28 @@ from ddpm_codec.units import GREY_PER_UNIT
 LEAST_GAP = 1e-3
 """Between the crossing and the next level, in nats of log-SNR: a shorter step is none."""
 
+SAME_LEVEL = 0.1
+"""Levels of a chain that lie so near to a crossing stand for it."""
 
-def crossing_log_snr(grey_levels: float) -> float:
+
+def log_snr_at(grey_levels: float) -> float:
     """Return the log-SNR at which the noise has that standard deviation in grey levels: -2 ln(g / 127.5)."""
     return -2.0 * math.log(grey_levels / GREY_PER_UNIT)
 
 
-def levels_above(crossing: float, log_snr: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the indices of the levels that are noisier than a crossing (a log-SNR), cleanest first.
+def levels_above(crossing_log_snr: float, log_snr: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of the levels that are noisier than a crossing, cleanest first.
 
     Raises:
-        InputError: there is none, or the crossing is far cleaner than all of them.
+        InputError: there is none.
     """
-    found = np.flatnonzero(log_snr < crossing - LEAST_GAP)
+    found = np.flatnonzero(log_snr < crossing_log_snr - LEAST_GAP)
     if not found.size:
-        raise InputError(f"no level of the model is noisier than the crossing at log-SNR {crossing:.2f}")
+        raise InputError(f"no level of the model is noisier than the crossing at log-SNR {crossing_log_snr:.2f}")
     return found
 
 
-def pinned_chain(crossing: float, steps: int, calibration: Calibration, prior: PriorModel) -> Chain:
+def pinned_chain(crossing_log_snr: float, steps: int, calibration: Calibration, prior: PriorModel) -> Chain:
     """Return the chain of ``steps`` steps above a crossing that costs least, by dynamic programming.
 
     The crossing need not be one of the calibrated levels: the network is never asked there. Steps are priced with one optimal
@@ -41,7 +44,7 @@ def pinned_chain(crossing: float, steps: int, calibration: Calibration, prior: P
         L_T = mean_c 1/2 ln(1 + snr_T variance_c).
 
     Args:
-        crossing: log-SNR of the cleanest level.
+        crossing_log_snr: of the cleanest level.
         steps: K.
         calibration: mean squared errors at the candidate levels.
         prior: p(x_T).
@@ -49,8 +52,8 @@ def pinned_chain(crossing: float, steps: int, calibration: Calibration, prior: P
     Raises:
         InputError: there are fewer than K candidates above the crossing.
     """
-    above = levels_above(crossing, calibration.log_snr)
-    levels = np.concatenate([[crossing], calibration.log_snr[above]])
+    above = levels_above(crossing_log_snr, calibration.log_snr)
+    levels = np.concatenate([[crossing_log_snr], calibration.log_snr[above]])
     # No step starts at the crossing, so the error there costs nothing.
     errors = np.concatenate([np.zeros((1, calibration.mse.shape[1])), calibration.mse[above]])
     pinned = np.full(len(levels), np.inf)

@@ -140,7 +140,7 @@ class DdpmModel:
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
-        crossing: float | None = None,
+        crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound.
 
@@ -152,16 +152,16 @@ class DdpmModel:
             ModelError: there is no chain of that length, or no calibration to choose it by.
         """
         used = schedule or ("dp" if self.calibration is not None else "even")
-        most = self.process.timesteps - 1 if crossing is None else len(self._above(crossing))
+        most = self.process.timesteps - 1 if crossing_log_snr is None else len(self._above(crossing_log_snr))
         wanted = most if steps is None else steps
         if variance is None:
             few = self.calibration is not None and wanted < most
             coded: VarianceKind = "class" if self.sample_size % colour_frequency_8x8().block == 0 else "level"
             variance = coded if few else "predicted"
-        if crossing is None:
+        if crossing_log_snr is None:
             chain = self._chain(self._indices(wanted, used, variance))
         else:
-            chain = self._chain_above(crossing, wanted, used, variance)
+            chain = self._chain_above(crossing_log_snr, wanted, used, variance)
         # A single variance a level is the same in every orthonormal basis; only classes need their own W.
         transform = colour_frequency_8x8() if variance == "class" else identity()
         return BoundSetting(
@@ -194,24 +194,24 @@ class DdpmModel:
         network.load_state_dict(self.published.weights, assign=True)
         return network.place(device).eval().requires_grad_(False)
 
-    def _above(self, crossing: float) -> NDArray[np.intp]:
+    def _above(self, crossing_log_snr: float) -> NDArray[np.intp]:
         """Return the timesteps that are noisier than a crossing."""
-        return levels_above(crossing, self.process.schedule.log_snr)
+        return levels_above(crossing_log_snr, self.process.schedule.log_snr)
 
-    def _chain_above(self, crossing: float, steps: int, schedule: Schedule, variance: VarianceKind) -> Chain:
+    def _chain_above(self, crossing_log_snr: float, steps: int, schedule: Schedule, variance: VarianceKind) -> Chain:
         """Return a crossing and timesteps above it: all, even, or chosen; the last always belongs to it."""
-        above = self._above(crossing)
+        above = self._above(crossing_log_snr)
         if not 1 <= steps <= len(above):
             raise ModelError(
                 f"model {self.name}: has {len(above)} levels above the crossing, asked for {steps + 1} with it"
             )
-        levels = np.concatenate([[crossing], self.process.schedule.log_snr[above]])
+        levels = np.concatenate([[crossing_log_snr], self.process.schedule.log_snr[above]])
         if steps == len(above):
             return Chain(tuple(levels.tolist()))
         if schedule == "even":
             # A single step goes to the noisiest level, as the prior belongs there.
             places = np.rint(np.linspace(len(above), 1, steps))[::-1].astype(int)
-            return Chain((crossing, *levels[places].tolist()))
+            return Chain((crossing_log_snr, *levels[places].tolist()))
         if self.calibration is None:
             raise self._uncalibrated()
         kind = self.process.variance if variance == "predicted" else variance

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain, even_chain
-from ddpm_codec.diffusion.crossing import LEAST_GAP, pinned_chain
+from ddpm_codec.diffusion.crossing import SAME_LEVEL, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
@@ -127,7 +127,7 @@ class FrozenModel:
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
-        crossing: float | None = None,
+        crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound; ``variance`` None is ``predicted``.
 
@@ -138,8 +138,8 @@ class FrozenModel:
             ModelError: there is no chain of that length.
         """
         calibration = Calibration(self.grid_log_snr, self.class_mse)
-        if crossing is not None:
-            chain = self._chain_above(crossing, steps, schedule, calibration)
+        if crossing_log_snr is not None:
+            chain = self._chain_above(crossing_log_snr, steps, schedule, calibration)
         elif schedule == "even":
             chain = self.even_chain(steps)
         else:
@@ -151,20 +151,20 @@ class FrozenModel:
         return BoundSetting(chain, transform, prior, variances, schedule or "dp", used)
 
     def _chain_above(
-        self, crossing: float, steps: int | None, schedule: Schedule | None, calibration: Calibration
+        self, crossing_log_snr: float, steps: int | None, schedule: Schedule | None, calibration: Calibration
     ) -> Chain:
         """Return the chain of the lowest bound above a crossing, or the one of even steps with its ends."""
-        wanted = self._steps_above(crossing) if steps is None else steps
-        chain = pinned_chain(crossing, wanted, calibration, PriorModel(self.prior_mean, self.prior_variance))
+        wanted = self._steps_above(crossing_log_snr) if steps is None else steps
+        chain = pinned_chain(crossing_log_snr, wanted, calibration, PriorModel(self.prior_mean, self.prior_variance))
         if schedule != "even":
             return chain
-        even = even_chain(crossing, chain.log_snr[-1], wanted)
-        return Chain((crossing, *self._nearest(even.log_snr[1:])))
+        even = even_chain(crossing_log_snr, chain.log_snr[-1], wanted)
+        return Chain((crossing_log_snr, *self._nearest(even.log_snr[1:])))
 
-    def _steps_above(self, crossing: float) -> int:
+    def _steps_above(self, crossing_log_snr: float) -> int:
         """Return how many levels of the default chain are noisier than a crossing: the evaluations that are left."""
         default = -2.0 * np.log(np.array(self.chain_sigmas()))
-        return max(1, int((default < crossing - LEAST_GAP).sum()))
+        return max(1, int((default < crossing_log_snr - SAME_LEVEL).sum()))
 
     def bound_dtype(self, device: torch.device) -> str:
         """Return ``exact``, or what the device computes fastest in."""

@@ -108,11 +108,11 @@ class CodecModel(Protocol):
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
-        crossing: float | None = None,
+        crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return what a bound over ``steps`` steps is made of; None is what the model prefers.
 
-        With a ``crossing`` (a log-SNR) that is the chain's cleanest level, whatever levels the model has: a pixel decoder
+        With a ``crossing_log_snr`` that is the chain's cleanest level, whatever levels the model has: a pixel decoder
         takes over there, and the network is never asked.
 
         Raises:

@@ -19,6 +19,7 @@ clamp(v + 1/2, 0, 1), clamped residuals and coefficients.
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -40,6 +41,9 @@ SIDES = 4
 
 RESIDUAL_LIMIT = 8.0
 COEFFICIENT_LIMIT = 1.5
+
+CROSSING_RANGE = (0.1, 1000.0)
+"""Noise in grey levels that a decoder can be trained to decode from."""
 
 LEAST_DEVIATION = 0.05
 LARGEST_DEVIATION = 128.0
@@ -113,6 +117,14 @@ class MaskedConv(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, side: int, *, own: bool) -> None:
         super().__init__(inputs, outputs, side, padding=side // 2)
         self.register_buffer("mask", causal_mask(side, own=own), persistent=False)
+        with torch.no_grad():
+            self.weight.mul_(self.mask)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:  # noqa: ANN401 - torch's own signature
+        """Load, and keep what is masked away at zero: other readers of the weight need no mask."""
+        super()._load_from_state_dict(*arguments)
+        with torch.no_grad():
+            self.weight.mul_(self.mask.to(self.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve [B, C, H, W]."""
@@ -165,10 +177,12 @@ class TailTable(nn.Module):
         """
         rows = torch.arange(self.shapes - 1, dtype=place.dtype, device=place.device)
         passed = (place[..., None] - rows).clamp(0.0, 1.0)
-        steps = torch.stack([self.logit.diff(), self.log_ratio.diff()], dim=1)
+        # Never narrower than the narrow one.
+        log_ratio = self.log_ratio.clamp_min(0.0)
+        steps = torch.stack([self.logit.diff(), log_ratio.diff()], dim=1)
         with torch.autocast(place.device.type, enabled=False):
-            logit, log_ratio = (passed @ steps).unbind(-1)
-        return self.logit[0] + logit, self.log_ratio[0] + log_ratio
+            logit_from_first, log_ratio_from_first = (passed @ steps).unbind(-1)
+        return self.logit[0] + logit_from_first, log_ratio[0] + log_ratio_from_first
 
 
 class PixelDecoder(Trunk):
@@ -242,6 +256,25 @@ def decoder_config(size: str, tail: str) -> PixelDecoderConfig:
     if tail not in get_args(Tail):
         raise ValueError(f"unknown tail {tail!r}")
     return config if tail == "two-scale" else PixelDecoderConfig(**{**vars(config), "shapes": 0})
+
+
+def checked_crossings(grey_levels: tuple[float, ...]) -> tuple[float, ...]:
+    """Return crossings, noise in grey levels.
+
+    Raises:
+        ValueError: there is none, they do not increase, or are not noise that grey levels can have.
+    """
+    low, high = CROSSING_RANGE
+    ordered = all(fine < coarse for fine, coarse in pairwise(grey_levels))
+    if not grey_levels or not ordered or not low <= grey_levels[0] <= grey_levels[-1] <= high:
+        raise ValueError(f"crossings are increasing noise levels from {low:g} to {high:g} grey levels")
+    return grey_levels
+
+
+def parameter_count(config: PixelDecoderConfig) -> int:
+    """Return the number of trained parameters."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in PixelDecoder(config).parameters())
 
 
 def masked_macs_per_pixel(config: PixelDecoderConfig) -> int:

@@ -21,7 +21,7 @@ LAST = "last.pt"
 
 MUST_AGREE = (
     *("size", "transform", "optimizer", "quantize", "objective", "prediction", "variance", "schedule", "timesteps"),
-    *("time_features", "conditioning", "tail"),
+    *("time_features", "conditioning", "tail", "crossings"),
 )
 """Keys that a resumed run shares with its checkpoint."""
 
@@ -37,7 +37,7 @@ class Checkpoint:
         ema: averaged weights.
         optimizer: state of the optimiser; None in a reduced checkpoint.
         seconds: training time so far.
-        window: sums since the last line of the log, [4] (see :class:`ddpm_codec.training.trainer.Trainer`); None: zero.
+        window: sums since the last line of the log, [5] (see :class:`ddpm_codec.training.trainer.Trainer`); None: zero.
         task: what else the run needs (see :meth:`ddpm_codec.training.task.Task.state`).
     """
 

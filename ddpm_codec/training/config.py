@@ -13,7 +13,7 @@ from ddpm_codec.diffusion.transform import TRANSFORMS
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.ddpm_unet.config import UNETS, Conditioning, TimeFeatures
-from ddpm_codec.nn.pixel_decoder import DECODERS, Tail
+from ddpm_codec.nn.pixel_decoder import DECODERS, Tail, checked_crossings
 from ddpm_codec.training.augment import Augmentation
 
 Kind = Literal["codec network", "U-Net", "pixel decoder"]
@@ -74,7 +74,7 @@ class TrainConfig:
         augment_vertical_flip: upside down.
         seed: of every random number.
         device: ``auto``, ``cpu`` or ``cuda``.
-        dtype: ``bf16`` (autocast) or ``float32``.
+        dtype: ``bf16`` (autocast), ``float32``, or ``auto``: bf16 where the device computes in it.
         checkpoint_every: steps between checkpoints.
         validate_every: steps between validation bounds.
         validation_images: crops in the validation bound.
@@ -132,7 +132,7 @@ class TrainConfig:
     augment_vertical_flip: float = 0.0
     seed: int = 0
     device: str = "auto"
-    dtype: str = "bf16"
+    dtype: str = "auto"
     checkpoint_every: int = 1000
     validate_every: int = 2000
     validation_images: int = 128
@@ -160,7 +160,7 @@ class TrainConfig:
             "conditioning": {"", *get_args(Conditioning)},
             "tail": set(get_args(Tail)),
             "device": {"auto", "cpu", "cuda"},
-            "dtype": {"bf16", "float32"},
+            "dtype": {"auto", "bf16", "float32"},
         }
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
@@ -210,7 +210,12 @@ class TrainConfig:
         Raises:
             InputError: naming the first bad key.
         """
-        if self.data_weights and len(self.data_weights) != len(self.data):
+        if self.kind == "pixel decoder":
+            try:
+                checked_crossings(self.crossings)
+            except ValueError as error:
+                raise InputError(f"crossings = {list(self.crossings)}: {error}") from error
+        if self.data and self.data_weights and len(self.data_weights) != len(self.data):
             raise InputError(
                 f"data_weights = {list(self.data_weights)}: needs one a DATA, of which there are {len(self.data)}"
             )
@@ -295,7 +300,8 @@ KEYS_OF_KIND: dict[Kind, tuple[str, ...]] = {
     "U-Net": ("prediction", "variance", "schedule", "timesteps", "dropout", "time_features", "conditioning"),
     "pixel decoder": ("crossings", "mean_weight", "tail"),
 }
-"""Keys that only one kind of network has."""
+"""Keys that are refused for every other kind of network. Those of codec networks alone (transform, levels, log_snr_*,
+clean_*) are left unread by the others, since configurations that serve several kinds have them."""
 
 _ABOVE_ZERO = {
     *("crop", "batch", "steps", "lr", "clip", "levels", "timesteps", "crossings", "data_weights"),

@@ -6,7 +6,6 @@ from torch import Tensor
 from ddpm_codec.diffusion.gaussian import ratio_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.process import ReverseProcess
-from ddpm_codec.training.distributed import sum_over_processes
 
 HISTORY = 10
 """Losses of each timestep that importance sampling remembers."""
@@ -89,10 +88,3 @@ def bound_terms_nats(
         log_p = gaussian_log_likelihood(x_0[clean], x_0[clean] - error[clean], log_variance)
         kl = kl.index_copy(0, clean, -log_p.mean(dim=(1, 2, 3)).to(kl.dtype))
     return kl
-
-
-def gather(part: Tensor, rank: int, world: int) -> Tensor:
-    """Return the values of a whole batch from those of images rank, rank + world, ... (each process must call this)."""
-    whole = torch.zeros(len(part) * world, dtype=torch.float64, device=part.device)
-    whole[rank::world] = part.detach().double()
-    return sum_over_processes(whole)

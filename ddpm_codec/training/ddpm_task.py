@@ -17,8 +17,9 @@ from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.nn.folders.opening import read_folder
 from ddpm_codec.training.checkpoint import LAST, seeded
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats, gather
+from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
+from ddpm_codec.training.distributed import gather
 from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.units import nats_to_bits
 

@@ -60,6 +60,13 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return sum_over_processes(values) / dist.get_world_size() if dist.is_initialized() else values
 
 
+def gather(part: Tensor, rank: int, world: int) -> Tensor:
+    """Return the values of a whole batch from those of images rank, rank + world, ... (each process must call this)."""
+    whole = torch.zeros(len(part) * world, dtype=torch.float64, device=part.device)
+    whole[rank::world] = part.detach().double()
+    return sum_over_processes(whole)
+
+
 def same_everywhere(number: int, device: torch.device) -> bool:
     """Return whether all processes gave the same number (each must call this)."""
     if not dist.is_initialized():

@@ -23,8 +23,8 @@ from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.frozen import FrozenModel, model_bytes
-from ddpm_codec.nn.frozen_decoder import FrozenDecoder, decoder_bytes
 from ddpm_codec.nn.pixel_decoder import decoder_config
+from ddpm_codec.nn.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
@@ -36,9 +36,9 @@ from ddpm_codec.training.checkpoint import (
 from ddpm_codec.training.config import Kind, TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, split_holdout
 from ddpm_codec.training.data import concatenate, open_images
-from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
+from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 
 MAX_STEPS = 32
 PRIOR_CROPS = 2048
@@ -178,9 +178,9 @@ def kind_of(checkpoint: Path) -> Kind:
     return load_checkpoint(checkpoint).config.kind
 
 
-def export_decoder(
+def export_pixel_decoder(
     checkpoint: Path, output: Path, *, name: str, description: str = "", overwrite: bool = False
-) -> FrozenDecoder:
+) -> PixelDecoderModel:
     """Write the averaged weights of a pixel decoder, in floating point, to the file ``output``.
 
     Args:
@@ -200,9 +200,9 @@ def export_decoder(
     config = saved.config
     if config.kind != "pixel decoder":
         raise ModelError(f"{checkpoint}: is a {config.kind} and no pixel decoder")
-    network = DecoderTask(config).build(CPU)
+    network = PixelDecoderTask(config).build(CPU)
     load_weights(network, saved.ema, str(checkpoint))
-    decoder = FrozenDecoder(
+    decoder = PixelDecoderModel(
         name=name,
         description=description or f"{config.size}, {saved.step} steps",
         config=decoder_config(config.size, config.tail),
@@ -211,7 +211,7 @@ def export_decoder(
         training={"steps": saved.step, "seconds": round(saved.seconds), "batch": config.batch, "crop": config.crop},
     )
     with new_file(output, overwrite=overwrite) as temporary:
-        temporary.write_bytes(decoder_bytes(decoder))
+        temporary.write_bytes(pixel_decoder_bytes(decoder))
     return decoder
 
 

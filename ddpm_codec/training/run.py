@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError, ModelError, OutputError
-from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint
+from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint, state_to_resume
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
 from ddpm_codec.training.log import RunLog
@@ -28,10 +28,13 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
         InputError: no output, or that of the run itself; a key that is wrong.
         ModelError: the checkpoint cannot be read.
     """
-    was = asdict(load_checkpoint(run).config)
+    checkpoint = load_checkpoint(run)
+    was = asdict(checkpoint.config)
+    state_to_resume(checkpoint, checkpoint.config, run)
     given = {key: value for key, value in changes.items() if value is not None}
     output = given.get("output", "")
-    if not output or Path(output).resolve() in (run.resolve(), run.resolve().parent):
+    folder = run if run.is_dir() else run.parent
+    if not output or Path(output).resolve() == folder.resolve():
         raise InputError(f"{output or 'output'}: a fork of {run} needs an output folder of its own")
     return TrainConfig.from_dict(was | {"init_from": "", "fork_from": str(run)} | given)
 
@@ -74,6 +77,9 @@ def train(
         trainer.prepare()
         if rank == 0:
             _prepare(last.parent, config)
+            if config.fork_from and not last.exists():
+                # So that the same command goes on from here, wherever the other run is by then.
+                save_checkpoint(trainer.state(), last)
             if announce is not None:
                 announce(trainer.task.macs_per_pixel())
         _run(trainer, last, progress)
@@ -129,9 +135,8 @@ def _figures(trainer: Trainer) -> dict[str, float]:
 
     Steps without a finite gradient are left out; where there was no other, so are the losses.
     """
-    first, second, count, seconds = mean_over_processes(trainer.window).tolist()
+    first, second, count, seconds, preparing = mean_over_processes(trainer.window).tolist()
     trainer.window.zero_()
-    preparing, trainer.preparing = trainer.preparing, 0.0
     if count == 0.0:
         return {"seconds": trainer.seconds}
     return {

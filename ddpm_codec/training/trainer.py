@@ -6,6 +6,7 @@ loss curve is the same, bit for bit after a resume, up to rounding for another n
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.nn.model import preferred_dtype
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, state_to_resume
 from ddpm_codec.training.codec_task import CodecTask
 from ddpm_codec.training.config import Kind, TrainConfig
 from ddpm_codec.training.crops import CropSampler, split_holdout
 from ddpm_codec.training.ddpm_task import DdpmTask
-from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.optimizer import build_optimizer
+from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.task import Batch, Loss, Task
 
 MAX_SKIPPED = 20
@@ -46,7 +48,7 @@ def task_of(config: TrainConfig) -> Task:
     kinds: dict[Kind, type[Task]] = {
         "codec network": CodecTask,
         "U-Net": DdpmTask,
-        "pixel decoder": DecoderTask,
+        "pixel decoder": PixelDecoderTask,
     }
     return kinds[config.kind](config)
 
@@ -67,6 +69,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: torch.device, rank: int, world: int) -> None:
         if config.batch % world:
             raise InputError(f"batch = {config.batch} does not divide over {world} processes")
+        if config.dtype == "auto":
+            config = replace(config, dtype=preferred_dtype(device))
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.task = task_of(config)
         split = split_holdout(config)
@@ -85,11 +89,10 @@ class Trainer:
         self.average.eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.denoiser, config.optimizer, config.lr)
         self.step, self.seconds = 0, 0.0
-        # Since the last line of the log: seconds of this process that went into crops and noise.
-        self.preparing = 0.0
         self.skipped_in_a_row = 0
-        # Since the last line of the log: sums of the two losses in nats, number of steps taken, seconds.
-        self.window = torch.zeros(4, dtype=torch.float64, device=device)
+        # Since the last line of the log: sums of the two losses in nats, number of steps taken, seconds, and those of them
+        # that went into crops and noise.
+        self.window = torch.zeros(5, dtype=torch.float64, device=device)
         forward: nn.Module = self.denoiser
         if world > 1:
             forward = DistributedDataParallel(self.denoiser)
@@ -109,7 +112,7 @@ class Trainer:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: the optimiser's state does not fit ({error})") from error
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
-        if checkpoint.window is not None:
+        if checkpoint.window is not None and checkpoint.window.shape == self.window.shape:
             self.window.copy_(checkpoint.window)
         try:
             self.task.load_state(checkpoint.task)
@@ -198,7 +201,7 @@ class Trainer:
         """Leave the gradient of the whole batch in the parameters; return the loss of this process's part."""
         started = time.perf_counter()
         batch = self._batch()
-        self.preparing += time.perf_counter() - started
+        self.window[4] += time.perf_counter() - started
         loss = self.task.loss(self.forward, batch)
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from ddpm_codec.diffusion.crossing import crossing_log_snr, levels_above, pinned_chain
+from ddpm_codec.diffusion.crossing import levels_above, log_snr_at, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.errors import InputError
@@ -31,7 +31,7 @@ def cost(chain: tuple[float, ...], mse: dict[float, np.ndarray]) -> float:
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 @pytest.mark.parametrize("grey_levels", [3.2, 8.2, 20.0])
 def test_no_chain_from_the_crossing_costs_less(steps: int, grey_levels: float) -> None:
-    crossing = crossing_log_snr(grey_levels)
+    crossing = log_snr_at(grey_levels)
     mse = dict(zip(LEVELS.tolist(), calibration().mse, strict=True))
     above = [level for level in LEVELS.tolist() if level < crossing]
     best = min(cost((crossing, *rest), mse) for rest in itertools.combinations(above, steps))
@@ -43,8 +43,8 @@ def test_no_chain_from_the_crossing_costs_less(steps: int, grey_levels: float) -
 
 def test_a_crossing_is_noise_in_grey_levels() -> None:
     for grey_levels in (0.5, 3.2, 127.5):
-        assert 127.5 / math.sqrt(math.exp(crossing_log_snr(grey_levels))) == pytest.approx(grey_levels)
-    assert crossing_log_snr(127.5) == 0.0
+        assert 127.5 / math.sqrt(math.exp(log_snr_at(grey_levels))) == pytest.approx(grey_levels)
+    assert log_snr_at(127.5) == 0.0
 
 
 def test_a_level_of_the_model_can_be_the_crossing() -> None:

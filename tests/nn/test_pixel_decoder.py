@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.pixel_likelihood import CODED_CHANNELS, PixelLikelihood, PixelParameters
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig
@@ -22,9 +22,11 @@ from ddpm_codec.nn.pixel_decoder import (
     PixelDecoderConfig,
     TailTable,
     causal_mask,
+    checked_crossings,
     decoder_config,
     decoder_macs_per_pixel,
 )
+from ddpm_codec.training.optimizer import build_optimizer
 from ddpm_codec.units import GREY_PER_UNIT
 
 SMALL = PixelDecoderConfig(
@@ -50,7 +52,7 @@ def pictures(count: int, side: int, seed: int = 0) -> Tensor:
 
 def noisy(x_0: Tensor, grey_levels: float, seed: int = 1) -> tuple[Tensor, Tensor]:
     noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed), dtype=x_0.dtype)
-    return x_0 + grey_levels / GREY_PER_UNIT * noise, torch.full((len(x_0),), crossing_log_snr(grey_levels))
+    return x_0 + grey_levels / GREY_PER_UNIT * noise, torch.full((len(x_0),), log_snr_at(grey_levels))
 
 
 def in_coded_order(parameters: PixelParameters) -> list[Tensor]:
@@ -72,25 +74,66 @@ def first_dependence(network: PixelDecoder, place: int, side: int = 8) -> int | 
     return int(found[0, 0]) if len(found) else None
 
 
-@pytest.mark.parametrize("config", [SMALL, DECODERS["decoder-tiny"], decoder_config("decoder-tiny", "gaussian")])
-def test_no_sub_pixel_sees_itself_or_a_later_one(config: PixelDecoderConfig) -> None:
+ALIVE = {
+    "small": (SMALL, 0.2),
+    "tiny": (DECODERS["decoder-tiny"], 0.05),
+    "gaussian": (decoder_config("decoder-tiny", "gaussian"), 0.05),
+}
+"""Configurations, and scales of random weights at which clamps do not hide what a network sees."""
+
+
+@pytest.mark.parametrize("name", ALIVE)
+def test_no_sub_pixel_sees_itself_or_a_later_one(name: str) -> None:
     """Bit-equal, with random weights everywhere."""
-    network = random_decoder(config)
+    config, scale = ALIVE[name]
+    network = random_decoder(config, scale)
+    x_0 = pictures(1, 8)
+    z_0, level = noisy(x_0, 8.2)
+    parameters, maps = network.parameters_given(z_0, level, x_0)
+    assert ((x_0 - maps.mean).abs() > 8.0 * maps.scale).float().mean() < 0.1
+    greys = GREY_PER_UNIT * (0.5 * parameters.log_variance).exp()
+    assert ((greys > 0.06) & (greys < 120)).float().mean() > 0.9
     seen = [first_dependence(network, place) for place in range(8 * 8 * 3)]
     assert all(first is None or first > place for place, first in enumerate(seen))
-    # And what may be seen is seen: the next sub-pixel's mean, but for the last one of all.
-    follows = [place + 1 for place in range(8 * 8 * 3 - 1)]
-    assert [first for place, first in enumerate(seen[:-1]) if place % 3 != 2] == [f for f in follows if f % 3 != 0]
+    # And what may be seen is seen: the next sub-pixel by its coefficient, the next pixel by the masked network, from the last
+    # of a row one of the next row.
+    in_row = [place for place in range(8 * 8 * 3) if place % 24 != 23]
+    assert [seen[place] for place in in_row] == [place + 1 for place in in_row]
+    assert all((seen[place] or 0) > place + 1 for place in range(23, 8 * 8 * 3 - 1, 24))
+    assert seen[-1] is None
 
 
 @pytest.mark.parametrize("broken", ["stem", "block"])
 def test_a_broken_mask_is_found(broken: str) -> None:
-    network = random_decoder()
+    network = random_decoder(scale=0.2)
     layer = network.masked_stem if broken == "stem" else network.blocks[1].masked  # type: ignore[union-attr]
     mask = layer.conv.mask  # type: ignore[union-attr]
     middle = mask.shape[0] // 2
     mask[middle, middle + (0 if broken == "stem" else 1)] = 1.0
-    assert any((first_dependence(network, place) or 1 << 30) <= place for place in range(8 * 8 * 3))
+    seen = [first_dependence(network, place) for place in range(8 * 8 * 3)]
+    assert any(first is not None and first <= place for place, first in enumerate(seen))
+
+
+def test_what_is_masked_away_is_zero_wherever_weights_come_from() -> None:
+    """So that integers, which are made from the weights alone, are causal too."""
+    network, noise = PixelDecoder(SMALL), random_decoder()
+    masked = [module for module in network.modules() if isinstance(module, MaskedConv)]
+    assert len(masked) == SMALL.blocks
+    assert all(not (layer.weight * (1 - layer.mask)).any() for layer in masked)
+    network.load_state_dict(noise.state_dict())
+    assert all(not (layer.weight * (1 - layer.mask)).any() for layer in masked)
+    assert all((layer.weight * layer.mask).any() for layer in masked)
+    x_0 = pictures(2, 8)
+    z_0, level = noisy(x_0, 8.2)
+    optimizer = build_optimizer(network, "muon", 0.01)
+    network.parameters_given(z_0, level, x_0)[0].log_likelihood(x_0).mean().backward()
+    optimizer.step()
+    assert all(not (layer.weight * (1 - layer.mask)).any() for layer in masked)
+    before = network.parameters_given(z_0, level, x_0)[0]
+    for layer in masked:
+        layer.mask.fill_(1.0)
+    after = network.parameters_given(z_0, level, x_0)[0]
+    torch.testing.assert_close(before.mean, after.mean)
 
 
 def test_masks_are_the_pixels_above_and_to_the_left() -> None:
@@ -137,7 +180,7 @@ def test_joint_masses_of_neighbouring_sub_pixels_sum_to_one() -> None:
 
 
 def test_the_second_is_priced_alike_when_the_network_runs_anew_for_it() -> None:
-    """A coarse subset of pairs, both values in the picture: the sum over all of a blue-then-green pair is one."""
+    """A coarse subset of pairs, both values in the picture: what the test above sums up without a run for each pair."""
     network = random_decoder(scale=0.2)
     x_0 = pictures(1, 8)
     z_0, level = noisy(x_0, 20.0)
@@ -223,6 +266,9 @@ def test_tails_lie_between_the_rows_of_their_table() -> None:
     assert place.grad[0, 2].item() == pytest.approx(1.0)
     assert place.grad[1, 0].item() == pytest.approx(1.0)
     assert place.grad[0, 0].item() == place.grad[1, 3].item() == 0.0
+    with torch.no_grad():
+        table.log_ratio.fill_(-1.0)
+    assert torch.equal(table(place)[1], torch.zeros(2, 4)), "never narrower than the narrow component"
 
 
 def test_the_trunk_is_what_all_at_once_was_made_with() -> None:
@@ -271,3 +317,10 @@ def test_configurations() -> None:
         PixelDecoderConfig.from_dict({"channels": 3})
     with pytest.raises(ValueError, match="unknown tail"):
         decoder_config("decoder-48", "square")
+
+
+def test_crossings_that_are_none() -> None:
+    assert checked_crossings((3.2, 8.2)) == (3.2, 8.2)
+    for crossings in ((), (8.2, 3.2), (8.2, 8.2), (0.01,), (20000.0,), (math.nan,)):
+        with pytest.raises(ValueError, match=r"increasing noise levels from 0\.1 to 1000 grey levels"):
+            checked_crossings(crossings)

@@ -7,12 +7,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.pixel_decoder import PixelDecoder, PixelDecoderConfig, decoder_config, decoder_macs_per_pixel
 from ddpm_codec.training.checkpoint import check_starts, load_checkpoint, seeded
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.distributed import gather
 from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
 
@@ -24,20 +25,24 @@ _MEAN_ROWS = 12
 
 TRUNK_HEAD = "trunk_head.conv."
 
-LEAST_RMSE = 0.25
-"""Grey levels added to the error of m_0, in quadrature: flat crops are known to less, and would outweigh all others."""
+MEMORY = 0.98
+"""Share of a running mean of squared errors that a step keeps."""
+
+LEAST_SQUARE = (0.1 / GREY_PER_UNIT) ** 2
+"""Least variance of the term on m_0, for data that can be told exactly."""
 
 MASKED = ("masked_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
 """Where the names of weights behind the trunk begin."""
 
 
-class DecoderTask(Task):
+class PixelDecoderTask(Task):
     """A :class:`~ddpm_codec.nn.pixel_decoder.PixelDecoder` trained at its crossings, each crop at one of them."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         self.network: PixelDecoderConfig = decoder_config(config.size, config.tail)
-        self.levels = torch.tensor([crossing_log_snr(grey_levels) for grey_levels in config.crossings])
+        self.log_snr = torch.tensor([log_snr_at(grey_levels) for grey_levels in config.crossings])
+        self.squares = torch.zeros(len(config.crossings), dtype=torch.float64)
 
     def build(self, device: torch.device) -> nn.Module:
         """See :class:`Task`."""
@@ -49,18 +54,19 @@ class DecoderTask(Task):
         return {"trunk": trunk, "masked network": masked}
 
     def loss(self, forward: Callable[..., tuple[PixelParameters, TrunkMaps]], batch: Batch) -> Loss:
-        """Return the mean of -ln p(x_0 | z_0) + mean_weight G a sub-pixel, in bits.
+        """Return the mean of -ln p(x_0 | z_0) + mean_weight (x_0 - m_0)^2 / (2 v) a sub-pixel, in bits.
 
-        G = 1/2 ln(mse / c_out^2), mse the mean squared error of m_0 in one crop: up to a constant, what a Gaussian around m_0
-        costs whose variance fits that crop. Its optimum is m_0 = E[x_0 | z_0]; it weighs flat and textured crops, and all
-        crossings, alike. Without it m_0 drifts: nothing else in the likelihood wants it to be the mean.
+        The second term is a Gaussian's around m_0 whose variance v, one a crossing, is the running mean of its squared error:
+        so all crossings weigh alike, and since v does not depend on the crop the optimum is m_0 = E[x_0 | z_0]. Without it
+        m_0 drifts: nothing else in the likelihood wants it to be the mean.
         """
         count = len(batch.x_0) * batch.world
         log_snr = self._draw(count, batch.generator)[batch.rank :: batch.world].to(batch.x_0.device)
         log_p, maps = self._evaluate(forward, batch.x_0, batch.noise, log_snr)
         error = batch.x_0 - maps.mean
-        squares = error.square().mean(dim=(1, 2, 3)) + (LEAST_RMSE / GREY_PER_UNIT) ** 2
-        auxiliary = (0.5 * squares.log() - maps.scale.flatten().log()).mean()
+        squares = error.square().mean(dim=(1, 2, 3))
+        variance = self._variances(log_snr, squares.detach(), batch).to(squares)
+        auxiliary = 0.5 * (squares / variance).mean()
         likelihood = -log_p.mean()
         total = nats_to_bits(1.0) * (likelihood + self.config.mean_weight * auxiliary)
         return Loss(total, (likelihood.detach().double(), error.detach().double().square().mean()))
@@ -79,11 +85,11 @@ class DecoderTask(Task):
         generator = torch.Generator().manual_seed(self.config.seed)
         figures = {"validation_bpd": 0.0}
         forward = cast("PixelDecoder", network)
-        for grey_levels, level in zip(self.config.crossings, self.levels, strict=True):
+        for grey_levels, level in zip(self.config.crossings, self.log_snr, strict=True):
             noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
             log_p, maps = self._evaluate(forward, x_0, noise, level.expand(len(x_0)).to(x_0.device))
             bpd = -nats_to_bits(log_p.double().mean().item())
-            figures["validation_bpd"] += bpd / len(self.levels)
+            figures["validation_bpd"] += bpd / len(self.log_snr)
             figures[f"crossing_{grey_levels:g}_bpd"] = bpd
             error = (x_0 - maps.mean).double().square().mean().item()
             figures[f"crossing_{grey_levels:g}_mse"] = GREY_PER_UNIT**2 * error
@@ -100,7 +106,7 @@ class DecoderTask(Task):
         checkpoint = load_checkpoint(source)
         check_starts(checkpoint, self.config, str(source))
         if checkpoint.config.kind == "U-Net":
-            raise ModelError(f"{source}: is a U-Net, a pixel decoder starts from a pixel decoder or a codec network")
+            raise ModelError(f"{source}: is a U-Net; a pixel decoder starts from a pixel decoder or a codec network")
         given = _as_decoder(checkpoint.ema) if checkpoint.config.kind == "codec network" else checkpoint.ema
         weights = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
         masked = {key for key in weights if key.startswith(MASKED)}
@@ -111,10 +117,42 @@ class DecoderTask(Task):
             weights[key] = _first_rows(given[key], weights[key]) if key.startswith(TRUNK_HEAD) else given[key]
         return weights
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the running means of the squared error of m_0."""
+        return {"squares": self.squares}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See :class:`Task`; a checkpoint without them begins with those of its next step."""
+        found = state.get("squares", torch.zeros_like(self.squares))
+        if found.shape != self.squares.shape:
+            raise ModelError("its squared errors are those of other crossings")
+        self.squares.copy_(found)
+
+    def _variances(self, log_snr: Tensor, squares: Tensor, batch: Batch) -> Tensor:
+        """Return the running mean of the squared error at the crossing of each crop, [B], the same in every process.
+
+        Args:
+            log_snr: of each crop of this process, [B].
+            squares: mean squared error of m_0 in each.
+            batch: which processes there are.
+        """
+        levels = gather(log_snr, batch.rank, batch.world).cpu()
+        errors = gather(squares, batch.rank, batch.world).cpu().double()
+        before = self.squares.clone()
+        for index, level in enumerate(self.log_snr):
+            here = errors[levels == level]
+            if len(here) and torch.isfinite(here).all():
+                mean = here.mean()
+                self.squares[index] = torch.where(before[index] > 0, MEMORY * before[index] + (1 - MEMORY) * mean, mean)
+        # Of steps before this one, so that a crop does not choose its own weight; the first step has no other.
+        used = torch.where(before > 0, before, self.squares).clamp_min(LEAST_SQUARE)
+        place = (log_snr.cpu()[:, None] == self.log_snr).int().argmax(dim=1)
+        return used[place].to(squares.device)
+
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Return one crossing an image, [count]: each as often as the others, to within one."""
-        first = int(torch.randint(len(self.levels), (), generator=generator).item())
-        return self.levels[(torch.arange(count) + first) % len(self.levels)]
+        first = int(torch.randint(len(self.log_snr), (), generator=generator).item())
+        return self.log_snr[(torch.arange(count) + first) % len(self.log_snr)]
 
     def _evaluate(
         self,
@@ -142,8 +180,7 @@ def _first_rows(given: Tensor, fresh: Tensor) -> Tensor:
 def _as_decoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a codec network's weights under the decoder's names: the trunk, and the mean's rows of the pixel head."""
     renamed = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
-    for part in ("conv.weight", "conv.bias"):
-        renamed[f"trunk_head.{part}"] = renamed[f"pixel_head.{part}"][:_MEAN_ROWS]
-    for part in ("quantizer.step", "quantizer.wide"):
-        renamed[f"trunk_head.{part}"] = renamed[f"pixel_head.{part}"]
+    for key in [key for key in renamed if key.startswith("pixel_head.")]:
+        value = renamed[key][:_MEAN_ROWS] if ".conv." in key else renamed[key]
+        renamed[key.replace("pixel_head.", "trunk_head.")] = value
     return renamed

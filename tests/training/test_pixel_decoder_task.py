@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_codec.diffusion.crossing import crossing_log_snr
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.nn.model import open_model, preferred_dtype
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import CROSSINGS, TrainConfig
-from ddpm_codec.training.decoder_task import DecoderTask
 from ddpm_codec.training.export import export_checkpoint
+from ddpm_codec.training.objective import draw_levels
+from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.run import forked_config, train
 from ddpm_codec.training.task import Batch
 from ddpm_codec.training.trainer import Trainer, learning_rate
+from ddpm_codec.zoo import find_model
 from ddpm_codec_cli.main import main
 from tests.training.test_run import assert_same_state, log_lines, stop_at
 
@@ -59,7 +62,7 @@ def test_a_run_learns_and_logs_every_crossing(decoder: Make) -> None:
 def test_the_loss_is_likelihood_and_squared_error(decoder: Make) -> None:
     """From the formulas, at the levels of the crossings, each of which comes equally often."""
     config = decoder(mean_weight=0.4)
-    task = DecoderTask(config)
+    task = PixelDecoderTask(config)
     network = task.build(torch.device("cpu"))
     assert isinstance(network, PixelDecoder)
     with torch.no_grad():
@@ -74,13 +77,15 @@ def test_the_loss_is_likelihood_and_squared_error(decoder: Make) -> None:
     batch = batch_of(config)
     loss = task.loss(forward, batch)
     found = sorted({round(value, 4) for value in levels[0].tolist()})
-    assert found == sorted(round(crossing_log_snr(grey), 4) for grey in (3.2, 20.0))
+    assert found == sorted(round(log_snr_at(grey), 4) for grey in (3.2, 20.0))
     assert levels[0].tolist().count(levels[0][0].item()) == config.batch // 2
     sigma = torch.exp(-0.5 * levels[0])[:, None, None, None]
     parameters, maps = network(batch.x_0 + sigma * batch.noise, levels[0], batch.x_0)
     log_p = parameters.log_likelihood(batch.x_0, torch.float64)
-    mse = (batch.x_0 - maps.mean).square().mean(dim=(1, 2, 3)) + (0.25 / 127.5) ** 2
-    auxiliary = 0.5 * torch.log(mse / maps.scale.flatten() ** 2).mean()
+    mse = (batch.x_0 - maps.mean).square().mean(dim=(1, 2, 3))
+    same = levels[0][:, None] == levels[0]
+    # At the first step the running mean at a crossing is that of the batch.
+    auxiliary = 0.5 * (mse / ((same * mse).sum(dim=1) / same.sum(dim=1))).mean()
     expected = (-log_p.mean() + 0.4 * auxiliary) / math.log(2)
     torch.testing.assert_close(loss.total.double(), expected.double(), rtol=1e-4, atol=1e-5)
     assert task.figures((loss.parts[0].item(), loss.parts[1].item()))["mean_rmse"] == pytest.approx(
@@ -88,11 +93,59 @@ def test_the_loss_is_likelihood_and_squared_error(decoder: Make) -> None:
     )
 
 
-def test_parts_of_a_batch_make_the_whole(decoder: Make) -> None:
+def test_the_variance_of_the_mean_is_that_of_earlier_steps(decoder: Make) -> None:
+    task = PixelDecoderTask(decoder(batch=2))
+    log_snr = task.log_snr.clone()
+    batch = batch_of(decoder(batch=2))
+    assert task._variances(log_snr, torch.tensor([4.0, 9.0]), batch).tolist() == [4.0, 9.0]
+    assert task._variances(log_snr, torch.tensor([40.0, 9.0]), batch).tolist() == [4.0, 9.0]
+    assert task._variances(log_snr, torch.tensor([4.0, 9.0]), batch).tolist() == pytest.approx([4.72, 9.0])
+    # A crossing that a batch does not have keeps its own, and one without a finite error as well.
+    assert task._variances(log_snr[1:], torch.tensor([9.0]), batch).tolist() == [9.0]
+    kept = task.state()["squares"].clone()
+    task._variances(log_snr, torch.tensor([math.nan, 9.0]), batch)
+    assert task.state()["squares"][0] == kept[0]
+    other = PixelDecoderTask(decoder(batch=2))
+    other.load_state(task.state())
+    assert torch.equal(other.state()["squares"], task.state()["squares"])
+    other.load_state({})
+    assert not other.state()["squares"].any()
+    with pytest.raises(ModelError, match="those of other crossings"):
+        other.load_state({"squares": torch.ones(3)})
+
+
+def test_the_mean_is_the_posterior_mean_where_that_is_not_a_mode() -> None:
+    """Pictures of x = +-0.1 that z tells nothing about: the term on m_0 alone is least at 0, not at one of the two."""
+    config = TrainConfig(size="decoder-tiny", crossings=(20.0,), crop=16, batch=64, dtype="float32", mean_weight=1e6)
+    task = PixelDecoderTask(config)
+    signs = 2.0 * torch.randint(0, 2, (64, 1, 1, 1), generator=torch.Generator().manual_seed(0)) - 1.0
+    x_0 = (torch.round((0.1 * signs + 1.0) * 127.5) / 127.5 - 1.0).expand(64, 3, 16, 16).contiguous()
+    batch = Batch(x_0, torch.zeros_like(x_0), torch.Generator().manual_seed(0), 0, 1)
+    losses = []
+    for value in (0.0, 0.05, 0.1):
+        network = task.build(torch.device("cpu"))
+
+        def forward(z_0: torch.Tensor, log_snr: torch.Tensor, x: torch.Tensor, value: float = value) -> Any:  # noqa: ANN401
+            parameters, maps = network(z_0, log_snr, x)  # noqa: B023 - called in the same turn
+            return parameters, dataclasses.replace(maps, mean=torch.full_like(x, value))
+
+        task.load_state({"squares": torch.tensor([0.01], dtype=torch.float64)})
+        losses.append(task.loss(forward, batch).total.item())
+    assert losses == sorted(losses)
+
+
+def fixed(self: PixelDecoderTask, log_snr: torch.Tensor, squares: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return torch.tensor([1e-3, 4e-3])[(log_snr[:, None] == self.log_snr).int().argmax(dim=1)]
+
+
+def test_parts_of_a_batch_make_the_whole(decoder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = decoder()
-    task = DecoderTask(config)
+    task = PixelDecoderTask(config)
     network = task.build(torch.device("cpu"))
+    task.load_state({"squares": torch.tensor([1e-3, 4e-3], dtype=torch.float64)})
     whole = task.loss(network, batch_of(config)).total
+    # A process alone cannot gather what the others have, so each begins with the same running means.
+    monkeypatch.setattr(PixelDecoderTask, "_variances", fixed)
     parts = [task.loss(network, batch_of(config, world=2, rank=rank)).total for rank in range(2)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
@@ -122,6 +175,11 @@ def test_a_fork_goes_on_as_the_run_does_until_its_schedule_differs(decoder: Make
     assert dataclasses.replace(same, steps=100, output=run.output, fork_from="") == run
     assert learning_rate(same, 11) == run.lr
     assert learning_rate(falling, 11) < run.lr / 3
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            train(same, progress=False)
+    assert load_checkpoint(tmp_path / "same").step == 8, "a fork keeps where it began, before its first step"
     for config in (same, falling):
         train(config, progress=False)
     assert load_checkpoint(Path(run.output)).step == 8, "the run itself is as it was"
@@ -137,6 +195,10 @@ def test_a_fork_goes_on_as_the_run_does_until_its_schedule_differs(decoder: Make
 def test_forks_that_are_none(decoder: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = decoder(steps=4)
     last = train(run, progress=False)
+    assert forked_config(Path(run.output), {"output": str(Path(run.output).parent)}).fork_from == run.output
+    export_checkpoint(last, tmp_path / "small.pt")
+    with pytest.raises(ModelError, match="holds averaged weights only"):
+        forked_config(tmp_path / "small.pt", {"output": "x"})
     for output in ("", run.output):
         with pytest.raises(InputError, match="needs an output folder of its own"):
             forked_config(Path(run.output), {"output": output})
@@ -166,13 +228,13 @@ def some_denoiser(tiny: Make, path: Path, size: str = "tiny") -> Path:
 
 def test_it_starts_with_the_mean_of_a_trained_denoiser(tiny: Make, decoder: Make, tmp_path: Path) -> None:
     config = decoder()
-    task = DecoderTask(config)
+    task = PixelDecoderTask(config)
     source = some_denoiser(tiny, tmp_path / "denoiser.pt")
     network = task.build(torch.device("cpu"))
     load_weights(network, task.first_weights(source), "source")
     denoiser = build_denoiser(tiny(size="tiny"))
     load_weights(denoiser, load_checkpoint(source).ema, "source")
-    z_0, level = torch.randn(2, 3, 16, 16), torch.full((2,), crossing_log_snr(8.2))
+    z_0, level = torch.randn(2, 3, 16, 16), torch.full((2,), log_snr_at(8.2))
     with torch.no_grad():
         torch.testing.assert_close(
             network.trunk(z_0, level).mean,
@@ -184,9 +246,9 @@ def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_pa
     train(decoder(steps=4), progress=False)
     source = Path(decoder().output) / "last.pt"
     given = load_checkpoint(source).ema
-    same = DecoderTask(decoder()).first_weights(source)
+    same = PixelDecoderTask(decoder()).first_weights(source)
     assert all(torch.equal(value, given[key]) for key, value in same.items())
-    other_task = DecoderTask(decoder(tail="gaussian", seed=5))
+    other_task = PixelDecoderTask(decoder(tail="gaussian", seed=5))
     other, fresh = other_task.first_weights(source), other_task.build(torch.device("cpu")).state_dict()
     assert torch.equal(other["trunk_head.conv.weight"], given["trunk_head.conv.weight"])
     assert torch.equal(other["middle.0.first.conv.weight"], given["middle.0.first.conv.weight"])
@@ -195,11 +257,20 @@ def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_pa
     train(decoder(output=str(tmp_path / "next"), init_from=str(tmp_path / "small.pt"), steps=1), progress=False)
 
 
+def lacking(path: Path, key: str) -> Path:
+    """Take a weight out of a checkpoint."""
+    checkpoint = load_checkpoint(path)
+    del checkpoint.ema[key]
+    save_checkpoint(checkpoint, path)
+    return path
+
+
 def test_what_a_decoder_cannot_start_from(tiny: Make, decoder: Make, tmp_path: Path) -> None:
     unet = tiny(size="ddpm-tiny", timesteps=12, output=str(tmp_path / "unet"), steps=1)
     for source, cause in (
         (train(unet, progress=False), "is a U-Net"),
         (some_denoiser(tiny, tmp_path / "small.pt", size="small"), "has shape"),
+        (lacking(some_denoiser(tiny, tmp_path / "lacking.pt"), "net.pixel_head.conv.weight"), "trunk is missing"),
     ):
         with pytest.raises(ModelError, match=cause):
             train(decoder(init_from=str(source)), progress=False)
@@ -220,6 +291,7 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
         ({"quantize": True}, "quantize: decoder-tiny has no integer form"),
         ({"timesteps": 5}, "timesteps: belongs to U-Nets, decoder-tiny is a pixel decoder"),
         ({"objective": "bound"}, "decoder-tiny trains with likelihood"),
+        ({"crossings": [8.2, 3.2]}, r"crossings = \[8.2, 3.2\]: crossings are increasing noise levels"),
     ):
         with pytest.raises(InputError, match=cause):
             decoder(**values)
@@ -234,3 +306,21 @@ def test_a_denoiser_above_a_crossing_is_validated_without_its_own_last_message(t
     assert trainer.validate()["validation_bpd"] > without + 1.0
     trainer.advance()
     assert np.isfinite(trainer.window.numpy()).all()
+
+
+def test_auto_is_what_the_processor_computes_in(decoder: Make) -> None:
+    trainer = Trainer(decoder(dtype="auto"), torch.device("cpu"), 0, 1)
+    assert trainer.config.dtype == trainer.state().config.dtype == preferred_dtype(torch.device("cpu"))
+
+
+def test_no_step_below_the_crossing_is_left_untrained() -> None:
+    """The steps that a denoiser's run prices reach to the first level above the crossing of every short chain."""
+    root = Path(__file__).resolve().parents[2]
+    for name in ("photo", "cifar10"):
+        config = TrainConfig.from_sources(root / "models" / f"{name}_denoiser.toml", {})
+        drawn = torch.cat([draw_levels(config, 64, torch.Generator().manual_seed(k)).log_snr for k in range(20)])
+        model = open_model(find_model(name))
+        for grey_levels in CROSSINGS:
+            for steps in range(1, 9):
+                chain = model.bound_setting(steps, None, None, log_snr_at(grey_levels)).chain
+                assert chain.log_snr[1] < drawn.max(), (name, grey_levels, steps)

@@ -1,5 +1,6 @@
 """A trained pixel decoder as one safetensors file: weights in floating point and the crossings that it was trained at."""
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -14,11 +15,17 @@ from torch import Tensor
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import InputError, ModelError, one_line
 from ddpm_codec.model_header import DECODER_KIND, FORMAT, KEY, read_metadata
-from ddpm_codec.nn.pixel_decoder import PixelDecoder, PixelDecoderConfig, decoder_macs_per_pixel
+from ddpm_codec.nn.pixel_decoder import (
+    PixelDecoder,
+    PixelDecoderConfig,
+    checked_crossings,
+    decoder_macs_per_pixel,
+    parameter_count,
+)
 
 
 @dataclass(frozen=True)
-class FrozenDecoder:
+class PixelDecoderModel:
     """A pixel decoder with everything that a bound needs beside it.
 
     Attributes:
@@ -48,7 +55,7 @@ class FrozenDecoder:
         found = [own for own in self.crossings if math.isclose(own, grey_levels, rel_tol=0.01)]
         if not found:
             known = ", ".join(f"{own:g}" for own in self.crossings)
-            raise InputError(f"crossing {grey_levels:g}: decoder {self.name} was trained at {known} grey levels")
+            raise InputError(f"crossing {grey_levels:g}: pixel decoder {self.name} was trained at {known} grey levels")
         return found[0]
 
     def network(self, device: torch.device) -> PixelDecoder:
@@ -57,24 +64,40 @@ class FrozenDecoder:
         Raises:
             ModelError: the weights do not fit it.
         """
-        try:
+        self.check_weights()
+        # The caller's random numbers are left alone.
+        with torch.random.fork_rng(devices=[]):
             network = PixelDecoder(self.config)
-            network.load_state_dict({key: value.float() for key, value in self.weights.items()})
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"decoder {self.name}: weights do not fit ({one_line(error)})") from error
+        network.load_state_dict({key: value.float() for key, value in self.weights.items()})
         return network.place(device).eval().requires_grad_(False)
 
-    def likelihood(self, device: torch.device, dtype: str) -> "MixedPrecisionDecoder":
+    def check_weights(self) -> None:
+        """Check names, shapes and values of the weights, before anything of their size is allocated.
+
+        Raises:
+            ModelError: naming the first that does not fit.
+        """
+        with torch.device("meta"):
+            expected = {key: value.shape for key, value in PixelDecoder(self.config).state_dict().items()}
+        for key in sorted(expected.keys() | self.weights.keys()):
+            if key not in self.weights or key not in expected or self.weights[key].shape != expected[key]:
+                raise ModelError(f"pixel decoder {self.name}: weights do not fit (see {key!r})")
+            value = self.weights[key]
+            if not value.is_floating_point() or not torch.isfinite(value).all():
+                raise ModelError(f"pixel decoder {self.name}: weight {key!r} holds other things than finite numbers")
+
+    def likelihood(self, device: torch.device, dtype: str) -> "MixedPrecisionPixelDecoder":
         """Return p(x_0 | z_0) for bounds, computed in ``bf16`` or ``float32``."""
-        return MixedPrecisionDecoder(self.network(device), dtype)
+        return MixedPrecisionPixelDecoder(self.network(device), dtype)
 
 
-class MixedPrecisionDecoder:
+class MixedPrecisionPixelDecoder:
     """A :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood` without gradients, under autocast.
 
     Args:
         network: in eval mode.
-        dtype: ``bf16``, or ``float32`` for no autocast; residuals, means and distributions are float32 either way.
+        dtype: ``bf16`` for the convolutions, or ``float32`` for no autocast. Residuals, sums and distributions are float32
+            either way, but in bfloat16 what they are made from has eight bits: m_0 is then off by hundredths of a grey level.
     """
 
     def __init__(self, network: PixelDecoder, dtype: str) -> None:
@@ -97,7 +120,7 @@ class MixedPrecisionDecoder:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16")
 
 
-def decoder_bytes(decoder: FrozenDecoder) -> bytes:
+def pixel_decoder_bytes(decoder: PixelDecoderModel) -> bytes:
     """Serialise ``decoder``; the same decoder gives the same bytes."""
     trunk, masked = decoder_macs_per_pixel(decoder.config)
     metadata = {
@@ -107,7 +130,7 @@ def decoder_bytes(decoder: FrozenDecoder) -> bytes:
         "description": decoder.description,
         "config": decoder.config.to_dict(),
         "crossings": list(decoder.crossings),
-        "parameters": sum(value.numel() for value in decoder.weights.values()),
+        "parameters": parameter_count(decoder.config),
         "trunk_macs_per_pixel": trunk,
         "masked_macs_per_pixel": masked,
         "training": decoder.training,
@@ -119,7 +142,7 @@ def decoder_bytes(decoder: FrozenDecoder) -> bytes:
     return save(tensors, {KEY: json.dumps(metadata, sort_keys=True)})
 
 
-def load_decoder(path: Path) -> FrozenDecoder:
+def load_pixel_decoder(path: Path) -> PixelDecoderModel:
     """Read the file of a pixel decoder.
 
     Raises:
@@ -130,15 +153,15 @@ def load_decoder(path: Path) -> FrozenDecoder:
         raise ModelError(f"{path}: is a denoiser and no pixel decoder; name it with --model")
     try:
         tensors = load(path.read_bytes())
-        decoder = FrozenDecoder(
+        decoder = PixelDecoderModel(
             name=str(metadata["name"]),
             description=str(metadata["description"]),
             config=PixelDecoderConfig.from_dict(metadata["config"]),
-            crossings=_checked(tuple(float(value) for value in metadata["crossings"])),
+            crossings=checked_crossings(tuple(float(value) for value in metadata["crossings"])),
             weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
             training=dict(metadata["training"]),
         )
-        decoder.network(torch.device("cpu"))
+        decoder.check_weights()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the decoder ({error.strerror})") from error
     except ModelError as error:
@@ -148,18 +171,7 @@ def load_decoder(path: Path) -> FrozenDecoder:
     return decoder
 
 
-def _checked(crossings: tuple[float, ...]) -> tuple[float, ...]:
-    """Return ``crossings``.
-
-    Raises:
-        ValueError: they are not increasing noise levels.
-    """
-    if not crossings or list(crossings) != sorted(set(crossings)) or not 0.0 < crossings[0] <= crossings[-1] < 1e4:
-        raise ValueError("its crossings are not increasing noise levels")
-    return crossings
-
-
-def decoder_facts(path: Path) -> dict[str, Any]:
+def pixel_decoder_facts(path: Path) -> dict[str, Any]:
     """Return what the file of a pixel decoder says of itself, without its weights.
 
     Raises:
@@ -168,6 +180,10 @@ def decoder_facts(path: Path) -> dict[str, Any]:
     metadata = read_metadata(path)
     keys = ("name", "crossings", "parameters", "trunk_macs_per_pixel", "masked_macs_per_pixel", "description")
     try:
-        return {key: metadata[key] for key in keys} | {"path": str(path), "bytes": path.stat().st_size}
+        return {key: metadata[key] for key in keys} | {
+            "id": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "path": str(path),
+            "bytes": path.stat().st_size,
+        }
     except KeyError as error:
         raise ModelError(f"{path}: the decoder's metadata is incomplete ({error})") from error
