@@ -63,7 +63,8 @@ def converted(prototype: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str,
             raise KeyError(f"{key}: the prototype has a weight that the decoder lacks")
         state[name] = value
         missing.discard(name)
-    lacking = [name for name in missing if not name.startswith("tail.") and ".quantizer." not in name]
+    made_here = ("tail.", "embedding.frequencies")
+    lacking = [name for name in missing if not name.startswith(made_here) and ".quantizer." not in name]
     if lacking:
         raise KeyError(f"{min(lacking)}: the prototype lacks a weight of the decoder")
     table = TailTable(8)
