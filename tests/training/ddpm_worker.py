@@ -14,6 +14,7 @@ KINDS = {
     "simple": {"objective": "simple", "variance": "beta"},
     "vlb": {"objective": "vlb", "variance": "learned-range"},
     "hybrid": {"objective": "hybrid", "variance": "learned-range"},
+    "decoder": {"size": "decoder-tiny", "objective": "likelihood", "timesteps": 1000, "crossings": (3.2, 20.0)},
 }
 STEPS = 4
 

@@ -163,7 +163,7 @@ def test_the_caller_keeps_its_random_state(ddpm: Make) -> None:
 
 
 def test_two_processes_do_what_one_does(ddpm: Make, tmp_path: Path) -> None:
-    """Gradient, weights, and the history of importance sampling, which both must share to draw alike."""
+    """Gradient, weights, and what both must share: the history of importance sampling, squared errors of a pixel decoder."""
     config = ddpm(timesteps=2, optimizer="adamw", lr=1e-4)
     (tmp_path / "config.toml").write_text(config.to_toml())
     worker = Path(__file__).with_name("ddpm_worker.py")
@@ -180,8 +180,10 @@ def test_two_processes_do_what_one_does(ddpm: Make, tmp_path: Path) -> None:
             torch.testing.assert_close(first["gradient"][key], value, rtol=1e-3, atol=1e-5)
         for key, value in alone["weights"].items():
             torch.testing.assert_close(first["weights"][key], value, rtol=0, atol=2e-4)
-        assert bool(alone["task"]) == (kind == "vlb")
-        if alone["task"]:
+        assert bool(alone["task"]) == (kind in ("vlb", "decoder"))
+        if kind == "decoder":
+            torch.testing.assert_close(first["task"]["squares"], alone["task"]["squares"], rtol=1e-3, atol=0)
+        if kind == "vlb":
             assert alone["task"]["seen"].sum().item() == 5 * 8
             assert torch.equal(first["task"]["seen"], alone["task"]["seen"])
             torch.testing.assert_close(first["task"]["losses"], alone["task"]["losses"], rtol=1e-2, atol=1e-4)
