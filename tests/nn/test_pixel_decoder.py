@@ -324,3 +324,15 @@ def test_crossings_that_are_none() -> None:
     for crossings in ((), (8.2, 3.2), (8.2, 8.2), (0.01,), (20000.0,), (math.nan,)):
         with pytest.raises(ValueError, match=r"increasing noise levels from 0\.1 to 1000 grey levels"):
             checked_crossings(crossings)
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same() -> None:
+    device = torch.device("cuda")
+    network = random_decoder(scale=0.1)
+    x_0 = pictures(2, 16)
+    z_0, level = noisy(x_0, 8.2)
+    expected, _ = network.parameters_given(z_0, level, x_0)
+    found, _ = network.place(device).parameters_given(z_0.to(device), level.to(device), x_0.to(device))
+    torch.testing.assert_close(found.mean.cpu(), expected.mean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.log_variance.cpu(), expected.log_variance, rtol=1e-3, atol=1e-2)
