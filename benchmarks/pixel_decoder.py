@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.diffusion.crossing import SAME_LEVEL
 from ddpm_codec.evaluation import BoundReport, evaluate_bpd
 from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder, pixel_decoder_facts
 from ddpm_codec.units import GREY_PER_UNIT
@@ -68,16 +67,13 @@ def bound(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"{values['images']} images, RMSE of the cleanest mean {values['mean_rmse']:.3f} grey levels\n")
         print(table(["message", "bits/dim"], [*term_rows(report), ["sum", values["total_bpd"]]]))
         figures[name] = values
-    crossing = reports["with the pixel decoder"].log_snr[0]
-    # Steps end at the level before theirs, so these lie below the crossing, or below a level that stands for it.
-    below = [
-        value
-        for level, value in zip(reports["today"].log_snr[1:], reports["today"].diffusion_bpd.mean(axis=0), strict=True)
-        if level >= crossing - SAME_LEVEL
-    ]
-    figures["today"]["below_crossing_bpd"] = float(sum(below) + reports["today"].reconstruction_bpd.mean())
-    print(f"\ntoday's steps from {grey_levels(crossing):.2f} grey levels or less, and its L_0: ", end="")
-    print(f"{figures['today']['below_crossing_bpd']:.4f}")
+    # What is left of today's bound below the crossing, were the steps above it those of the other chain.
+    ours = figures["with the pixel decoder"]
+    above = ours["prior_bpd"] + sum(ours["diffusion_bpd"])
+    below = {"today": figures["today"]["total_bpd"] - above, "with the pixel decoder": ours["reconstruction_bpd"]}
+    crossing = grey_levels(reports["with the pixel decoder"].log_snr[0])
+    print(f"\nbelow {crossing:.1f} grey levels: " + ", ".join(f"{name} {value:.4f}" for name, value in below.items()))
+    figures["below_crossing_bpd"] = below
     return figures
 
 
