@@ -136,7 +136,7 @@ def evaluate_bpd(
     count = len(images) if limit is None else min(limit, len(images))
     target = resolve_device(device)
     if crossing is not None and decoder is None:
-        raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder, name one")
+        raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder; name its file with --decoder")
     frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
     grey_levels = None if frozen is None else frozen.crossing(crossing)
     setting = opened.bound_setting(

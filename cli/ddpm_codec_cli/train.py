@@ -15,7 +15,11 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "validation": (str, "Images of the validation bound."),
     "holdout": (int, "Without --validation: images, or photos, set aside from each DATA for it."),
     "photo_separator": (str, "Images named alike up to this are tiles of one photo, held out together."),
-    "size": (str, "Size of the network."),
+    "size": (
+        str,
+        "Network: tiny, small, base (codec networks); ddpm-tiny, ddpm-small, ddpm-cifar10, ddpm-256, iddpm-... (U-Nets); "
+        "decoder-tiny, decoder-32, decoder-48, decoder-64 (pixel decoders).  [default: base]",
+    ),
     "objective": (str, "bound (codec networks); simple, vlb or hybrid (U-Nets); likelihood (pixel decoders)."),
     "prediction": (str, "What a U-Net predicts: eps, x0, v or previous."),
     "variance": (str, "Of a U-Net's reverse steps: beta, beta-tilde or learned-range."),
@@ -24,13 +28,13 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "dropout": (float, "Of a U-Net."),
     "time_features": (str, "Of a U-Net: sinusoidal or fourier."),
     "conditioning": (str, "Of a U-Net on its timestep: add or scale-shift."),
-    "crossings": (tuple, "Of a pixel decoder: noise that it decodes from, in grey levels, as in 3.2,8.2,20."),
-    "mean_weight": (float, "Of a pixel decoder: weight of the error of its mean picture."),
-    "tail": (str, "Of a pixel decoder: two-scale or gaussian."),
+    "crossings": (tuple, "Of a pixel decoder: noise that it decodes from, in grey levels.  [default: 3.2,8.2,20]"),
+    "mean_weight": (float, "Of a pixel decoder: weight of the squared error of m_0, the picture that it shows."),
+    "tail": (str, "Of a pixel decoder: two-scale or gaussian.  [default: two-scale]"),
     "transform": (str, "Transform W that the diffusion lives in."),
     "crop": (int, "Side of the random crops in pixels, a multiple of 8."),
     "batch": (int, "Images a step, over all processes."),
-    "steps": (int, "Length of the run in optimiser steps."),
+    "steps": (int, "Length of the run in optimiser steps, counted from its beginning, also with --fork."),
     "optimizer": (str, "muon, adamw or adam."),
     "lr": (float, "Peak learning rate."),
     "warmup": (int, "Steps of linear warm-up."),
@@ -141,8 +145,10 @@ def train(
         raise click.UsageError("name DATA and --output DIR, here or in the file of --config")
     macs: dict[str, float] = {}
 
-    def announce(found: dict[str, float]) -> None:
+    def announce(found: dict[str, float], note: str) -> None:
         macs.update(found)
+        if note:
+            click.echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
         click.echo(f"multiply-adds a pixel: {work}", err=True)
 

@@ -203,7 +203,8 @@ class DdpmModel:
         above = self._above(crossing_log_snr)
         if not 1 <= steps <= len(above):
             raise ModelError(
-                f"model {self.name}: has {len(above)} levels above the crossing, asked for {steps + 1} with it"
+                f"model {self.name}: has {len(above)} levels above the crossing, "
+                f"so --levels can be 2 to {len(above) + 1}; got {steps + 1}"
             )
         levels = np.concatenate([[crossing_log_snr], self.process.schedule.log_snr[above]])
         if steps == len(above):

@@ -262,7 +262,7 @@ def load_model(path: Path) -> FrozenModel:
     """
     metadata = read_metadata(path)
     if metadata.get("kind") == DECODER_KIND:
-        raise ModelError(f"{path}: is a pixel decoder and no denoiser; name it with --decoder")
+        raise ModelError(f"{path}: is a pixel decoder and no denoiser (`bpd --decoder` takes it)")
     try:
         tensors = load(path.read_bytes())
         config = CodecNetConfig(**metadata["config"])

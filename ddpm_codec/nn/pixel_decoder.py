@@ -286,5 +286,5 @@ def masked_macs_per_pixel(config: PixelDecoderConfig) -> int:
 
 def decoder_macs_per_pixel(config: PixelDecoderConfig) -> tuple[float, int]:
     """Return the multiply-adds a pixel of the trunk with its head, and those after it."""
-    trunk = trunk_macs_per_pixel(config.trunk) + config.trunk.width * 4 * (3 + config.features) * 9 / 4
+    trunk = trunk_macs_per_pixel(config.trunk) + config.trunk.width * (3 + config.features) * 9
     return trunk, masked_macs_per_pixel(config)

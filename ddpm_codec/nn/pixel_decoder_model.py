@@ -148,6 +148,8 @@ def load_pixel_decoder(path: Path) -> PixelDecoderModel:
     Raises:
         ModelError: missing, damaged or foreign file, or that of a denoiser.
     """
+    if path.is_dir() or path.suffix == ".pt":
+        raise ModelError(f"{path}: is a run or a checkpoint; `ddpm-codec export --float` makes a pixel decoder of it")
     metadata = read_metadata(path)
     if metadata.get("kind") != DECODER_KIND:
         raise ModelError(f"{path}: is a denoiser and no pixel decoder; name it with --model")

@@ -217,7 +217,7 @@ class TrainConfig:
                 raise InputError(f"crossings = {list(self.crossings)}: {error}") from error
         if self.data and self.data_weights and len(self.data_weights) != len(self.data):
             raise InputError(
-                f"data_weights = {list(self.data_weights)}: needs one a DATA, of which there are {len(self.data)}"
+                f"data_weights = {list(self.data_weights)}: needs one for each DATA, of which there are {len(self.data)}"
             )
         if self.fork_from and self.init_from:
             raise InputError("fork_from: goes on with a run, init_from starts one; use either")

@@ -101,7 +101,9 @@ def export_model(
     transform = by_name(config.transform)
     if not config.data:
         if not data:
-            raise InputError(f"{checkpoint}: does not name its training images, name images to calibrate on with data")
+            raise InputError(
+                f"{checkpoint}: does not name its training images; name images to calibrate on with --data"
+            )
         config = replace(config, data=tuple(data), data_weights=(), validation="", holdout=0)
     split = split_holdout(config)
     calibration = split.validation if len(split.validation) else split.train

@@ -111,6 +111,8 @@ class PixelDecoderTask(Task):
         weights = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
         masked = {key for key in weights if key.startswith(MASKED)}
         fits = all(key in given and given[key].shape == weights[key].shape for key in masked)
+        if not fits:
+            self.note = f"{source}: its trunk is taken over, the masked network starts anew"
         for key in weights.keys() - (set() if fits else masked):
             if key not in given:
                 raise ModelError(f"{source}: weight {key!r} of the trunk is missing")

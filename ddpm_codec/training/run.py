@@ -40,7 +40,7 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
 
 
 def train(
-    config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float]], None] | None = None
+    config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float], str], None] | None = None
 ) -> Path:
     """Train until ``config.steps``; resume from ``config.output`` where a run has stopped there.
 
@@ -48,7 +48,7 @@ def train(
         config: the run; saved as ``config.toml`` in the output folder.
         progress: show a progress bar on standard error.
         announce: told, in the first process and before the first step, the multiply-adds a pixel of each part of the
-            network.
+            network, and what a user should know about the weights that it starts with (mostly nothing).
 
     Returns:
         The path of the last checkpoint.
@@ -81,7 +81,7 @@ def train(
                 # So that the same command goes on from here, wherever the other run is by then.
                 save_checkpoint(trainer.state(), last)
             if announce is not None:
-                announce(trainer.task.macs_per_pixel())
+                announce(trainer.task.macs_per_pixel(), trainer.task.note)
         _run(trainer, last, progress)
     return last
 

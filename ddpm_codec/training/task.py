@@ -55,6 +55,8 @@ class Task(ABC):
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        self.note = ""
+        """What a user should know about where the run starts, or nothing."""
 
     @abstractmethod
     def build(self, device: torch.device) -> nn.Module:

@@ -78,7 +78,7 @@ def test_crossings_are_asked_for_by_name(decoder: PixelDecoderModel) -> None:
 
 
 def test_decoders_and_denoisers_are_told_apart(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is a pixel decoder and no denoiser; name it with --decoder"):
+    with pytest.raises(ModelError, match="is a pixel decoder and no denoiser"):
         load_model(file)
     with pytest.raises(ModelError, match="is a denoiser and no pixel decoder; name it with --model"):
         load_pixel_decoder(FLOAT)

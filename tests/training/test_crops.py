@@ -71,7 +71,10 @@ def test_weights_say_how_often_an_image_of_each_data_comes(tiny: Make, tmp_path:
 @pytest.mark.parametrize(
     ("values", "cause"),
     [
-        ({"data": ["a", "b"], "data_weights": [1.0]}, "data_weights = [1.0]: needs one a DATA, of which there are 2"),
+        (
+            {"data": ["a", "b"], "data_weights": [1.0]},
+            "data_weights = [1.0]: needs one for each DATA, of which there are 2",
+        ),
         ({"data_weights": [0.0]}, "data_weights = 0.0: must be above zero"),
         ({"data_weights": ["x"]}, "data_weights = 'x': expected float"),
         ({"data_weights": 1.0}, "data_weights = 1.0: expected a list"),

@@ -246,10 +246,13 @@ def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_pa
     train(decoder(steps=4), progress=False)
     source = Path(decoder().output) / "last.pt"
     given = load_checkpoint(source).ema
-    same = PixelDecoderTask(decoder()).first_weights(source)
+    same_task = PixelDecoderTask(decoder())
+    same = same_task.first_weights(source)
+    assert same_task.note == ""
     assert all(torch.equal(value, given[key]) for key, value in same.items())
     other_task = PixelDecoderTask(decoder(tail="gaussian", seed=5))
     other, fresh = other_task.first_weights(source), other_task.build(torch.device("cpu")).state_dict()
+    assert other_task.note == f"{source}: its trunk is taken over, the masked network starts anew"
     assert torch.equal(other["trunk_head.conv.weight"], given["trunk_head.conv.weight"])
     assert torch.equal(other["middle.0.first.conv.weight"], given["middle.0.first.conv.weight"])
     assert torch.equal(other["masked_stem.conv.weight"], fresh["masked_stem.conv.weight"])
