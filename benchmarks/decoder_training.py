@@ -25,18 +25,20 @@ CPU = torch.device("cpu")
 PARTS = ("forward", "likelihood", "backward", "optimiser")
 
 
-def step_seconds(size: str, dtype: str, batch: int, crop: int, steps: int) -> dict[str, float]:
+def step_seconds(size: str, dtype: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Return the median seconds of each part of a step."""
+    batch, crop = arguments.batch, arguments.crop
     network = PixelDecoder(DECODERS[size]).place(CPU)
+    forward = torch.compile(network) if arguments.compile else network
     optimizer = build_optimizer(network, "muon", 1e-3)
     taken: dict[str, list[float]] = {part: [] for part in PARTS}
-    for _ in range(steps):
+    for _ in range(arguments.steps):
         x_0 = torch.randint(0, 256, (batch, 3, crop, crop)).float() / 127.5 - 1.0
         level = torch.full((batch,), 7.4)
         z_0 = x_0 + 0.025 * torch.randn_like(x_0)
         marks = [time.perf_counter()]
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-            parameters, _ = network(z_0, level, x_0)
+            parameters, _ = forward(z_0, level, x_0)
         marks.append(time.perf_counter())
         loss = -parameters.log_likelihood(x_0).mean()
         marks.append(time.perf_counter())
@@ -56,8 +58,8 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     rows, figures = [], {}
     for size in arguments.sizes:
         trunk, masked = decoder_macs_per_pixel(DECODERS[size])
-        for dtype in ("bf16", "float32"):
-            seconds = step_seconds(size, dtype, arguments.batch, arguments.crop, arguments.steps)
+        for dtype in arguments.dtypes:
+            seconds = step_seconds(size, dtype, arguments)
             total = sum(seconds.values())
             # Backward costs two products where forward costs one.
             work = 3.0 * (trunk + masked) * arguments.batch * arguments.crop**2 / total / 1e9
@@ -91,6 +93,8 @@ def main() -> None:
     parser.add_argument(
         "--sizes", nargs="+", default=["decoder-32", "decoder-48", "decoder-64"], choices=sorted(DECODERS)
     )
+    parser.add_argument("--dtypes", nargs="+", default=["bf16", "float32"], choices=["bf16", "float32"])
+    parser.add_argument("--compile", action="store_true", help="with torch.compile, as `train --compile`")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--steps", type=int, default=12)
