@@ -49,8 +49,8 @@ class DdpmDenoiser:
     def __call__(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
         """Predict x_0 from x_t [B, C, H, W] at levels log_snr [B], in the dtype of x_t around a network in float32."""
         inputs, levels = x_t.to(self._device), log_snr.to(self._device)
-        mean, fraction = self.output(inputs.float(), levels)
-        x0_mean = self.process.x0_mean(mean.to(inputs.dtype), inputs, levels.to(inputs.dtype))
+        mean, fraction = self.output(inputs, levels)
+        x0_mean = self.process.x0_mean(mean, inputs, levels.to(inputs.dtype))
         if self.process.clip:
             x0_mean = x0_mean.clamp(-1.0, 1.0)
         coefficient, pixel = self._log_variances(levels, x0_mean)
@@ -62,14 +62,18 @@ class DdpmDenoiser:
 
     @torch.no_grad()
     def output(self, x_t: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the network's output for x_t, float32 [B, C, H, W], and f of a learned range, the same shape, or None."""
+        """Return the network's output for x_t [B, C, H, W] and f of a learned range, the same shape, or None.
+
+        The network computes in float32; what is made of its output is in the dtype of x_t, or float32 where that is narrower.
+        """
         height, width = x_t.shape[2:]
         stride = self.network.config.stride
         down, right = -height % stride, -width % stride
         padded = functional.pad(x_t, (0, right, 0, down), mode="replicate") if down or right else x_t
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == "bf16"):
-            output: Tensor = self.network(padded, self.process.timestep(log_snr))
-        return self.process.split(output.float()[:, :, :height, :width])
+            output: Tensor = self.network(padded.float(), self.process.timestep(log_snr))
+        dtype = torch.promote_types(x_t.dtype, torch.float32)
+        return self.process.split(output.to(dtype)[:, :, :height, :width])
 
     def _log_variances(self, log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln variances of coefficients [B, D, h, w] and of sub-pixels [B, C, H, W], both broadcast views."""
