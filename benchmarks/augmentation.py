@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, need
+from ddpm_codec.datasets import open_images
 from ddpm_codec.training.augment import Augmentation
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler
-from ddpm_codec.training.data import open_images
 
 SIDE, GAP = 8, 2
 

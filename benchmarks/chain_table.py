@@ -15,15 +15,15 @@ import torch
 from benchmarks.cifar import test_images
 from benchmarks.cifar import train_images as cifar_train
 from benchmarks.common import table, write_json
+from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.chain import Chain, select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform, by_name, identity
-from ddpm_codec.nn.frozen import load_model
-from ddpm_codec.nn.model import preferred_dtype
-from ddpm_codec.zoo import find_model
+from ddpm_codec.models import find_model
+from ddpm_codec.models.frozen import load_model
 
 STEPS = (4, 8, 12, 16, 32)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import table, write_json
+from ddpm_codec.models import find_model
+from ddpm_codec.models.frozen import load_model
 from ddpm_codec.nn.codec_net import CodecNet, macs_per_pixel
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
-from ddpm_codec.nn.frozen import load_model
-from ddpm_codec.zoo import find_model
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
 from ddpm_codec.evaluation import BoundReport, evaluate_bpd
-from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder, pixel_decoder_facts
+from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder, pixel_decoder_facts
+from ddpm_codec.models.registry import describe, model_id
 from ddpm_codec.units import GREY_PER_UNIT
-from ddpm_codec.zoo.registry import describe, model_id
 
 SETS = {"kodak": ("kodak", ""), "photos_val": ("photos_val.zip", ""), "cifar10_test": ("cifar10_test.zip", "32x32")}
 """File and, of sheets, the size of a cell."""

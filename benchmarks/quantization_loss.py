@@ -20,12 +20,12 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.image_io import read_picture
+from ddpm_codec.models import find_model
+from ddpm_codec.models.frozen import FrozenModel, load_model
 from ddpm_codec.nn.denoiser import MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
-from ddpm_codec.nn.frozen import FrozenModel, load_model
 from ddpm_codec.training.checkpoint import build_denoiser, load_checkpoint, load_weights
-from ddpm_codec.zoo import find_model
 
 CPU = torch.device("cpu")
 

@@ -23,9 +23,9 @@ from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.measurement import VarianceKind, measure_errors
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.transform import identity
-from ddpm_codec.nn.ddpm_model import DdpmModel
-from ddpm_codec.nn.folders.opening import open_folder
-from ddpm_codec.nn.model import Schedule
+from ddpm_codec.models.ddpm_model import DdpmModel
+from ddpm_codec.models.opening import open_folder
+from ddpm_codec.models.protocol import Schedule
 from ddpm_codec.units import GREY_PER_UNIT
 
 LEVELS = (10, 25, 50, 100)

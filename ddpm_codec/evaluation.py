@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.engine import resolve_device
 from ddpm_codec.codecs.tiling import Rect
+from ddpm_codec.datasets import ImageSet, open_images
+from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import VarianceKind
@@ -25,11 +26,11 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.model import BoundSetting, Schedule, open_model
+from ddpm_codec.models import find_model
+from ddpm_codec.models.opening import open_model
+from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder
+from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.pixel_decoder import SIDES
-from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder
-from ddpm_codec.training.data import ImageSet, open_images
-from ddpm_codec.zoo import find_model
 
 STRIDE = 8
 """Sides of tiles are multiples of this."""
@@ -110,7 +111,7 @@ def evaluate_bpd(
     """Bound the bits per dimension of ``model`` on ``data``.
 
     Args:
-        data: DATA of any kind (see :func:`ddpm_codec.training.data.open_images`); of a CIFAR-10 folder, its test batch.
+        data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); of a CIFAR-10 folder, its test batch.
         model: name or file.
         decoder: file of a pixel decoder, which takes the place of the model's own L_0; the chain then ends at its crossing.
         crossing: which of the decoder's, in grey levels of noise; None: the lowest.
@@ -134,7 +135,7 @@ def evaluate_bpd(
     opened = open_model(find_model(model))
     images = open_images(data, test=True)
     count = len(images) if limit is None else min(limit, len(images))
-    target = resolve_device(device)
+    target = pick_device(device)
     if crossing is not None and decoder is None:
         raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder; name its file with --decoder")
     frozen = None if decoder is None else load_pixel_decoder(Path(decoder))

@@ -6,10 +6,10 @@ import torch
 
 from ddpm_codec.diffusion.process import OutputKind, ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
+from ddpm_codec.models.checkpoints.own import own_files
+from ddpm_codec.models.checkpoints.published import Published
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.nn.ddpm_unet.config import UNETS
-from ddpm_codec.nn.folders.own import own_files
-from ddpm_codec.nn.folders.published import Published
 
 REFERENCE = Path(__file__).resolve().parents[1] / "models" / "ddpm-small"
 """A U-Net trained on CIFAR-10, with its calibration; docs/MODELS.md tells how."""

@@ -13,9 +13,9 @@ from ddpm_codec.diffusion.bound import evaluate_bound
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
-from ddpm_codec.nn.folders.calibrated import CALIBRATION
-from ddpm_codec.nn.folders.published import Published
-from ddpm_codec.nn.model import open_model
+from ddpm_codec.models.checkpoints.calibration import CALIBRATION
+from ddpm_codec.models.checkpoints.published import Published
+from ddpm_codec.models.opening import open_model
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
 from tests.ddpm_folders import REFERENCE, random_ddpm, write_folder
@@ -120,7 +120,7 @@ def test_another_calibration_is_another_model(run: Run, tiles: Path, tmp_path: P
     assert run("calibrate", model, tiles, "--limit", 2)[0] == 0
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    from ddpm_codec.zoo.registry import model_id
+    from ddpm_codec.models.registry import model_id
 
     before = model_id(model)
     check_refused(run("calibrate", model, tiles, "--limit", 3), "exists already")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from ddpm_codec.container import ROUTE_MODEL, ContainerWriter, Head, ImageEntry, read_container
 from ddpm_codec.errors import FormatError
+from ddpm_codec.models import find_model
 from ddpm_codec.picture import PictureInfo
-from ddpm_codec.zoo import find_model
 from tests.helpers import PHOTO, Run, pixels
 
 

@@ -18,7 +18,7 @@ from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
-from ddpm_codec.nn.pixel_decoder_model import load_pixel_decoder
+from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
 from tests.ddpm_folders import random_ddpm, write_folder

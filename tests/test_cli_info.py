@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.container import read_container
-from ddpm_codec.zoo import list_models
+from ddpm_codec.models import list_models
 from tests.helpers import PHOTO, Run
 
 

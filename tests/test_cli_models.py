@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm_codec.models.registry import DEFAULT, model_id
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
-from ddpm_codec.zoo.registry import DEFAULT, model_id
 from tests.helpers import PHOTO, Run
 
 KEYS = {

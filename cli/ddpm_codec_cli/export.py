@@ -70,9 +70,9 @@ def export(
     becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it. A
     pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
     """
-    from ddpm_codec.nn.pixel_decoder_model import pixel_decoder_facts
+    from ddpm_codec.models.pixel_decoder_model import pixel_decoder_facts
+    from ddpm_codec.models.registry import describe
     from ddpm_codec.training.export import export_checkpoint, export_model, export_pixel_decoder, kind_of
-    from ddpm_codec.zoo.registry import describe
 
     options.limit_threads(threads)
     if output.suffix == ".pt":

@@ -12,7 +12,7 @@ HEADERS = ["name", "levels", "parameters", "MAC/pixel/level", "MAC/pixel", "byte
 @options.json_option
 def models(as_json: bool) -> None:
     """List the models with their parameters and multiply-adds (MAC) per pixel, a level and in all."""
-    from ddpm_codec.zoo import list_models
+    from ddpm_codec.models import list_models
 
     found = list_models()
     if as_json:

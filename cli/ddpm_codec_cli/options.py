@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ddpm_codec.zoo.registry import DEFAULT
+from ddpm_codec.models.registry import DEFAULT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

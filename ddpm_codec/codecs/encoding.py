@@ -24,7 +24,7 @@ from ddpm_codec.container import (
 )
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, list_inputs, read_picture
-from ddpm_codec.zoo.registry import DEFAULT
+from ddpm_codec.models.registry import DEFAULT
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession

@@ -12,9 +12,9 @@ from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.errors import ModelError
+from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
-from ddpm_codec.nn.model import CodecModel
 
 
 class TimedDenoiser:
@@ -47,19 +47,6 @@ class Engine:
     chain: ProgressiveChain
     clock: TimedDenoiser
     steps: int
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        InputError: cuda was asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: torch sees no CUDA device here")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def open_engine(model: CodecModel, steps: int | None, device: torch.device, dtype: str) -> Engine:

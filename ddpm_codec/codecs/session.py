@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_codec.codecs.engine import Engine, open_engine, resolve_device
+from ddpm_codec.codecs.engine import Engine, open_engine
 from ddpm_codec.codecs.fingerprint import (
     Fingerprint,
     check_fingerprint,
@@ -13,10 +13,12 @@ from ddpm_codec.codecs.fingerprint import (
 )
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
+from ddpm_codec.device import pick_device
 from ddpm_codec.errors import FormatError, ModelError
-from ddpm_codec.nn.model import CodecModel, open_model
-from ddpm_codec.zoo import find_model
-from ddpm_codec.zoo.registry import find_by_id, model_id, shipped_models
+from ddpm_codec.models import find_model
+from ddpm_codec.models.opening import open_model
+from ddpm_codec.models.protocol import CodecModel
+from ddpm_codec.models.registry import find_by_id, model_id, shipped_models
 
 
 class CodingSession:
@@ -44,7 +46,7 @@ class CodingSession:
             InputError: no such device.
             ModelError: no such model, or no chain of so many levels.
         """
-        session = cls(find_model(model), resolve_device(device), "", None)
+        session = cls(find_model(model), pick_device(device), "", None)
         session._steps = session.model.steps_of(levels)
         session.model.chain_sigmas(session._steps)
         return session
@@ -67,11 +69,11 @@ class CodingSession:
         except ModelError as error:
             raise ModelError(f"{source}: {error}") from None
         if not recorded:
-            return cls(path, resolve_device(device), "", steps)._of_kind("exact", source)
+            return cls(path, pick_device(device), "", steps)._of_kind("exact", source)
         made_on, dtype, threads = _recorded(recorded, source)
         if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
             device = "cpu"
-        target = resolve_device(made_on if device == "auto" else device)
+        target = pick_device(made_on if device == "auto" else device)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ddpm_codec.datasets import ImageSet, open_images
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
 from ddpm_codec.image_io.reading import read_picture
 from ddpm_codec.picture import Picture, PictureInfo
-from ddpm_codec.training.data import ImageSet, open_images
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PictureSource:
 
 
 def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Callable[[str], None]) -> PictureSource:
-    """Open DATA: a picture, or a folder of pictures of any sizes; else see :func:`ddpm_codec.training.data.open_images`.
+    """Open DATA: a picture, or a folder of pictures of any sizes; else see :func:`ddpm_codec.datasets.open_images`.
 
     Args:
         data: what the user named.

@@ -9,8 +9,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final
 
-from ddpm_codec.codecs.engine import resolve_device
+from ddpm_codec.device import pick_device
 from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError
+from ddpm_codec.models import find_model
+from ddpm_codec.models.registry import DEFAULT, model_id
 from ddpm_codec.rate_distortion.measure import Task, limit_to_one_thread, measure_picture
 from ddpm_codec.rate_distortion.metrics import METRICS, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, usable_peers
@@ -18,8 +20,6 @@ from ddpm_codec.rate_distortion.pictures import open_pictures
 from ddpm_codec.rate_distortion.report import RdReport
 from ddpm_codec.rate_distortion.sources import RECONSTRUCTIONS, Sources, codec_sources
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
-from ddpm_codec.zoo import find_model
-from ddpm_codec.zoo.registry import DEFAULT, model_id
 
 PACKAGES: Final = ("ddpm-codec", "pillow", "pillow-jxl-plugin", "pytorch-msssim", "ssimulacra2")
 """A new version of one of these may change figures, so it counts as another setting."""
@@ -78,7 +78,7 @@ def run_rd(
     hows = _known_reconstructions(reconstructions)
     used_peers = tuple(peer.name for peer in usable_peers(peers, note))
     used_metrics = usable_metrics(metrics, note)
-    resolve_device(device)
+    pick_device(device)
     settings = _settings(used_peers, used_metrics, model, steps, hows, crop)
     pictures = open_pictures(data, limit=limit, crop=crop, note=note)
     curves = sources if sources is not None else codec_sources()

@@ -9,22 +9,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ddpm_codec.codecs.engine import resolve_device
+from ddpm_codec.datasets import open_images
+from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.ddpm_model import DdpmModel
-from ddpm_codec.nn.model import BoundSetting, CodecModel, Schedule, open_model
+from ddpm_codec.models import find_model
+from ddpm_codec.models.ddpm_model import DdpmModel
+from ddpm_codec.models.opening import open_model
+from ddpm_codec.models.protocol import BoundSetting, CodecModel, Schedule
+from ddpm_codec.models.registry import DEFAULT
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
 from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
 from ddpm_codec.sampling.places import find_places, spread_places
 from ddpm_codec.sampling.sampler import Sampler
 from ddpm_codec.sampling.steps import Ancestral, Ddim
-from ddpm_codec.training.data import open_images
-from ddpm_codec.zoo import find_model
-from ddpm_codec.zoo.registry import DEFAULT
 
 FigureKind = Literal["grid", "progressive", "shared", "interpolation"]
 """``grid``: samples; ``progressive``: x0_mean on the way to them; ``shared``: samples that share an x_t; ``interpolation``:
@@ -58,7 +59,7 @@ class SampleOptions:
         count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
         size: width and height in pixels; None: the side that the model was trained on, 32 of a codec model, or that of the
             pair. Larger pictures of a pair are cut to it around their centre.
-        data: where the pair comes from, of any kind (see :func:`~ddpm_codec.training.data.open_images`); of a CIFAR-10
+        data: where the pair comes from, of any kind (see :func:`~ddpm_codec.datasets.open_images`); of a CIFAR-10
             folder, its test batch.
         pair: the indices of two pictures there; None: the first two.
         at: levels to show (see :func:`~ddpm_codec.sampling.places.find_places`); None: some.
@@ -117,7 +118,7 @@ def sample_pictures(
     """
     moves = _check(output, options, overwrite)
     model = open_model(find_model(options.model))
-    device = resolve_device(options.device)
+    device = pick_device(options.device)
     steps = model.steps_of(options.levels)
     setting = model.bound_setting(steps, options.schedule, options.variance)
     pair = _read_pair(options) if options.figure == "interpolation" else None

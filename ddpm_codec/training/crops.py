@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.datasets import ImageSet, Pixels, concatenate, open_images
 from ddpm_codec.errors import InputError
 from ddpm_codec.training.augment import Augmentation, augmented
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.data import ImageSet, Pixels, concatenate, open_images
 
 
 @dataclass(frozen=True)

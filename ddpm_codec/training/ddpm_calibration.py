@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file, new_folder
+from ddpm_codec.datasets import open_images
+from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import Calibration, measure_errors
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_model import DdpmModel
-from ddpm_codec.nn.folders.calibrated import CALIBRATION, calibration_bytes
-from ddpm_codec.nn.folders.opening import read_folder, weights_id
-from ddpm_codec.nn.folders.own import own_files
-from ddpm_codec.nn.folders.published import Published, own_weights
+from ddpm_codec.models.checkpoints.calibration import CALIBRATION, calibration_bytes
+from ddpm_codec.models.checkpoints.opening import read_folder, weights_id
+from ddpm_codec.models.checkpoints.own import own_files
+from ddpm_codec.models.checkpoints.published import Published, own_weights
+from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.crops import CropSampler
-from ddpm_codec.training.data import open_images
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
-from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.units import GREY_PER_UNIT
 
 SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}

@@ -13,8 +13,8 @@ from ddpm_codec.diffusion.gaussian import q_sample
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.models.checkpoints.opening import read_folder
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
-from ddpm_codec.nn.folders.opening import read_folder
 from ddpm_codec.training.checkpoint import LAST, seeded
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats

@@ -1,4 +1,4 @@
-"""Devices and processes: alone, or under ``torchrun``."""
+"""Processes: alone, or under ``torchrun``."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ddpm_codec.errors import DdpmCodecError, InputError
+from ddpm_codec.errors import DdpmCodecError
 
 
 @contextmanager
@@ -17,6 +17,8 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield 0, 1
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()
@@ -24,26 +26,6 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         dist.barrier()
     finally:
         dist.destroy_process_group()
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda`` (of this process's LOCAL_RANK).
-
-    Raises:
-        InputError: cuda was asked for and there is none, or none left for this process.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError("device cuda: torch sees no CUDA device here")
-    index = int(os.environ.get("LOCAL_RANK", "0"))
-    if index >= torch.cuda.device_count():
-        raise InputError(
-            f"device cuda: process {index} of this host has no device, there are {torch.cuda.device_count()}"
-        )
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
-    return device
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

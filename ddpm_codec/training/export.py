@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.coding.tables import tables_hash
+from ddpm_codec.datasets import concatenate, open_images
+from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
 from ddpm_codec.diffusion.pictures import to_model_values
@@ -17,14 +19,14 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.models.frozen import FrozenModel, model_bytes
+from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
-from ddpm_codec.nn.frozen import FrozenModel, model_bytes
 from ddpm_codec.nn.pixel_decoder import decoder_config
-from ddpm_codec.nn.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import (
     Checkpoint,
@@ -35,8 +37,6 @@ from ddpm_codec.training.checkpoint import (
 )
 from ddpm_codec.training.config import Kind, TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, split_holdout
-from ddpm_codec.training.data import concatenate, open_images
-from ddpm_codec.training.distributed import pick_device
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 

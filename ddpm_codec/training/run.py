@@ -9,10 +9,11 @@ import torch
 from tqdm import tqdm
 
 from ddpm_codec.atomic import new_file
+from ddpm_codec.device import pick_device
 from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint, state_to_resume
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
+from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.trainer import Trainer, learning_rate
 

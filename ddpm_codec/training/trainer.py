@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.model import preferred_dtype
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, state_to_resume
 from ddpm_codec.training.codec_task import CodecTask
 from ddpm_codec.training.config import Kind, TrainConfig

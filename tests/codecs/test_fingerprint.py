@@ -10,8 +10,8 @@ from ddpm_codec.codecs import fingerprint
 from ddpm_codec.codecs.api import decode_file
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
 from ddpm_codec.container import ContainerWriter, Head, read_container
+from ddpm_codec.device import preferred_dtype
 from ddpm_codec.errors import EnvironmentMismatchError, FormatError
-from ddpm_codec.nn.model import preferred_dtype
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import pytest
 from ddpm_codec.codecs.api import decode_file, encode_files
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.frozen import load_model, model_bytes
+from ddpm_codec.models.frozen import load_model, model_bytes
 from tests.golden.regenerate import EXACT, FOLDER
 
 ONE_LINE = r"\A[^\n]+\Z"

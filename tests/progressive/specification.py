@@ -24,7 +24,7 @@ from ddpm_codec.coding.tables import LATTICE_GRID, PIXEL_GRID
 from ddpm_codec.container.packing import unpack
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
-from ddpm_codec.nn.frozen import FrozenModel
+from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.varint import Reader
 
 Ints = NDArray[np.int64]

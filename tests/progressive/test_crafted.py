@@ -11,8 +11,8 @@ import pytest
 
 from ddpm_codec.container.layout import SHORT_ID_BYTES
 from ddpm_codec.container.sections import read_sections
-from ddpm_codec.zoo import find_model
-from ddpm_codec.zoo.registry import model_id
+from ddpm_codec.models import find_model
+from ddpm_codec.models.registry import model_id
 from tests.golden.regenerate import EXACT
 from tests.helpers import Run, pixels
 from tests.progressive.files import SECONDS, Coded, chained, check_refused, decode, payloads_of, remade

@@ -12,7 +12,7 @@ from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_progre
 from ddpm_codec.codecs.progressive import encoder, patch
 from ddpm_codec.codecs.progressive.part import cut_classes
 from ddpm_codec.container.sections import read_sections
-from ddpm_codec.nn.frozen import FrozenModel, load_model
+from ddpm_codec.models.frozen import FrozenModel, load_model
 from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, parts
 

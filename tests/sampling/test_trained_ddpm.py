@@ -9,9 +9,9 @@ import torch
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.models.checkpoints.own import own_files
+from ddpm_codec.models.checkpoints.published import Published
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
-from ddpm_codec.nn.folders.own import own_files
-from ddpm_codec.nn.folders.published import Published
 from ddpm_codec.sampling.run import SampleOptions, sample_pictures
 
 TIMESTEPS = 20

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
+from ddpm_codec.datasets import from_array
 from ddpm_codec.errors import InputError
 from ddpm_codec.training.augment import Augmentation
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, split_holdout
-from ddpm_codec.training.data import from_array
 
 Make = Callable[..., TrainConfig]
 Pictures = NDArray[np.uint8]

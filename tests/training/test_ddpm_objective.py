@@ -21,7 +21,7 @@ from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.diffusion.variance import ProcessVariances
-from ddpm_codec.nn.ddpm import DdpmDenoiser
+from ddpm_codec.models.ddpm_denoiser import DdpmDenoiser
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.ddpm_objective import HISTORY, UNIFORM_SHARE, TimestepSampler, bound_terms_nats

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddpm_codec.device import pick_device
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.distributed import mean_over_processes, pick_device, process_group, same_everywhere
+from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
 from ddpm_codec.training.run import train
 from ddpm_codec.training.trainer import Trainer
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.model import open_model, preferred_dtype
+from ddpm_codec.models import find_model
+from ddpm_codec.models.opening import open_model
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import CROSSINGS, TrainConfig
@@ -23,7 +25,6 @@ from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.run import forked_config, train
 from ddpm_codec.training.task import Batch
 from ddpm_codec.training.trainer import Trainer, learning_rate
-from ddpm_codec.zoo import find_model
 from ddpm_codec_cli.main import main
 from tests.training.test_run import assert_same_state, log_lines, stop_at
 

@@ -18,7 +18,7 @@ from ddpm_codec.container.layout import DEFAULT_MAX_PIXELS
 from ddpm_codec.container.sections import SectionFile, read_sections
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.image_io import Picture
-from ddpm_codec.zoo.registry import shipped_name
+from ddpm_codec.models.registry import shipped_name
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder

@@ -12,7 +12,7 @@ from ddpm_codec.codecs.encoding import checked_options
 from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.codecs.progressive.parameters import MAX_REGISTER, MIN_REGISTER, ProgressiveParameters
 from ddpm_codec.errors import InputError
-from ddpm_codec.zoo.registry import DEFAULT
+from ddpm_codec.models.registry import DEFAULT
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.steps import ProgressiveChain
@@ -88,7 +88,7 @@ def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
     Raises:
         ModelError: no such model.
     """
-    from ddpm_codec.zoo import find_model
+    from ddpm_codec.models import find_model
 
     if levels is not None:
         return levels
@@ -98,7 +98,7 @@ def chosen_steps(model: str, levels: int | None, pixels: int) -> int | None:
 
 @lru_cache(maxsize=8)
 def _has_chain(model: Path, levels: int) -> bool:
-    from ddpm_codec.nn.model import open_model
+    from ddpm_codec.models.opening import open_model
 
     opened = open_model(model)
     return opened.has_chain(opened.steps_of(levels) or 0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ddpm_codec.errors import ModelError
+from ddpm_codec.models.frozen import load_model
 from ddpm_codec.nn.exact import oracle
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import (
@@ -25,7 +26,6 @@ from ddpm_codec.nn.exact.parameters import (
     output_reach,
 )
 from ddpm_codec.nn.exact.storage import from_arrays, layer_shapes, to_arrays
-from ddpm_codec.nn.frozen import load_model
 from tests.golden.regenerate import EXACT
 
 ONE_LINE = r"\A[^\n]+\Z"

@@ -14,7 +14,7 @@ from ddpm_codec.diffusion.measurement import Calibration
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.ddpm import DdpmDenoiser
+from ddpm_codec.models.ddpm_denoiser import DdpmDenoiser
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 
 OUTPUTS = ("eps", "x0", "v", "previous")

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from ddpm_codec.diffusion.measurement import Calibration
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.folders.files import read_tensors
+from ddpm_codec.models.checkpoints.files import read_tensors
 
 CALIBRATION = "calibration.safetensors"
 CLASSES = 192

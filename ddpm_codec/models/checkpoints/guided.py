@@ -15,9 +15,9 @@ from torch import Tensor
 from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.models.checkpoints.files import read_json, read_tensors
+from ddpm_codec.models.checkpoints.published import Published, rename_weights
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
-from ddpm_codec.nn.folders.files import read_json, read_tensors
-from ddpm_codec.nn.folders.published import Published, rename_weights
 
 FLAGS = "flags.json"
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import posterior
 from ddpm_codec.errors import ModelError
+from ddpm_codec.models.checkpoints.diffusers import is_diffusers, read_diffusers
+from ddpm_codec.models.checkpoints.published import Published
 from ddpm_codec.nn.ddpm_unet import UNet
-from ddpm_codec.nn.folders.diffusers import is_diffusers, read_diffusers
-from ddpm_codec.nn.folders.published import Published
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 SAFE, BIN = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"

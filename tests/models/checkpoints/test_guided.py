@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import posterior
 from ddpm_codec.errors import ModelError
+from ddpm_codec.models.checkpoints.guided import is_guided, read_guided
+from ddpm_codec.models.checkpoints.published import Published
+from ddpm_codec.models.opening import open_folder
 from ddpm_codec.nn.ddpm_unet import UNet
-from ddpm_codec.nn.folders.guided import is_guided, read_guided
-from ddpm_codec.nn.folders.opening import open_folder
-from ddpm_codec.nn.folders.published import Published
-from tests.nn.folders.guided_reference import Architecture, output, random_state
+from tests.models.checkpoints.guided_reference import Architecture, output, random_state
 
 STATE = "ema_0.9999_500000.pt"
 

@@ -1,4 +1,4 @@
-"""Opening a folder of whatever kind, without network and without running what it holds."""
+"""Reading a folder of whatever kind, without network and without running what it holds."""
 
 import hashlib
 from pathlib import Path
@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.models.checkpoints.diffusers import is_diffusers, read_diffusers
+from ddpm_codec.models.checkpoints.guided import is_guided, read_guided
+from ddpm_codec.models.checkpoints.own import is_own, read_own
+from ddpm_codec.models.checkpoints.published import Published
 from ddpm_codec.nn.ddpm_unet import UNetConfig
-from ddpm_codec.nn.folders.calibrated import CALIBRATION, read_calibration
-from ddpm_codec.nn.folders.diffusers import is_diffusers, read_diffusers
-from ddpm_codec.nn.folders.guided import is_guided, read_guided
-from ddpm_codec.nn.folders.own import is_own, read_own
-from ddpm_codec.nn.folders.published import Published
 
 KINDS = ((is_own, read_own), (is_diffusers, read_diffusers), (is_guided, read_guided))
 
@@ -30,19 +28,6 @@ def read_folder(folder: Path) -> Published:
             except InputError as error:
                 raise ModelError(f"{folder}: {error}") from error
     raise ModelError(f"{folder}: holds no model (model.json, a diffusers config.json, or flags.json with one .pt file)")
-
-
-def open_folder(folder: Path) -> DdpmModel:
-    """Open the model in ``folder`` with the calibration beside it, if there is one.
-
-    Raises:
-        ModelError: see :func:`read_folder`; or the calibration is damaged or of other weights.
-    """
-    published = read_folder(folder)
-    # Hashing the weights takes a while: only where there is something to compare with.
-    if not (folder / CALIBRATION).exists():
-        return DdpmModel(published)
-    return DdpmModel(published, read_calibration(folder, weights_id(published)))
 
 
 def weights_id(model: Published) -> str:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load, save
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.model_header import KEY, read_metadata
+from ddpm_codec.models.frozen import FrozenModel, load_model, model_bytes
+from ddpm_codec.models.header import KEY, read_metadata
 from ddpm_codec.nn.codec_net import macs_per_pixel
-from ddpm_codec.nn.frozen import FrozenModel, load_model, model_bytes
 
 ONE_LINE = r"\A[^\n]+\Z"
 

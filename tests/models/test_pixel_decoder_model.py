@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import load, save
 
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.model_header import KEY
-from ddpm_codec.nn.frozen import load_model
-from ddpm_codec.nn.pixel_decoder import DECODERS, PixelDecoder
-from ddpm_codec.nn.pixel_decoder_model import (
+from ddpm_codec.models.frozen import load_model
+from ddpm_codec.models.header import KEY
+from ddpm_codec.models.pixel_decoder_model import (
     PixelDecoderModel,
     load_pixel_decoder,
     pixel_decoder_bytes,
     pixel_decoder_facts,
 )
+from ddpm_codec.nn.pixel_decoder import DECODERS, PixelDecoder
 from tests.golden.regenerate import FLOAT
 
 CONFIG = DECODERS["decoder-tiny"]

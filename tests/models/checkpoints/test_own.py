@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from ddpm_codec.diffusion.measurement import Calibration
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.folders.calibrated import CALIBRATION, CLASSES, calibration_bytes, read_calibration
-from ddpm_codec.nn.folders.opening import open_folder, read_folder, weights_id
-from ddpm_codec.zoo.registry import model_id
+from ddpm_codec.models.checkpoints.calibration import CALIBRATION, CLASSES, calibration_bytes, read_calibration
+from ddpm_codec.models.checkpoints.opening import read_folder, weights_id
+from ddpm_codec.models.opening import open_folder
+from ddpm_codec.models.registry import model_id
 from tests.ddpm_folders import random_ddpm, write_folder
 
 ONE_LINE = r"\A[^\n]*{}[^\n]*\Z"
@@ -183,7 +184,7 @@ def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np\n"
         "from ddpm_codec.diffusion.measurement import Calibration\n"
-        "from ddpm_codec.nn.folders.calibrated import CLASSES, calibration_bytes\n"
+        "from ddpm_codec.models.checkpoints.calibration import CLASSES, calibration_bytes\n"
         "calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))\n"
         "sys.stdout.buffer.write(calibration_bytes(calibration, 'w', 5, 'data'))\n"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.model_header import read_metadata
+from ddpm_codec.models.header import read_metadata
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "shipped"
 SUFFIX = ".safetensors"
 DEFAULT = "photo"
 _DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "config.json")
@@ -21,7 +21,7 @@ FOLDER_FILES = (
 )
 """The files that make up a model in a folder of whatever kind, and beside flags.json its one .pt file."""
 FOLDER_MARKS = ("model.json", "config.json", "unet/config.json", "flags.json")
-"""Each belongs to one kind of folder, see :mod:`ddpm_codec.nn.folders`."""
+"""Each belongs to one kind of folder, see :mod:`ddpm_codec.models.checkpoints`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What bounds and codecs ask of a model, whatever it is made of."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -44,8 +43,8 @@ class BoundSetting:
 class CodecModel(Protocol):
     """A denoiser with the chains, the prior and the variances that go with it.
 
-    Frozen codec models (:class:`~ddpm_codec.nn.frozen.FrozenModel`) are one kind, trained DDPMs
-    (:class:`~ddpm_codec.nn.ddpm_model.DdpmModel`) the other.
+    Frozen codec models (:class:`~ddpm_codec.models.frozen.FrozenModel`) are one kind, trained DDPMs
+    (:class:`~ddpm_codec.models.ddpm_model.DdpmModel`) the other.
     """
 
     @property
@@ -140,26 +139,3 @@ class CodecModel(Protocol):
             ModelError: no such chain, or weights that do not fit.
         """
         ...
-
-
-def preferred_dtype(device: torch.device) -> str:
-    """Return ``bf16`` where the processor computes in bfloat16, else ``float32``."""
-    if device.type == "cuda":
-        return "bf16"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if has_bf16() else "float32"
-
-
-def open_model(path: Path) -> CodecModel:
-    """Open a model file, or the folder of a trained DDPM.
-
-    Raises:
-        ModelError: naming what is wrong with it.
-    """
-    if path.is_dir():
-        from ddpm_codec.nn.folders.opening import open_folder
-
-        return open_folder(path)
-    from ddpm_codec.nn.frozen import load_model
-
-    return load_model(path)

@@ -19,11 +19,11 @@ from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.transform import colour_frequency_8x8, identity
 from ddpm_codec.diffusion.variance import CalibratedVariances, ProcessVariances, Variances
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm import DdpmDenoiser
+from ddpm_codec.models.checkpoints.published import Published
+from ddpm_codec.models.ddpm_denoiser import DdpmDenoiser
+from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.ddpm_unet import UNet
-from ddpm_codec.nn.folders.published import Published
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
-from ddpm_codec.nn.model import BoundSetting, Schedule
 
 CODING_LEVELS = 24
 """Levels of the chain that codes, where the user does not say."""
@@ -38,7 +38,7 @@ CANDIDATES = 400
 
 @dataclass(frozen=True, eq=False)
 class DdpmModel:
-    """A :class:`~ddpm_codec.nn.model.CodecModel` of a U-Net.
+    """A :class:`~ddpm_codec.models.protocol.CodecModel` of a U-Net.
 
     The prior is the standard normal of the papers, and reported bounds have the variances of the papers or calibrated ones.
     Coding needs a calibration: its steps are diagonal in the colour x 8x8 transform, with one variance per coefficient class

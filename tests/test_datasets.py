@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.datasets import ImageSet, concatenate, from_array, open_images
 from ddpm_codec.errors import InputError
-from ddpm_codec.training.data import ImageSet, concatenate, from_array, open_images
 
 Pictures = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import InputError, ModelError, one_line
-from ddpm_codec.model_header import DECODER_KIND, FORMAT, KEY, read_metadata
+from ddpm_codec.models.header import DECODER_KIND, FORMAT, KEY, read_metadata
 from ddpm_codec.nn.pixel_decoder import (
     PixelDecoder,
     PixelDecoderConfig,

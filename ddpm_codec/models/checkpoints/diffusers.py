@@ -19,9 +19,9 @@ from torch import Tensor
 from ddpm_codec.diffusion.process import OutputKind, ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.models.checkpoints.files import read_json, read_tensors
+from ddpm_codec.models.checkpoints.published import Published, checked_weight, rename_weights
 from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
-from ddpm_codec.nn.folders.files import read_json, read_tensors
-from ddpm_codec.nn.folders.published import Published, checked_weight, rename_weights
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

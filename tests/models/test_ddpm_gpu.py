@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm_codec.diffusion.bound import evaluate_bound
-from ddpm_codec.nn.ddpm_model import DdpmModel
+from ddpm_codec.models.ddpm_model import DdpmModel
 from tests.ddpm_folders import random_ddpm
 
 

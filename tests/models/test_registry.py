@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.model_header import KEY
-from ddpm_codec.zoo import find_model, list_models, registry
+from ddpm_codec.models import find_model, list_models, registry
+from ddpm_codec.models.header import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +116,7 @@ def test_damaged_models_are_one_line(content: bytes, folder: Path) -> None:
 
 def test_listing_and_finding_load_neither_torch_nor_numpy(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ddpm_codec.zoo import registry;"
+        "import sys; from pathlib import Path; from ddpm_codec.models import registry;"
         f"registry.FOLDER = Path({str(folder)!r});"
         "assert len(registry.list_models()) == 2; registry.find_by_id(registry.model_id(registry.find_model('alpha')));"
         "sys.exit(' '.join({'torch', 'numpy', 'safetensors'} & set(sys.modules)))"

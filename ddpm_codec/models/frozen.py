@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.chain import Chain, even_chain
 from ddpm_codec.diffusion.crossing import SAME_LEVEL, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
@@ -25,7 +26,8 @@ from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.diffusion.variance import variances_of
 from ddpm_codec.errors import ModelError
-from ddpm_codec.model_header import DECODER_KIND, FORMAT, KEY, read_metadata
+from ddpm_codec.models.header import DECODER_KIND, FORMAT, KEY, read_metadata
+from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
@@ -33,7 +35,6 @@ from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
-from ddpm_codec.nn.model import BoundSetting, Schedule, preferred_dtype
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class FrozenModel:
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound; ``variance`` None is ``predicted``.
 
-        See :meth:`ddpm_codec.nn.model.CodecModel.bound_setting`.
+        See :meth:`ddpm_codec.models.protocol.CodecModel.bound_setting`.
 
         Raises:
             InputError: no level of the model lies above the crossing.

@@ -15,8 +15,8 @@ from ddpm_codec.diffusion.process import ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.nn.ddpm_model import DdpmModel, _candidates
-from ddpm_codec.nn.folders.published import Published
+from ddpm_codec.models.checkpoints.published import Published
+from ddpm_codec.models.ddpm_model import DdpmModel, _candidates
 from tests.ddpm_folders import random_ddpm
 
 Array = NDArray[np.float64]
