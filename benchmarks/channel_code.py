@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-from ddpm_codec.codecs.progressive.milestones import ideal_milestones
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
 from ddpm_codec.coding.channel_simulation import BlockCode, ChannelCode, TrellisCode
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.rate_distortion.milestones import ideal_milestones
 
 SEED = 1
 MODEL = "cifar10"
@@ -49,7 +49,7 @@ def ideal_bits(pixels: Pixels, steps: int) -> list[float]:
 def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: float) -> dict[str, Any]:
     """Return bits by level, bits in all, and what was spent in coefficients that expect two bits or more."""
     parameters = ProgressiveParameters(session.steps, code.register_bits, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, code=code, slack=slack)
+    encoder = ProgressiveEncoder(session.chain, session.lattice, parameters, pixels, code=code, slack=slack)
     by_level: dict[int, list[float]] = {}
     dear = expected = 0
     while not encoder.walk.finished:

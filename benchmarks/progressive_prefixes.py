@@ -18,10 +18,11 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, Pixels, need, table, write_json
-from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
 from ddpm_codec.codecs.progressive.decoding import DecodeOptions, decode_picture
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.container.sections import read_sections
 from ddpm_codec.errors import FormatError
+from ddpm_codec.files import encode_progressive_files
 
 SEED = 2
 
@@ -48,7 +49,7 @@ def try_prefixes(name: str, model: str, pixels: Pixels, cuts: int, folder: Path)
     """Return what became of the prefixes of one picture's file."""
     source, coded, part = folder / f"{name}.png", folder / f"{name}.ddpm", folder / "part.ddpm"
     Image.fromarray(pixels).save(source)
-    (report,) = encode_progressive([source], coded, ProgressiveOptions(model=model))
+    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(model=model))
     data = coded.read_bytes()
     ends = [section["end"] for section in report.sections]
     shown: dict[int, float] = {}

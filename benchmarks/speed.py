@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, has_jxl, need, table, write_json
-from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.files import decode_file, encode_files
 
 PEERS = {
     "png": ("PNG", {"optimize": True}),

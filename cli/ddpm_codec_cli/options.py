@@ -1,7 +1,6 @@
 """Options that several commands share, each defined once."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -27,9 +26,16 @@ def coded_model_option(command: Command) -> Command:
     return click.option(
         "--model",
         metavar="NAME|FILE|FOLDER",
-        type=click.Path(path_type=Path),
-        default=None,
-        help="The model that it was coded with, where that does not ship; any other is refused.",
+        help="The model that the file was coded with, if it does not ship; any other is refused.",
+    )(command)
+
+
+def reconstruction_option(command: Command) -> Command:
+    """Add ``--reconstruction``; None is ``mean``."""
+    return click.option(
+        "--reconstruction",
+        type=click.Choice(["mean", "sample", "flow"]),
+        help="How to show part of a progressive file: least error, most realistic, or the ODE.  [default: mean]",
     )(command)
 
 

@@ -12,6 +12,10 @@ from ddpm_codec.models.header import read_metadata
 FOLDER = Path(__file__).parent / "shipped"
 SUFFIX = ".safetensors"
 DEFAULT = "photo"
+
+ModelName = str | os.PathLike[str]
+"""A model: the name of one that ships, or the path of a file or folder."""
+
 _DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "config.json")
 FOLDER_FILES = (
     *("model.json", "weights.safetensors", "weights.pt", "calibration.safetensors", "flags.json", "model_index.json"),
@@ -106,12 +110,13 @@ def list_models() -> list[ModelInfo]:
     return [describe(path) for path in shipped_models()]
 
 
-def find_model(name_or_file: str) -> Path:
+def find_model(name_or_file: ModelName) -> Path:
     """Return the model file of a shipped name, or of a path: a file, or the folder of a trained DDPM.
 
     Raises:
         ModelError: neither exists.
     """
+    name_or_file = os.fspath(name_or_file)
     shipped = FOLDER / f"{name_or_file}{SUFFIX}"
     if "/" not in name_or_file and os.path.isfile(shipped):
         return shipped
@@ -136,7 +141,7 @@ def shipped_name(identity: str) -> str | None:
     return next((path.stem for path in shipped_models() if model_id(path).startswith(identity)), None)
 
 
-def find_by_id(wanted: str, extra: Path | None = None) -> Path:
+def find_by_id(wanted: str, extra: ModelName | None = None) -> Path:
     """Return the model file whose SHA-256 is ``wanted``.
 
     Args:
@@ -146,7 +151,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     Raises:
         ModelError: no model that ships has that identity, or ``extra`` has not.
     """
-    candidates = shipped_models() if extra is None else [find_model(str(extra))]
+    candidates = shipped_models() if extra is None else [find_model(extra)]
     for path in candidates:
         if model_id(path).startswith(wanted):
             return path

@@ -57,6 +57,6 @@ class Sources:
 
 def codec_sources() -> Sources:
     """Return the curves of the codec itself."""
-    from ddpm_codec.codecs.progressive.milestones import ideal_milestones, real_milestones
+    from ddpm_codec.rate_distortion.milestones import ideal_milestones, real_milestones
 
     return Sources(real_milestones, ideal_milestones)

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ddpm_codec.atomic import check_target, new_file
-from ddpm_codec.codecs.progressive.drawing import FORMATS, MAX_SIDE, save_pictures
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.errors import InputError
+from ddpm_codec.files.drawing import FORMATS, MAX_SIDE, save_pictures
 
 ARRAYS = (".npy", ".npz")
 MOVING = (".gif", ".webp")

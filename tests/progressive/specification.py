@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import decode_block
-from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.fallback import decode_fallback
+from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.tiling import Rect, Tile, split_parts
+from ddpm_codec.codecs.tiling import Rect, Tile, split_regions
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.exact_math import exact_exp, exact_normal_cdf
 from ddpm_codec.coding.tables import LATTICE_GRID, PIXEL_GRID
@@ -317,7 +317,7 @@ class Decoder:
 
     def _end(self, sections: list[bytes], alpha: list[bytes]) -> None:
         head = self.head
-        regions = split_parts(head.width, head.height, head.block_pixels, head.tile) if head.tail else self.patches
+        regions = split_regions(head.width, head.height, head.block_pixels, head.tile) if head.tail else self.patches
         assert len(sections) <= len(regions)
         if len(sections) < len(regions):
             return
