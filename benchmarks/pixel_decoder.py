@@ -9,11 +9,11 @@ what a lossy picture at the crossing would take by ideal indices. The models are
 """
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
+from ddpm_codec.diffusion.noise_level import sigma_from_log_snr
 from ddpm_codec.evaluation import BoundReport, evaluate_bpd
 from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder, pixel_decoder_facts
 from ddpm_codec.models.registry import describe, model_id
@@ -32,7 +32,7 @@ def data_of(name: str) -> str:
 
 def grey_levels(log_snr: float) -> float:
     """Return the noise of a level in grey levels."""
-    return GREY_PER_UNIT * math.exp(-0.5 * log_snr)
+    return GREY_PER_UNIT * float(sigma_from_log_snr(log_snr))
 
 
 def term_rows(report: BoundReport) -> list[list[Any]]:

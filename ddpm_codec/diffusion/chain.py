@@ -8,11 +8,14 @@ a shortest path. One table over G candidate levels therefore prices every sub-ch
 best chain of exactly K steps in O(K G^2). Source: Watson et al. 2021, arXiv:2106.03802.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
 from ddpm_codec.errors import InputError
 
 _Array = NDArray[np.float64]
@@ -37,6 +40,11 @@ class Chain:
         levels = np.asarray(self.log_snr, dtype=np.float64)
         if not np.isfinite(levels).all() or (np.diff(levels) >= 0.0).any():
             raise InputError("the log-SNR of a chain must be finite and strictly decreasing (cleanest first)")
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Sequence[float]) -> Self:
+        """Return the chain of K + 1 standard deviations of the noise, model values, strictly increasing."""
+        return cls(tuple(log_snr_from_sigma(sigmas).tolist()))
 
     @property
     def steps(self) -> int:
@@ -186,7 +194,10 @@ def fixed_transition(log_snr: _Array, mse: _Array, kind: str) -> _Array:
 
     Source: Ho et al. 2020, eq. 5 with the variances of sec. 3.2; VDM's snr_s - snr_t for the weight.
     """
-    log_noise = -np.logaddexp(0.0, log_snr)
+    # Imported here: it takes a few tenths of a second, and codec models need no fixed variances.
+    from scipy.special import log_expit
+
+    log_noise = log_expit(-np.asarray(log_snr, dtype=np.float64))
     costs = np.full((len(log_snr), len(log_snr)), np.inf)
     for t in range(1, len(log_snr)):
         difference = _snr_differences(log_snr, t)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ddpm_codec.diffusion.chain import Chain, LevelTable, fixed_transition, select_chain, transition_from_mse
 from ddpm_codec.diffusion.crossing import levels_above
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma, sigma_from_log_snr
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.transform import colour_frequency_8x8, identity
@@ -133,7 +134,7 @@ class DdpmModel:
             raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
         indices = self._select(self.calibration, wanted, "class", int(coded[0]), int(coded[-1]))
         # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
-        return tuple(np.exp(-0.5 * np.round(levels[list(indices)], 6)).tolist())
+        return tuple(sigma_from_log_snr(np.round(levels[list(indices)], 6)).tolist())
 
     def bound_setting(
         self,
@@ -183,7 +184,7 @@ class DdpmModel:
         Raises:
             ModelError: no such chain, or no calibration.
         """
-        log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(self.chain_sigmas(steps))))
+        log_snr = tuple(log_snr_from_sigma(self.chain_sigmas(steps)).tolist())
         return FloatIntegerDenoiser(self.bound_denoiser(device, dtype), log_snr, device)
 
     def network(self, device: torch.device) -> UNet:
