@@ -20,8 +20,9 @@ from ddpm_codec.codecs.progressive.milestones import ideal_milestones
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
-from ddpm_codec.coding.channel_simulation import BlockCode, ChannelCode, TrellisCode
+from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
 from ddpm_codec.picture import Picture, PictureInfo
+from tests.reference.block_code import BlockCode
 
 SEED = 1
 MODEL = "cifar10"

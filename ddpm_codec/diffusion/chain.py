@@ -133,21 +133,6 @@ def select_chain(table: LevelTable, steps: int) -> Chain:
     return Chain(tuple(table.log_snr[path[::-1]].tolist()))
 
 
-def chain_cost_nats(table: LevelTable, chain: Chain) -> float:
-    """Return the bound of a chain, reconstruction + transitions + prior, in nats per dimension.
-
-    Raises:
-        InputError: where a level of the chain is not one of the table's.
-    """
-    # The table decreases, searchsorted wants the opposite.
-    levels = np.asarray(chain.log_snr)
-    path = np.searchsorted(-table.log_snr, -levels)
-    if (path == len(table.log_snr)).any() or not np.array_equal(table.log_snr[path], levels):
-        raise InputError("a level of the chain is not in the level table")
-    transitions = table.transition_nats[path[:-1], path[1:]].sum()
-    return float(table.reconstruction_nats[path[0]] + transitions + table.prior_nats[path[-1]])
-
-
 def transition_from_mse(log_snr: _Array, mse: _Array) -> _Array:
     """Return the step costs of one optimal variance per level, or per level and coefficient class.
 

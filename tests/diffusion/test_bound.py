@@ -19,7 +19,6 @@ from ddpm_codec.diffusion.bound import (
 from ddpm_codec.diffusion.chain import (
     Chain,
     LevelTable,
-    chain_cost_nats,
     even_chain,
     select_chain,
     transition_from_mse,
@@ -27,6 +26,7 @@ from ddpm_codec.diffusion.chain import (
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import nats_to_bits
+from tests.reference.chains import chain_cost_nats
 
 if TYPE_CHECKING:
     from tests.diffusion.conftest import GaussianToy, GreyToy

@@ -16,11 +16,12 @@ from ddpm_codec.codecs.progressive.milestones import LOSSLESS, ideal_milestones,
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import RECONSTRUCTIONS
 from ddpm_codec.codecs.session import CodingSession
-from ddpm_codec.coding.channel_simulation import BlockCode, ChannelCode
+from ddpm_codec.coding.channel_simulation import ChannelCode
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.golden.regenerate import EXACT, noisy_picture
+from tests.reference.block_code import BlockCode
 
 STEPS = 8
 Pixels = np.ndarray
