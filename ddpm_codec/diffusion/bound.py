@@ -130,7 +130,7 @@ class BoundTerms:
             "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
             "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
             "mean_rmse": float(np.sqrt(np.average(self.mean_rmse**2, weights=self.dims))),
-            "levels": self.chain.steps,
+            "steps": self.chain.steps,
             "log_snr": list(self.chain.log_snr),
         }
 

@@ -103,10 +103,10 @@ class DdpmModel:
         """Return the steps of a chain of so many timesteps; None: of all of them.
 
         Raises:
-            ModelError: fewer than two levels.
+            ModelError: fewer than two timesteps.
         """
         if levels is not None and levels < 2:
-            raise ModelError(f"model {self.name}: needs at least 2 levels, got {levels}")
+            raise ModelError(f"model {self.name}: needs at least 2 timesteps, got {levels}")
         return None if levels is None else levels - 1
 
     def levels_of(self, steps: int) -> int:
@@ -131,7 +131,7 @@ class DdpmModel:
         levels = self.process.schedule.log_snr
         coded = np.flatnonzero((levels >= CODED_LOG_SNR[0]) & (levels <= CODED_LOG_SNR[1]))
         if len(coded) <= wanted:
-            raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
+            raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} timesteps, asked for {wanted + 1}")
         indices = self._select(self.calibration, wanted, "class", int(coded[0]), int(coded[-1]))
         # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
         return tuple(sigma_from_log_snr(np.round(levels[list(indices)], 6)).tolist())
@@ -204,8 +204,8 @@ class DdpmModel:
         above = self._above(crossing_log_snr)
         if not 1 <= steps <= len(above):
             raise ModelError(
-                f"model {self.name}: has {len(above)} levels above the crossing, "
-                f"so --levels can be 2 to {len(above) + 1}; got {steps + 1}"
+                f"model {self.name}: has {len(above)} timesteps above the crossing, "
+                f"so --steps can be 2 to {len(above) + 1}; got {steps + 1}"
             )
         levels = np.concatenate([[crossing_log_snr], self.process.schedule.log_snr[above]])
         if steps == len(above):
@@ -248,7 +248,7 @@ class DdpmModel:
         return ModelError(f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it")
 
     def _too_many(self, steps: int) -> ModelError:
-        return ModelError(f"model {self.name}: has {self.process.timesteps} levels, asked for {steps + 1}")
+        return ModelError(f"model {self.name}: has {self.process.timesteps} timesteps, asked for {steps + 1}")
 
     def _variances(self, kind: VarianceKind) -> Variances:
         """Return where the variances of a bound come from.

@@ -35,7 +35,7 @@ class ModelInfo:
         bytes: its size.
         parameters: weights of the network.
         macs_per_pixel_per_level: multiply-adds of one evaluation per pixel.
-        levels: K, steps of the default chain (K + 1 evaluations).
+        steps: K of the default chain (K + 1 evaluations).
         macs_per_pixel_total: multiply-adds per pixel over the whole default chain.
         description: one line.
     """
@@ -46,7 +46,7 @@ class ModelInfo:
     bytes: int
     parameters: int
     macs_per_pixel_per_level: float
-    levels: int
+    steps: int
     macs_per_pixel_total: float
     description: str
 
@@ -80,7 +80,7 @@ def describe(path: Path) -> ModelInfo:
     """
     metadata = read_metadata(path)
     try:
-        macs, levels = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
+        macs, steps = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
         return ModelInfo(
             name=str(metadata["name"]),
             id=model_id(path),
@@ -88,8 +88,8 @@ def describe(path: Path) -> ModelInfo:
             bytes=path.stat().st_size,
             parameters=int(metadata["parameters"]),
             macs_per_pixel_per_level=macs,
-            levels=levels,
-            macs_per_pixel_total=macs * (levels + 1),
+            steps=steps,
+            macs_per_pixel_total=macs * (steps + 1),
             description=str(metadata["description"]),
         )
     except (KeyError, ValueError, TypeError) as error:

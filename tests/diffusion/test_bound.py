@@ -195,7 +195,7 @@ def test_dictionary_is_json_and_adds_up() -> None:
     restored = json.loads(json.dumps(report, allow_nan=False))
     assert restored["images"] == 2
     assert restored["dims"] == 96
-    assert restored["levels"] == 2
+    assert restored["steps"] == 2
     parts = restored["prior_bpd"] + sum(restored["diffusion_bpd"]) + restored["reconstruction_bpd"]
     assert restored["total_bpd"] == pytest.approx(parts)
     assert json.loads(json.dumps(made_up_terms([3.0], [48]).to_dict(), allow_nan=False))["stderr_bpd"] is None

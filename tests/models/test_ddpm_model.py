@@ -234,9 +234,9 @@ def test_what_a_model_has_not_is_refused(pictures: torch.Tensor) -> None:
         bare.chain_sigmas()
     model = calibrated(random_ddpm(), pictures)
     for steps in (20, 1000):
-        with pytest.raises(ModelError, match=rf"\A[^\n]*has 20 levels, asked for {steps + 1}\Z"):
+        with pytest.raises(ModelError, match=rf"\A[^\n]*has 20 timesteps, asked for {steps + 1}\Z"):
             model.bound_setting(steps, "dp", "beta")
-    with pytest.raises(ModelError, match=r"\A[^\n]*at least 2 levels[^\n]*\Z"):
+    with pytest.raises(ModelError, match=r"\A[^\n]*at least 2 timesteps[^\n]*\Z"):
         model.steps_of(1)
 
 

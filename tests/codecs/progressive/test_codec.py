@@ -173,7 +173,7 @@ def test_the_ideal_curve_ends_at_the_bound(tmp_path: Path) -> None:
     ideal = ideal_milestones(picture_of(pixels), model=str(EXACT), device="cpu", steps=STEPS, reconstructions=())
     data = tmp_path / "x.npy"
     np.save(data, pixels[None])
-    bound = evaluate_bpd(str(data), model=str(EXACT), levels=STEPS, device="cpu").totals_bpd[0]
+    bound = evaluate_bpd(str(data), model=str(EXACT), steps=STEPS, device="cpu").total_bpd[0]
     assert ideal[-1].label == LOSSLESS
     assert ideal[-1].bits / pixels.size == pytest.approx(float(bound), abs=0.04)
 
