@@ -160,7 +160,7 @@ def bound_of(
     target = pick_device(device)
     grey_levels = None if decoder is None else decoder.crossing(crossing)
     above = None if grey_levels is None else log_snr_at(grey_levels)
-    setting = model.bound_setting(model.steps_of(steps), schedule, variance, above)
+    setting = model.bound_setting(model.chain_steps(steps), schedule, variance, above)
     dtype = model.bound_dtype(target)
     # In float32: bfloat16 costs flat pictures some per cent.
     likelihood = None if decoder is None else decoder.likelihood(target, "float32")
@@ -169,7 +169,7 @@ def bound_of(
     with Stopwatch() as watch:
         table, dims = evaluator.run(images, side)
     facts: dict[str, Any] = {
-        "steps": model.levels_of(setting.chain.steps),
+        "steps": model.user_steps(setting.chain.steps),
         "evaluations": setting.chain.steps + (decoder is None),
         "schedule": setting.schedule,
         "variance": setting.variance,

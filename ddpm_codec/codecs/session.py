@@ -47,7 +47,7 @@ class CodingSession:
             ModelError: no such model, or no chain of so many levels.
         """
         session = cls(find_model(model), pick_device(device), "", None)
-        session._steps = session.model.steps_of(levels)
+        session._steps = session.model.chain_steps(levels)
         session.model.chain_sigmas(session._steps)
         return session
 

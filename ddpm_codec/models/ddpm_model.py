@@ -1,6 +1,6 @@
 """A trained DDPM as bounds and codecs see it: timesteps, chains among them, variances, coding in floating point.
 
-``levels`` of such a model counts timesteps, as the papers do: a chain of K levels costs K network evaluations, K - 1 for the
+Users count the timesteps of such a model, as the papers do: a chain of K timesteps costs K network evaluations, K - 1 for the
 reverse steps and the last one for L_0; K = T is the whole process.
 """
 
@@ -99,19 +99,19 @@ class DdpmModel:
         """One, [D]."""
         return PriorModel.standard(colour_frequency_8x8().dims).variance
 
-    def steps_of(self, levels: int | None) -> int | None:
-        """Return the steps of a chain of so many timesteps; None: of all of them.
+    def chain_steps(self, user_steps: int | None) -> int | None:
+        """Return the K of a chain of ``user_steps`` timesteps; None stays None.
 
         Raises:
             ModelError: fewer than two timesteps.
         """
-        if levels is not None and levels < 2:
-            raise ModelError(f"model {self.name}: needs at least 2 timesteps, got {levels}")
-        return None if levels is None else levels - 1
+        if user_steps is not None and user_steps < 2:
+            raise ModelError(f"model {self.name}: needs at least 2 timesteps, got {user_steps}")
+        return None if user_steps is None else user_steps - 1
 
-    def levels_of(self, steps: int) -> int:
+    def user_steps(self, chain_steps: int) -> int:
         """Return the timesteps of a chain of so many steps."""
-        return steps + 1
+        return chain_steps + 1
 
     def has_chain(self, steps: int) -> bool:
         """Return whether there are levels for so many steps."""

@@ -112,13 +112,13 @@ class FrozenModel:
         rows = tuple(range(self.exact.levels))
         return ExactBoundDenoiser(ExactExecutor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
 
-    def steps_of(self, levels: int | None) -> int | None:
-        """Return K: ``levels`` of a codec model are its steps."""
-        return levels
+    def chain_steps(self, user_steps: int | None) -> int | None:
+        """Return ``user_steps``: users of a codec model count K."""
+        return user_steps
 
-    def levels_of(self, steps: int) -> int:
+    def user_steps(self, chain_steps: int) -> int:
         """Return K."""
-        return steps
+        return chain_steps
 
     def has_chain(self, steps: int) -> bool:
         """Return whether there is a chain of so many steps."""

@@ -120,7 +120,7 @@ def sample_pictures(
     moves = _check(output, options, overwrite)
     model = open_model(find_model(options.model))
     device = pick_device(options.device)
-    steps = model.steps_of(options.steps)
+    steps = model.chain_steps(options.steps)
     setting = model.bound_setting(steps, options.schedule, options.variance)
     pair = _read_pair(options) if options.figure == "interpolation" else None
     width, height = _size(options, model, setting.transform, pair)
@@ -174,7 +174,7 @@ def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, dev
         "figure": options.figure,
         "method": options.method,
         "eta": (options.eta or 0.0) if ddim else None,
-        "steps": model.levels_of(setting.chain.steps),
+        "steps": model.user_steps(setting.chain.steps),
         "schedule": setting.schedule,
         "variance": None if ddim else setting.variance,
         "model": model.name,

@@ -101,7 +101,7 @@ def _has_chain(model: Path, levels: int) -> bool:
     from ddpm_codec.models.opening import open_model
 
     opened = open_model(model)
-    return opened.has_chain(opened.steps_of(levels) or 0)
+    return opened.has_chain(opened.chain_steps(levels) or 0)
 
 
 def choose_parameters(
