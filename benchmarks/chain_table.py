@@ -63,7 +63,7 @@ def main() -> None:
 
     block = by_name(frozen.transform)
     prior = PriorModel(frozen.prior_mean, frozen.prior_variance)
-    chosen = {k: Chain(tuple((-2.0 * np.log(np.array(frozen.chain_sigmas(k)))).tolist())) for k in STEPS}
+    chosen = {k: Chain.from_sigmas(frozen.chain_sigmas(k)) for k in STEPS}
     bound("W, DP", block, prior, chosen)
     even = {k: frozen.even_chain(k) for k in STEPS}
     bound("W, even", block, prior, even)

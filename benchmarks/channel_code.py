@@ -1,6 +1,6 @@
 """Question: what does a channel code cost over the KL that it should cost, and in what time?
 
-Run: python -m benchmarks.channel_code [--images 8] [--levels 12] [--json FILE]
+Run: python -m benchmarks.channel_code [--images 8] [--steps 12] [--json FILE]
 CIFAR-10 test images, each coded to the end by indices: blocks of C bits with slack (the best index, or a sampled one) and
 trellises of L bits. "indices" is the payload of all steps over the KL along the ideal path (z_s ~ q), "end to end" everything
 with x_0 given z_0 over the ideal sum. A second table gives the trellis level by level.
@@ -19,9 +19,10 @@ from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
-from ddpm_codec.coding.channel_simulation import BlockCode, ChannelCode, TrellisCode
+from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.rate_distortion.milestones import ideal_milestones
+from tests.reference.block_code import BlockCode
 
 SEED = 1
 MODEL = "cifar10"
@@ -72,13 +73,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--levels", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     images = test_images()
     chosen = images[np.random.default_rng(SEED).permutation(len(images))[: options.images]]
-    session = CodingSession.for_encoding(MODEL, "cpu", options.levels)
-    ideal = np.array([ideal_bits(pixels, options.levels) for pixels in chosen])
+    session = CodingSession.for_encoding(MODEL, "cpu", options.steps)
+    ideal = np.array([ideal_bits(pixels, options.steps) for pixels in chosen])
     steps, total = float(ideal[:, -2].sum()), float(ideal[:, -1].sum())
     rows, results = [], []
     for name, code, slack in codes():

@@ -1,6 +1,6 @@
 """Question: how fast does the picture arrive? Rate and RMSE level by level, as in figure 5 of Ho et al. 2020.
 
-Run: python -m benchmarks.figure5 [--images 100] [--levels 20] [--plot FILE.png] [--json FILE]
+Run: python -m benchmarks.figure5 [--images 100] [--steps 20] [--plot FILE.png] [--json FILE]
 CIFAR-10 test images. Rate is cumulative, in bits/dim: "KL" of a perfect channel code along z_s ~ q, "paid" the bytes of real
 parts, without the head of a file. RMSE is on 0..255, of the mean reconstruction, over all images. The published figures are
 those of a 35.7 M-parameter network with 1,000 steps; ours codes every level in real bytes.
@@ -33,10 +33,10 @@ def squared_error(found: Pixels, pixels: Pixels) -> float:
     return float(np.mean((found.astype(np.float64) - pixels) ** 2))
 
 
-def ideal_curve(pixels: Pixels, levels: int) -> list[tuple[float, float]]:
+def ideal_curve(pixels: Pixels, steps: int) -> list[tuple[float, float]]:
     """Return cumulative bits/dim and squared error at every level, noisiest first."""
     picture = Picture(PictureInfo("x.png", "RGB", (32, 32)), pixels.tobytes())
-    found = ideal_milestones(picture, model=MODEL, device="cpu", steps=levels, reconstructions=(MEAN,))[:-1]
+    found = ideal_milestones(picture, model=MODEL, device="cpu", steps=steps, reconstructions=(MEAN,))[:-1]
     return [(m.bits / pixels.size, squared_error(m.pictures[MEAN], pixels)) for m in found]
 
 
@@ -75,14 +75,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--levels", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     images = test_images()
     chosen = images[np.random.default_rng(SEED).permutation(len(images))[: options.images]]
-    session = CodingSession.for_encoding(MODEL, "cpu", options.levels)
-    ideal = np.array([ideal_curve(np.ascontiguousarray(x), options.levels) for x in chosen]).mean(axis=0)
+    session = CodingSession.for_encoding(MODEL, "cpu", options.steps)
+    ideal = np.array([ideal_curve(np.ascontiguousarray(x), options.steps) for x in chosen]).mean(axis=0)
     real = np.array([real_curve(session, np.ascontiguousarray(x)) for x in chosen]).mean(axis=0)
     rows = [
         [float(a), float(np.sqrt(b)), float(c), float(np.sqrt(d))] for (a, b), (c, d) in zip(ideal, real, strict=True)

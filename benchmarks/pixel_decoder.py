@@ -9,11 +9,11 @@ what a lossy picture at the crossing would take by ideal indices. The models are
 """
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
+from ddpm_codec.diffusion.noise_level import sigma_from_log_snr
 from ddpm_codec.evaluation import BoundReport, evaluate_bpd
 from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder, pixel_decoder_facts
 from ddpm_codec.models.registry import describe, model_id
@@ -32,12 +32,12 @@ def data_of(name: str) -> str:
 
 def grey_levels(log_snr: float) -> float:
     """Return the noise of a level in grey levels."""
-    return GREY_PER_UNIT * math.exp(-0.5 * log_snr)
+    return GREY_PER_UNIT * float(sigma_from_log_snr(log_snr))
 
 
 def term_rows(report: BoundReport) -> list[list[Any]]:
     """Return one row a message, cleanest first: what it leads from and to, and its bits."""
-    greys = [grey_levels(level) for level in report.log_snr]
+    greys = [grey_levels(level) for level in report.chain.log_snr]
     rows: list[list[Any]] = [[f"L_0, from {greys[0]:.2f} grey levels", float(report.reconstruction_bpd.mean())]]
     for index, value in enumerate(report.diffusion_bpd.mean(axis=0).tolist()):
         rows.append([f"step {greys[index + 1]:.2f} -> {greys[index]:.2f}", value])
@@ -56,7 +56,7 @@ def bound(arguments: argparse.Namespace) -> dict[str, Any]:
             model=str(arguments.denoiser),
             decoder=str(arguments.decoder),
             crossing=arguments.crossing,
-            levels=arguments.levels,
+            steps=arguments.steps,
             **shared,
         ),
     }
@@ -71,7 +71,7 @@ def bound(arguments: argparse.Namespace) -> dict[str, Any]:
     ours = figures["with the pixel decoder"]
     above = ours["prior_bpd"] + sum(ours["diffusion_bpd"])
     below = {"today": figures["today"]["total_bpd"] - above, "with the pixel decoder": ours["reconstruction_bpd"]}
-    crossing = grey_levels(reports["with the pixel decoder"].log_snr[0])
+    crossing = grey_levels(reports["with the pixel decoder"].chain.log_snr[0])
     print(f"\nbelow {crossing:.1f} grey levels: " + ", ".join(f"{name} {value:.4f}" for name, value in below.items()))
     figures["below_crossing_bpd"] = below
     return figures
@@ -90,7 +90,7 @@ def crossings(arguments: argparse.Namespace) -> dict[str, Any]:
             model=str(arguments.denoiser),
             decoder=str(arguments.decoder),
             crossing=crossing,
-            levels=arguments.levels,
+            steps=arguments.steps,
             limit=arguments.limit,
             tile=arguments.tile,
         ).to_json()
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--decoder", type=Path, required=True)
     parser.add_argument("--today", type=Path, help="float model without a decoder, for `bound`")
     parser.add_argument("--crossing", type=float)
-    parser.add_argument("--levels", type=int, help="steps above the crossing")
+    parser.add_argument("--steps", type=int, help="steps above the crossing")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--json", type=Path)

@@ -83,7 +83,7 @@ def bound(found: dict[str, Pixels], model: str, folder: Path) -> float:
     for name, pixels in found.items():
         Image.fromarray(pixels).save(source / f"{name}.png")
     report = evaluate_bpd(str(source), model=model)
-    return float(np.average(report.totals_bpd, weights=report.dims))
+    return float(np.average(report.total_bpd, weights=report.dims))
 
 
 def main() -> None:

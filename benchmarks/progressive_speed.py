@@ -1,8 +1,8 @@
 """Question: how fast are progressive files of Kodak photos, written and read?
 
 Run: python -m benchmarks.progressive_speed [--photos kodim03 kodim19] [--json FILE]
-Seconds of `encode_progressive_files` and then of three `decode_file`, all in one process: decoding finds torch, kernels and most
-coding tables made.
+Seconds of `encode_progressive_files` and then of three `decode_file`, all in one process: decoding finds torch, kernels and
+most coding tables made.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def main() -> None:
         plain = load_model(options.plain)
         variants["exact, not trained further"] = exact(plain)
     variants[f"exact, shipped ({options.model})"] = exact(frozen)
-    chain = Chain(tuple((-2.0 * np.log(np.array(frozen.chain_sigmas()))).tolist()))
+    chain = Chain.from_sigmas(frozen.chain_sigmas())
     prior = PriorModel(frozen.prior_mean, frozen.prior_variance)
     batches = pictures(options.model, options.limit)
     rows, totals = [], {}

@@ -79,7 +79,7 @@ def bounds(
     for batch in images:
         shared = Remembering(denoiser)
         for kind in kinds:
-            setting = model.bound_setting(model.steps_of(levels), how, kind)
+            setting = model.bound_setting(model.chain_steps(levels), how, kind)
             terms = evaluate_bound(
                 shared,
                 [batch],

@@ -11,6 +11,20 @@ from ddpm_codec.units import GREY_MAX
 Pixels = NDArray[np.uint8]
 
 
+def check_rgb(pixels: Pixels, what: str = "picture") -> None:
+    """Check that an array is an RGB picture of 8 bits a sample.
+
+    Args:
+        pixels: the array.
+        what: its name in the message.
+
+    Raises:
+        InputError: it is not uint8 [H, W, 3] with at least one pixel.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise InputError(f"{what}: must be uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+
+
 def check_pair(original: Pixels, decoded: Pixels) -> None:
     """Check that two pictures can be compared.
 
@@ -19,9 +33,8 @@ def check_pair(original: Pixels, decoded: Pixels) -> None:
     """
     if original.shape != decoded.shape:
         raise InputError(f"pictures of different shape: {list(original.shape)} and {list(decoded.shape)}")
-    for pixels in (original, decoded):
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise InputError(f"needs a uint8 picture [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+    check_rgb(original)
+    check_rgb(decoded)
 
 
 def rmse_255(original: Pixels, decoded: Pixels) -> float:

@@ -1,71 +1,59 @@
-"""The bound of a model on a data set: what ``ddpm-codec bpd`` reports.
+"""The bound of a model on images: what ``ddpm-codec bpd`` reports.
 
-Large pictures are cut into the tiles that the codec would code, padded to whole blocks of W as the codec pads them; all
-bits, those of the padding too, are divided by the picture's own sub-pixels.
+Images larger than a tile are cut into the tiles that the codec would code, and each tile is padded to whole blocks of W as
+the codec pads it. All bits, including those of the padding, are divided by the sub-pixels of the image itself.
 """
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.tiling import Rect
-from ddpm_codec.datasets import ImageSet, open_images
+from ddpm_codec.datasets import open_images
 from ddpm_codec.device import pick_device
-from ddpm_codec.diffusion.bound import evaluate_bound
+from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
+from ddpm_codec.distortion import check_rgb
 from ddpm_codec.errors import InputError
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
-from ddpm_codec.models.pixel_decoder_model import load_pixel_decoder
-from ddpm_codec.models.protocol import BoundSetting, Schedule
+from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, load_pixel_decoder
+from ddpm_codec.models.protocol import BoundSetting, CodecModel, Schedule
 from ddpm_codec.nn.pixel_decoder import SIDES
+from ddpm_codec.padding import pad_to_multiple
+from ddpm_codec.stopwatch import Stopwatch
+
+Pixels = NDArray[np.uint8]
 
 STRIDE = 8
 """Sides of tiles are multiples of this."""
 
 
-@dataclass(frozen=True)
-class BoundReport:
-    """The bound, term by term, over a data set.
+@dataclass(frozen=True, eq=False)
+class BoundReport(BoundTerms):
+    """The bound of each image, term by term, and how it was computed.
 
     Attributes:
-        prior_bpd: L_T, one value an image, [N].
-        diffusion_bpd: L_k, cleanest step first, [N, K].
-        reconstruction_bpd: L_0, [N].
-        dims: sub-pixels of each image, [N].
-        mean_rmse: root mean squared error of the mean of x_0 at the cleanest level, in grey levels, [N].
-        log_snr: the chain.
-        facts: seconds, model, device and the like.
+        facts: ``steps`` (K as the user counts it: of a DDPM its timesteps), ``evaluations`` of the network per image,
+            ``schedule``, ``variance``, ``seconds``, ``images_per_second``, ``model``, ``device``, ``dtype``; with a pixel
+            decoder also ``decoder``, ``decoder_dtype`` and ``crossing`` (noise in grey levels).
     """
 
-    prior_bpd: NDArray[np.float64]
-    diffusion_bpd: NDArray[np.float64]
-    reconstruction_bpd: NDArray[np.float64]
-    dims: NDArray[np.int64]
-    mean_rmse: NDArray[np.float64]
-    log_snr: tuple[float, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def totals_bpd(self) -> NDArray[np.float64]:
-        """The bound of each image, [N]."""
-        steps: NDArray[np.float64] = self.diffusion_bpd.sum(axis=1)
-        return self.prior_bpd + steps + self.reconstruction_bpd
-
     def step_rows(self, most: int = 50) -> list[tuple[str, float]]:
-        """Return mean bits/dim of each step, cleanest first; of more than ``most`` steps, sums over as many runs of them."""
+        """Return the mean bits/dim of each step, cleanest first; more than ``most`` steps are summed in as many runs."""
         means = self.diffusion_bpd.mean(axis=0)
         edges = np.unique(np.rint(np.linspace(0, len(means), min(most, len(means)) + 1)).astype(int)).tolist()
         return [
@@ -74,22 +62,22 @@ class BoundReport:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return means over images, each image counting the same, with the standard error of the total."""
-        totals = self.totals_bpd
-        count = len(totals)
-        return {
-            "total_bpd": float(totals.mean()),
-            "stderr_bpd": float(totals.std(ddof=1)) / math.sqrt(count) if count > 1 else None,
-            "pooled_bpd": float(np.average(totals, weights=self.dims)),
-            "prior_bpd": float(self.prior_bpd.mean()),
-            "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
-            "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
-            "mean_rmse": float(np.sqrt(np.average(self.mean_rmse**2, weights=self.dims))),
-            "levels": len(self.log_snr) - 1,
-            "log_snr": list(self.log_snr),
-            "images": count,
-            "dims": int(self.dims.sum()),
-        } | self.facts
+        """Return means over images, each counting the same, the standard error of the total, and the facts."""
+        return self.to_dict() | self.facts
+
+
+class BoundSettings(TypedDict, total=False):
+    """Keywords of :func:`bound_of` that :func:`evaluate_bpd` takes as well."""
+
+    crossing: float | None
+    steps: int | None
+    schedule: Schedule | None
+    variance: VarianceKind | None
+    batch: int
+    tile: int | None
+    seed: int
+    device: str
+    progress: Callable[[int, int], None] | None
 
 
 def evaluate_bpd(
@@ -97,128 +85,153 @@ def evaluate_bpd(
     *,
     model: str = "photo",
     decoder: str | None = None,
+    limit: int | None = None,
+    **settings: Unpack[BoundSettings],
+) -> BoundReport:
+    """Bound the bits per dimension of a model on DATA.
+
+    Args:
+        data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives its test batch.
+        model: name, file or folder.
+        decoder: file of a pixel decoder; see :func:`bound_of`.
+        limit: use the first ``limit`` images.
+        **settings: see :func:`bound_of`.
+
+    Raises:
+        InputError: DATA or a setting is unusable.
+        ModelError: the model or the decoder is unknown or unusable, or has no chain of that length.
+    """
+    opened = open_model(find_model(model))
+    images = open_images(data, test=True)
+    frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
+    used = images if limit is None else images.subset(range(min(limit, len(images))))
+    return bound_of(used, opened, decoder=frozen, **settings)
+
+
+def bound_of(
+    images: Sequence[Pixels] | Pixels,
+    model: CodecModel,
+    *,
+    decoder: PixelDecoderModel | None = None,
     crossing: float | None = None,
-    levels: int | None = None,
+    steps: int | None = None,
     schedule: Schedule | None = None,
     variance: VarianceKind | None = None,
-    limit: int | None = None,
     batch: int = 64,
     tile: int | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> BoundReport:
-    """Bound the bits per dimension of ``model`` on ``data``.
+    """Bound the bits per dimension of ``model`` on ``images``: L_T + sum_k L_k + L_0 of each.
 
     Args:
-        data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); of a CIFAR-10 folder, its test batch.
-        model: name or file.
-        decoder: file of a pixel decoder, which takes the place of the model's own L_0; the chain then ends at its crossing.
-        crossing: which of the decoder's, in grey levels of noise; None: the lowest.
-        levels: K; of a DDPM so many of its timesteps. None: the model's own; of a DDPM all.
-        schedule: ``dp`` for the chain of the lowest bound, ``even`` for even steps in log-SNR over the same range (of an
-            exact model, at the nearest levels that it has tables for), of a DDPM in its timesteps. None: ``dp``, or of a
-            DDPM without calibration ``even``.
+        images: uint8 arrays [H, W, 3], which may differ in size, or one array [N, H, W, 3].
+        model: an open model.
+        decoder: pixel decoder that replaces the model's own L_0; the chain then ends at its crossing.
+        crossing: which crossing of the decoder, in grey levels of noise; None: the lowest.
+        steps: K, of a DDPM the number of timesteps used. None: the model's own, of a DDPM all timesteps.
+        schedule: ``dp`` for the chain of the lowest bound; ``even`` for even steps over the same range, in log-SNR (an exact
+            model takes the nearest levels that it has tables for), of a DDPM in timesteps. None: ``dp``, or ``even`` for a
+            DDPM without calibration.
         variance: of the steps: the model's own (``predicted``), calibrated per ``class`` or ``level``, or fixed. None: the
-            model's own; of a calibrated DDPM with few of its levels ``class``, as in coding.
-        limit: use the first so many images.
+            model's own; ``class``, as in coding, for a calibrated DDPM that leaves timesteps out.
         batch: 32x32 images (or as many pixels) at a time.
-        tile: side of the tiles that larger pictures are cut into; None: the model's own.
-        seed: of the noise.
+        tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's own.
+        seed: of the noise. Figures depend on the order of the images, not on the batch.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: called with (network evaluations of an image done, all of them).
+        progress: called with (network evaluations of an image done, total): with 0 at the start, then after every network
+            evaluation of a batch.
 
     Raises:
-        InputError: data unusable, or a crossing that the decoder does not have.
-        ModelError: model or decoder unknown or unusable, or without a chain of that length.
+        InputError: no images, an image that is not uint8 [H, W, 3], a tile side that does not fit, or a crossing that the
+            decoder does not have.
+        ModelError: there is no chain of that length, or a term is not finite.
+
+    Source: Ho et al. 2020, eq. 5.
     """
-    opened = open_model(find_model(model))
-    images = open_images(data, test=True)
-    count = len(images) if limit is None else min(limit, len(images))
-    target = pick_device(device)
+    if not len(images):
+        raise InputError("the bound needs at least one image")
     if crossing is not None and decoder is None:
-        raise InputError(f"crossing {crossing:g}: belongs to a pixel decoder; name its file with --decoder")
-    frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
-    grey_levels = None if frozen is None else frozen.crossing(crossing)
-    setting = opened.bound_setting(
-        opened.steps_of(levels), schedule, variance, None if grey_levels is None else log_snr_at(grey_levels)
-    )
-    side = opened.tile if tile is None else tile
+        raise InputError(f"crossing {crossing:g}: needs a pixel decoder (--decoder)")
+    side = model.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
-    dtype = opened.bound_dtype(target)
+    target = pick_device(device)
+    grey_levels = None if decoder is None else decoder.crossing(crossing)
+    above = None if grey_levels is None else log_snr_at(grey_levels)
+    setting = model.bound_setting(model.chain_steps(steps), schedule, variance, above)
+    dtype = model.bound_dtype(target)
     # In float32: bfloat16 costs flat pictures some per cent.
-    likelihood = None if frozen is None else frozen.likelihood(target, "float32")
-    denoiser = opened.bound_denoiser(target, dtype)
+    likelihood = None if decoder is None else decoder.likelihood(target, "float32")
+    denoiser = model.bound_denoiser(target, dtype)
     evaluator = _Evaluator(denoiser, likelihood, setting, target, seed, batch * 1024, progress)
-    started = time.perf_counter()
-    table, dims = evaluator.run(images, count, side)
-    seconds = time.perf_counter() - started
-    facts = {
-        "levels": opened.levels_of(setting.chain.steps),
-        "evaluations": setting.chain.steps + (frozen is None),
+    with Stopwatch() as watch:
+        table, dims = evaluator.run(images, side)
+    facts: dict[str, Any] = {
+        "steps": model.user_steps(setting.chain.steps),
+        "evaluations": setting.chain.steps + (decoder is None),
         "schedule": setting.schedule,
         "variance": setting.variance,
-        "seconds": seconds,
-        "images_per_second": count / seconds,
-        "model": opened.name,
+        "seconds": watch.seconds,
+        "images_per_second": len(images) / watch.seconds,
+        "model": model.name,
         "device": target.type,
         "dtype": dtype,
     }
-    if frozen is not None and grey_levels is not None:
-        facts |= {"decoder": frozen.name, "decoder_dtype": "float32", "crossing": grey_levels}
+    if decoder is not None:
+        facts |= {"decoder": decoder.name, "decoder_dtype": "float32", "crossing": grey_levels}
     bpd, rmse = table[:, :-1], table[:, -1]
-    return BoundReport(bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, setting.chain.log_snr, facts)
+    return BoundReport(setting.chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, facts)
 
 
 class _Piece(NamedTuple):
     """A padded tile, the number of its image, and its share of that image's work."""
 
     image: int
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     share: float
 
 
+@dataclass(eq=False)
 class _Evaluator:
     """Collects tiles of equal shape into batches and adds their terms up by image."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        decoder: PixelLikelihood | None,
-        setting: BoundSetting,
-        device: torch.device,
-        seed: int,
-        batch_pixels: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self._denoiser, self._decoder, self._setting, self._seed = denoiser, decoder, setting, seed
-        self._progress, self._evaluations, self._total = progress, 0.0, 0
-        self._device = device
-        self._batch_pixels = batch_pixels
-        self._waiting: dict[tuple[int, int], list[_Piece]] = {}
-        # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
-        self._done: dict[tuple[int, int], int] = {}
+    denoiser: Denoiser
+    decoder: PixelLikelihood | None
+    setting: BoundSetting
+    device: torch.device
+    seed: int
+    batch_pixels: int
+    progress: Callable[[int, int], None] | None
+    _evaluations: float = 0.0
+    _total: int = 0
+    _waiting: dict[tuple[int, int], list[_Piece]] = field(default_factory=dict)
+    # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
+    _done: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def run(self, images: ImageSet, count: int, tile: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return ([prior, steps, reconstruction in bits/dim, RMSE in grey levels], [count, K + 3]; sub-pixels, [count])."""
-        self._total = count * len(self._setting.chain.log_snr)
+    def run(self, images: Sequence[Pixels] | Pixels, tile: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return ([prior, steps, reconstruction in bits/dim, RMSE in grey levels], [N, K + 3]; sub-pixels, [N])."""
+        count = len(images)
+        self._total = count * len(self.setting.chain.log_snr)
+        self._advance(0.0)
         # Sums over the tiles of an image: bits of each term, squares of the error.
-        sums = np.zeros((count, self._setting.chain.steps + 3))
+        sums = np.zeros((count, self.setting.chain.steps + 3))
         padded = np.zeros(count, dtype=np.int64)
-        block = math.lcm(self._setting.transform.block, 1 if self._decoder is None else SIDES)
+        block = math.lcm(self.setting.transform.block, 1 if self.decoder is None else SIDES)
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
-            image = images[index]
+            image: Pixels = images[index]
+            check_rgb(image, f"image {index}")
             dims[index] = image.size
             rects = Rect(0, 0, *image.shape[:2]).cut(tile, tile)
             for rect in rects:
                 cut = image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
-                piece = _pad(cut, block)
+                piece = pad_to_multiple(cut, block, (0, 1))
                 padded[index] += piece.size
                 shape = piece.shape[:2]
                 self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
-                if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self._batch_pixels:
+                if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self.batch_pixels:
                     self._flush(shape, sums)
         for shape in list(self._waiting):
             self._flush(shape, sums)
@@ -231,16 +244,16 @@ class _Evaluator:
         self._done[shape] = done + len(waiting)
         pixels = np.stack([piece.pixels.transpose(2, 0, 1) for piece in waiting])
         share = sum(piece.share for piece in waiting) / len(waiting)
-        x_0 = to_model_values(pixels, self._device)
+        x_0 = to_model_values(pixels, self.device)
         terms = evaluate_bound(
-            self._denoiser,
+            self.denoiser,
             [x_0],
-            self._setting.transform,
-            self._setting.chain,
-            self._setting.prior,
-            variance=self._setting.variances,
-            decoder=self._decoder,
-            seed=self._seed,
+            self.setting.transform,
+            self.setting.chain,
+            self.setting.prior,
+            variance=self.setting.variances,
+            decoder=self.decoder,
+            seed=self.seed,
             first=(shape[0] << 44) + (shape[1] << 28) + done,
             progress=lambda evaluated: self._advance(evaluated * share),
         )
@@ -250,11 +263,5 @@ class _Evaluator:
     def _advance(self, evaluations: float) -> None:
         """Say how far it is, in network evaluations of whole images."""
         self._evaluations += evaluations
-        if self._progress is not None:
-            self._progress(round(self._evaluations), self._total)
-
-
-def _pad(piece: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
-    """Replicate the last row and column up to whole blocks."""
-    down, right = -piece.shape[0] % block, -piece.shape[1] % block
-    return np.pad(piece, ((0, down), (0, right), (0, 0)), mode="edge") if down or right else piece
+        if self.progress is not None:
+            self.progress(round(self._evaluations), self._total)

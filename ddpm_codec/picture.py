@@ -7,7 +7,7 @@ highest bit, each row starting a byte.
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,12 @@ _ALL: Final = (
 )
 MODES: Final = {mode.name: mode for mode in _ALL}
 MODES_BY_NUMBER: Final = {mode.number: mode for mode in _ALL}
+
+_WIDE_SAMPLES: Final = {"I": "<i4", "F": "<f4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}
+"""Stored type of the samples of modes that have more than 8 bits."""
+
+_ARRAY_MODES: Final = {(): "L", (2,): "LA", (3,): "RGB", (4,): "RGBA"}
+"""Mode of a uint8 array, by its shape after height and width."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,50 @@ class Picture:
             raise ValueError(f"mode {self.mode} has not 8 bits a sample")
         width, height = self.size
         return np.frombuffer(self.pixels, np.uint8).reshape(height, width, self.info.layout.channels)
+
+    def samples(self) -> NDArray[Any]:
+        """Return the exact samples as a read-only array in the machine's byte order.
+
+        Returns:
+            [height, width] for one channel, else [height, width, channels]: bool for mode 1, int32 for I, float32 for F,
+            uint16 for the three I;16 modes, uint8 for all others. Palette modes give the indices, not the colours.
+        """
+        layout = self.info.layout
+        width, height = self.size
+        samples: NDArray[Any]
+        if layout.sample_bits == 1:
+            rows = np.frombuffer(self.pixels, np.uint8).reshape(height, -1)
+            samples = np.unpackbits(rows, axis=1, count=width).view(np.bool_)
+        else:
+            stored = np.dtype(_WIDE_SAMPLES.get(self.mode, "u1"))
+            shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
+            samples = np.frombuffer(self.pixels, stored).reshape(shape).astype(stored.newbyteorder("="), copy=False)
+        samples.flags.writeable = False
+        return samples
+
+
+def picture_from_array(array: NDArray[np.uint8], name: str) -> Picture:
+    """Return an array of 8-bit samples as a picture.
+
+    Args:
+        array: uint8 of shape [height, width] (mode L), [height, width, 2] (LA), [height, width, 3] (RGB) or
+            [height, width, 4] (RGBA); any strides.
+        name: the picture's name, a plain relative path (see :func:`check_name`).
+
+    Raises:
+        TypeError: ``array`` is not a NumPy array, or its dtype is not uint8.
+        InputError: it has another shape or no pixels, or the name is unusable.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected a uint8 array, got {type(array).__name__}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"expected a uint8 array, got dtype {array.dtype}")
+    mode = _ARRAY_MODES.get(array.shape[2:]) if array.ndim >= 2 else None
+    if mode is None or 0 in array.shape:
+        expected = "[height, width] or [height, width, 2 to 4], not empty"
+        raise InputError(f"{name}: expected an array of shape {expected}; got {list(array.shape)}")
+    check_name(name)
+    return Picture(PictureInfo(name, mode, (array.shape[1], array.shape[0])), array.tobytes())
 
 
 def check_name(name: str) -> None:

@@ -1,46 +1,92 @@
-"""Pictures of figures; needs matplotlib (the ``bench`` extra)."""
+"""Plots; needs matplotlib (the ``bench`` extra)."""
 
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpm_codec.errors import InputError, MissingDependencyError, OutputError
+from ddpm_codec.atomic import check_target, new_file
+from ddpm_codec.errors import InputError, MissingDependencyError
 from ddpm_codec.evaluation import BoundReport
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_bound(report: BoundReport, path: Path) -> None:
-    """Draw bits/dim of every message, in the order in which a progressive decoder receives them, and their sum.
+MOST_LABELS = 32
+
+
+def need_matplotlib(what: str) -> None:
+    """Check that matplotlib is there.
+
+    Raises:
+        MissingDependencyError: naming ``what`` needs it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError(f"{what} needs matplotlib: pip install 'ddpm-codec[bench]'")
+
+
+def check_plot(path: Path, *, overwrite: bool = False) -> None:
+    """Check, before any work is done, that a plot can be written to ``path``.
+
+    Raises:
+        InputError: matplotlib does not write files of that extension.
+        MissingDependencyError: matplotlib is not installed.
+        OutputExistsError: it exists, and ``overwrite`` is False.
+        OutputError: it cannot be written there.
+    """
+    check_target(path, overwrite=overwrite)
+    need_matplotlib("--plot")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        extension = path.suffix or "a file without an extension"
+        raise InputError(f"{path}: cannot plot to {extension}; use .{', .'.join(sorted(known))}")
+
+
+def save_figure(figure: "Figure", path: Path, *, overwrite: bool = False, dpi: float = 100.0) -> None:
+    """Write a figure, complete or not at all, in the format of the extension; equal figures give equal .svg files.
+
+    Raises:
+        OutputExistsError: ``path`` exists, and ``overwrite`` is False.
+        OutputError: it cannot be written.
+    """
+    import matplotlib as mpl
+
+    kind = path.suffix.lower().removeprefix(".")
+    with mpl.rc_context({"svg.hashsalt": "ddpm-codec"}), new_file(path, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+
+
+def plot_bound(report: BoundReport, path: Path, *, overwrite: bool = False) -> None:
+    """Plot the bits/dim of every message, in the order in which a progressive decoder receives them, and their sum.
 
     Args:
         report: of :func:`ddpm_codec.evaluation.evaluate_bpd`.
-        path: a .png, .svg or .pdf.
+        path: a .png, .svg, .pdf or whatever else matplotlib writes.
+        overwrite: replace ``path``.
 
     Raises:
-        InputError: a kind of file that matplotlib does not write.
-        MissingDependencyError: matplotlib is not installed.
-        OutputError: the file cannot be written.
+        InputError, MissingDependencyError, OutputExistsError, OutputError: see :func:`check_plot`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("--plot needs matplotlib: pip install 'ddpm-codec[bench]'") from error
+    check_plot(path, overwrite=overwrite)
+    from matplotlib.figure import Figure
+
     values = report.to_json()
     bits = np.array([values["prior_bpd"], *values["diffusion_bpd"][::-1], values["reconstruction_bpd"]])
-    steps = values["levels"]
-    labels = ["prior", *(f"{level:.1f}" for level in report.log_snr[-2::-1]), "x_0"]
+    labels = ["prior", *(f"{level:.1f}" for level in report.chain.log_snr[-2::-1]), "x_0"]
+    places = range(len(bits))
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.bar(range(steps + 2), bits, color="#4477aa", label="one message")
-    axes.plot(range(steps + 2), bits.cumsum(), color="#cc6677", marker="o", label="so far")
-    axes.set_xticks(range(steps + 2), labels, rotation=45)
+    axes.bar(places, bits, color="#4477aa", label="one message")
+    axes.plot(places, bits.cumsum(), color="#cc6677", marker="o", label="so far")
+    # So many labels can be read beside each other.
+    ticks = np.unique(np.linspace(0, len(bits) - 1, min(len(bits), MOST_LABELS)).round().astype(int)).tolist()
+    axes.set_xticks(ticks, [labels[tick] for tick in ticks], rotation=45)
     axes.set_xlabel("log-SNR that the message reaches")
     axes.set_ylabel("bits/dim (bound)")
-    title = f"{values['model']}, K = {steps}: {values['total_bpd']:.3f} bits/dim over {values['images']} images"
-    axes.set_title(title)
+    total = f"{values['total_bpd']:.3f} bits/dim over {values['images']} images"
+    axes.set_title(f"{values['model']}, K = {values['steps']}: {total}", parse_math=False)
     axes.legend()
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise InputError(f"{path}: cannot draw this kind of file ({error})") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the picture ({error.strerror})") from error
+    save_figure(figure, path, overwrite=overwrite)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.ddpm_folders import random_ddpm, write_folder
 from tests.golden.regenerate import EXACT, noisy_picture
 from tests.helpers import Run
 
@@ -31,15 +32,15 @@ def terms(values: dict[str, Any]) -> list[float]:
 
 
 def test_terms_sum_to_the_total(bound: Callable[..., dict[str, Any]]) -> None:
-    for words in ((), ("--levels", "4"), ("--levels", "5", "--schedule", "even"), ("--variance", "class")):
+    for words in ((), ("--steps", "4"), ("--steps", "5", "--schedule", "even"), ("--variance", "class")):
         values = bound(*words)
         assert sum(terms(values)) == pytest.approx(values["total_bpd"], rel=1e-12)
         assert min(terms(values)) > 0
-        assert len(values["diffusion_bpd"]) == values["levels"]
+        assert len(values["diffusion_bpd"]) == values["steps"]
         assert (values["images"], values["dims"]) == (16, 16 * 32 * 32 * 3)
         assert values["stderr_bpd"] > 0
         assert {"model", "device", "seconds", "images_per_second"} <= set(values)
-    assert bound("--levels", "4")["levels"] == 4
+    assert bound("--steps", "4")["steps"] == 4
     assert bound("--limit", "3")["images"] == 3
 
 
@@ -76,9 +77,9 @@ def test_the_coded_net_rate_is_the_bound(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_people_read_says_that_no_file_is_meant(run: Run, tiles: Path) -> None:
-    code, out, err = run("bpd", tiles, "--limit", 4, "--levels", 4)
+    code, out, err = run("bpd", tiles, "--limit", 4, "--steps", 4)
     assert (code, err) == (0, "")
-    assert "bound bits/dim (no file: what the model promises)" in out
+    assert "bound bits/dim (an ideal code length, not a file)" in out
     assert [line.split()[0] for line in out.splitlines()[-4:]] == ["1", "2", "3", "4"]
 
 
@@ -89,11 +90,13 @@ def test_what_people_read_says_that_no_file_is_meant(run: Run, tiles: Path) -> N
         (["text.npy"], "text.npy"),
         (["floats.npy"], "floats.npy"),
         (["tiles.npy", "--model", "nonesuch"], "no such model"),
-        (["tiles.npy", "--levels", "100000"], "100000"),
+        (["tiles.npy", "--steps", "100000"], "100000"),
         (["tiles.npy", "--tile", "12"], "tile = 12"),
         (["tiles.npy", "--plot", "text.npy"], "text.npy: exists already"),
-        (["tiles.npy", "--plot", "none/x.png"], "none"),
-        (["tiles.npy", "--plot", "x.abc"], "x.abc"),
+        # Refused before any work: the missing data is not looked for.
+        (["missing.npy", "--plot", "none/x.png"], "none/x.png: the folder none does not exist"),
+        (["missing.npy", "--plot", "x.abc"], "x.abc: cannot plot to .abc"),
+        (["missing.npy", "--plot", "plot"], "plot: cannot plot to a file without an extension"),
     ],
 )
 def test_an_error_is_one_line(
@@ -107,3 +110,12 @@ def test_an_error_is_one_line(
     assert err.startswith("ddpm-codec: error: ")
     assert cause in err
     assert sorted(path.name for path in Path().iterdir()) == ["floats.npy", "text.npy", "tiles.npy"]
+
+
+def test_a_ddpm_is_plotted_too(run: Run, tiles: Path, tmp_path: Path) -> None:
+    model = write_folder(random_ddpm(), tmp_path / "model")
+    words = ("bpd", tiles, "--model", model, "--limit", 1, "--plot", tmp_path / "x.svg")
+    assert run(*words)[0] == 0
+    first = (tmp_path / "x.svg").read_bytes()
+    assert run(*words, "--overwrite")[0] == 0
+    assert (tmp_path / "x.svg").read_bytes() == first

@@ -54,7 +54,7 @@ def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
     assert (row["levels"], row["images"]) == (12, 4)
     assert 0 < row["finest_rmse"] < row["coarsest_rmse"]
     found = values_of(run("bpd", tiles, "--model", model, "--limit", 2, "--json"))
-    assert (found["evaluations"], found["levels"]) == (12, 12)
+    assert (found["evaluations"], found["steps"]) == (12, 12)
     assert (found["schedule"], found["variance"]) == ("dp", "predicted")
     terms = [found["prior_bpd"], *found["diffusion_bpd"], found["reconstruction_bpd"]]
     assert found["total_bpd"] == pytest.approx(sum(terms), abs=1e-6)
@@ -64,12 +64,12 @@ def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
 
 
 def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> None:
-    even = values_of(run("bpd", tiles, "--model", folder, "--levels", 5, "--limit", 2, "--json"))
-    assert (even["evaluations"], even["levels"], even["schedule"]) == (5, 5, "even")
+    even = values_of(run("bpd", tiles, "--model", folder, "--steps", 5, "--limit", 2, "--json"))
+    assert (even["evaluations"], even["steps"], even["schedule"]) == (5, 5, "even")
     assert run("calibrate", folder, tiles, "--limit", 4)[0] == 0
     totals = {
         (schedule, variance): values_of(
-            run("bpd", tiles, "--model", folder, "--levels", 5, "--schedule", schedule, "--variance", variance,
+            run("bpd", tiles, "--model", folder, "--steps", 5, "--schedule", schedule, "--variance", variance,
                 "--limit", 4, "--json")
         )["total_bpd"]
         for schedule in ("even", "dp")
@@ -79,11 +79,11 @@ def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> 
     assert totals["even", "beta"] == totals["even", "predicted"]
     assert totals["dp", "level"] < totals["dp", "beta"] < totals["even", "beta"]
     assert totals["dp", "class"] < totals["even", "class"]
-    usual = values_of(run("bpd", tiles, "--model", folder, "--levels", 5, "--limit", 4, "--json"))
+    usual = values_of(run("bpd", tiles, "--model", folder, "--steps", 5, "--limit", 4, "--json"))
     assert (usual["schedule"], usual["variance"], usual["total_bpd"]) == ("dp", "class", totals["dp", "class"])
-    code, out, _ = run("bpd", tiles, "--model", "cifar10", "--levels", 4, "--limit", 2)
+    code, out, _ = run("bpd", tiles, "--model", "cifar10", "--steps", 4, "--limit", 2)
     assert code == 0
-    assert "levels K" in out
+    assert "steps K" in out
 
 
 def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_another_calibration_is_another_model(run: Run, tiles: Path, tmp_path: P
 
 
 def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Path) -> None:
-    check_refused(run("bpd", tiles, "--model", folder, "--schedule", "dp", "--levels", 4), "needs a calibration")
+    check_refused(run("bpd", tiles, "--model", folder, "--schedule", "dp", "--steps", 4), "needs a calibration")
     check_refused(run("bpd", tiles, "--model", folder, "--variance", "level"), "no calibration")
-    check_refused(run("bpd", tiles, "--model", folder, "--levels", 21), "has 20 levels, asked for 21")
-    check_refused(run("bpd", tiles, "--model", folder, "--levels", 1), "at least 2 levels")
+    check_refused(run("bpd", tiles, "--model", folder, "--steps", 21), "has 20 timesteps, asked for 21")
+    check_refused(run("bpd", tiles, "--model", folder, "--steps", 1), "at least 2 timesteps")
     check_refused(run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", folder), "needs a calibration")
     assert not (tmp_path / "x.ddpm").exists()
     check_refused(run("calibrate", tmp_path / "none", tiles), "none: no such folder")
@@ -164,7 +164,7 @@ def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     assert [path.name for path in target.iterdir()] == ["mine.txt"]
     check_refused(run("export", tmp_path / "run", "-o", tmp_path / "none" / "model"), "cannot be written")
     check_refused(run("export", tmp_path / "run", "-o", tmp_path / "m.safetensors"), "becomes a folder")
-    for words in (["--float"], ["--levels", 3], ["--data", "x"]):
+    for words in (["--float"], ["--steps", 3], ["--data", "x"]):
         code, out, err = run("export", tmp_path / "run", "-o", tmp_path / "other", *words)
         assert (code, out) == (2, "")
         assert "to codec networks" in err
@@ -215,7 +215,7 @@ def test_pictures_whose_sides_are_no_multiple_of_8(run: Run, tmp_path: Path) -> 
     np.save(tmp_path / "pictures.npy", pictures)
     row = values_of(run("calibrate", model, tmp_path / "pictures.npy", "--limit", 2, "--json"))
     assert row["images"] == 2
-    found = values_of(run("bpd", tmp_path / "pictures.npy", "--model", model, "--levels", 4, "--json"))
+    found = values_of(run("bpd", tmp_path / "pictures.npy", "--model", model, "--steps", 4, "--json"))
     assert (found["variance"], found["dims"]) == ("level", 4 * 28 * 28 * 3)
     opened = open_model(model)
     setting = opened.bound_setting(3, "dp", "level")
@@ -231,7 +231,7 @@ def test_pictures_whose_sides_are_no_multiple_of_8(run: Run, tmp_path: Path) -> 
     )
     assert found["total_bpd"] == pytest.approx(direct.mean_bpd, rel=1e-6)
     drawn = tmp_path / "drawn.npy"
-    assert run("sample", "-o", drawn, "--model", model, "--levels", 3, "--count", 2)[0] == 0
+    assert run("sample", "-o", drawn, "--model", model, "--steps", 3, "--count", 2)[0] == 0
     assert np.load(drawn).shape == (2, 28, 28, 3)
     Image.fromarray(pictures[0]).save(tmp_path / "one.png")
     assert run("encode", tmp_path / "one.png", "-o", tmp_path / "one.ddpm", "--model", model, "--verify")[0] == 0

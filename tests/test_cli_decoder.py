@@ -57,31 +57,31 @@ def values_of(result: tuple[int, str, str]) -> dict[str, Any]:
 def test_the_bound_with_a_decoder(model: str, run: Run, tiles: Path, decoder: Path, tmp_path: Path) -> None:
     denoiser = {"float": FLOAT, "exact": EXACT}.get(model) or write_folder(random_ddpm(), tmp_path / "ddpm")
     words = ("bpd", tiles, "--model", denoiser, "--decoder", decoder, "--json")
-    values = values_of(run(*words, "--levels", 4))
+    values = values_of(run(*words, "--steps", 4))
     terms = [values["prior_bpd"], *values["diffusion_bpd"], values["reconstruction_bpd"]]
     assert sum(terms) == pytest.approx(values["total_bpd"], rel=1e-9)
     assert min(terms[1:]) > 0
     assert values["log_snr"][0] == pytest.approx(log_snr_at(8.2), rel=1e-12)
     assert (values["crossing"], values["decoder"]) == (8.2, "decoder")
-    assert values["levels"] == 4
+    assert values["steps"] == 4
     assert values["evaluations"] == len(values["diffusion_bpd"]) == (3 if model == "ddpm" else 4)
     assert values["mean_rmse"] > 0
-    higher = values_of(run(*words, "--levels", 4, "--crossing", 20))
+    higher = values_of(run(*words, "--steps", 4, "--crossing", 20))
     assert higher["log_snr"][0] == pytest.approx(log_snr_at(20), rel=1e-12)
     assert higher["reconstruction_bpd"] > values["reconstruction_bpd"]
     assert higher["mean_rmse"] > values["mean_rmse"]
-    even = values_of(run(*words, "--levels", 4, "--schedule", "even"))
+    even = values_of(run(*words, "--steps", 4, "--schedule", "even"))
     assert even["log_snr"][0] == values["log_snr"][0]
     assert even["reconstruction_bpd"] == pytest.approx(values["reconstruction_bpd"], rel=1e-9)
     default = values_of(run(*words, "--limit", 2))
     assert default["evaluations"] == len(default["diffusion_bpd"]) > 1
-    again = values_of(run(*words, "--levels", 4, "--batch", 5))
+    again = values_of(run(*words, "--steps", 4, "--batch", 5))
     assert again["total_bpd"] == pytest.approx(values["total_bpd"], rel=1e-3)
 
 
 def test_the_last_message_is_the_decoders_likelihood(run: Run, tiles: Path, decoder: Path) -> None:
     """L_0 and the error of m_0 again, from the network alone."""
-    values = values_of(run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--levels", 2, "--limit", 3, "--json"))
+    values = values_of(run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--steps", 2, "--limit", 3, "--json"))
     network = load_pixel_decoder(decoder).network(torch.device("cpu"))
     x_0 = to_model_values(np.load(tiles)[:3].transpose(0, 3, 1, 2), torch.device("cpu"))
     level = log_snr_at(8.2)
@@ -104,7 +104,7 @@ def test_pictures_of_any_size_and_the_error_of_their_own_pixels(run: Run, decode
         Image.fromarray(pixels).save(tmp_path / name / "x.png")
         ddpm = tmp_path / "ddpm"
         ddpm = ddpm if ddpm.exists() else write_folder(random_ddpm(), ddpm)
-        words = ("--decoder", decoder, "--levels", 3, "--variance", "predicted", "--json")
+        words = ("--decoder", decoder, "--steps", 3, "--variance", "predicted", "--json")
         found[name] = values_of(run("bpd", tmp_path / name, "--model", ddpm, *words))
     own, other = found["own"], found["padded"]
     assert (own["dims"], other["dims"]) == (33 * 35 * 3, 36 * 36 * 3)
@@ -117,7 +117,7 @@ def test_a_calibrated_ddpm_has_its_levels_chosen_above_the_crossing(
 ) -> None:
     ddpm = write_folder(random_ddpm(), tmp_path / "ddpm")
     assert run("calibrate", ddpm, tiles, "--limit", 4)[0] == 0
-    words = ("bpd", tiles, "--model", ddpm, "--decoder", decoder, "--limit", 2, "--levels", 5, "--json")
+    words = ("bpd", tiles, "--model", ddpm, "--decoder", decoder, "--limit", 2, "--steps", 5, "--json")
     chosen, even = values_of(run(*words)), values_of(run(*words, "--schedule", "even"))
     assert (chosen["schedule"], chosen["variance"], even["schedule"]) == ("dp", "class", "even")
     for values in (chosen, even):
@@ -175,10 +175,10 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     check_refused(run("bpd", tiles, "--model", decoder), 1, "is a pixel decoder and no denoiser")
     check_refused(run("bpd", tiles, "--decoder", FLOAT), 1, "is a denoiser and no pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", tmp_path / "none"), 1, "none: cannot read the model")
-    check_refused(run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: belongs to a pixel decoder")
+    check_refused(run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: needs a pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", decoder, "--crossing", 5), 1, "was trained at 8.2, 20 grey levels")
     check_refused(
-        run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--levels", 500), 1, "cannot choose 500 steps"
+        run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--steps", 500), 1, "cannot choose 500 steps"
     )
     (tmp_path / "text").write_text("no model at all")
     check_refused(run("bpd", tiles, "--decoder", tmp_path / "text"), 1, "text: not a model file")
@@ -187,7 +187,7 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     assert run("export", source, "-o", decoder, "--float", "--overwrite")[0] == 0
     check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "has no exact form yet")
     check_refused(
-        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--levels", 3), 2, "--levels belongs"
+        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3), 2, "--steps belongs"
     )
     assert not (tmp_path / "x.safetensors").exists()
     tiles_coded = run("encode", tiles.parent / "none.png", "-o", tmp_path / "x.ddpm", "--model", decoder)

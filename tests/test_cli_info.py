@@ -20,7 +20,7 @@ def test_json_of_a_model_coded_file(photo_file: Path, run: Run) -> None:
     assert facts["file_bytes"] == photo_file.stat().st_size
     assert facts["file_bpd"] == pytest.approx(8 * facts["file_bytes"] / (3 * 128 * 128))
     assert (facts["images"], facts["pixels"], facts["blocks"]) == (1, 128 * 128, 1)
-    assert facts["coding_steps"] == model.levels
+    assert facts["coding_steps"] == model.steps
     assert facts["arithmetic"] == "exact"
     assert not [key for key in facts if key.startswith("environment_")]
     assert facts["pictures"] == [

@@ -18,7 +18,7 @@ KEYS = {
     "bytes",
     "parameters",
     "macs_per_pixel_per_level",
-    "levels",
+    "steps",
     "macs_per_pixel_total",
     "description",
 }
@@ -34,14 +34,14 @@ def test_json_lists_what_ships_within_its_limits(run: Run) -> None:
         assert model["id"] == model_id(Path(model["path"]))
         assert model["bytes"] <= 12_000_000
         assert model["macs_per_pixel_total"] <= 2_500_000
-        assert 4 <= model["levels"] <= 12
+        assert 4 <= model["steps"] <= 12
 
 
 def test_people_see_a_table(run: Run) -> None:
     code, out, err = run("models")
     assert (code, err) == (0, "")
     rows = out.splitlines()
-    assert rows[0].split()[:3] == ["name", "levels", "parameters"]
+    assert rows[0].split()[:3] == ["name", "steps", "parameters"]
     models = json.loads(run("models", "--json")[1])["models"]
     assert all(model["name"] in out and model["id"][:12] in out for model in models)
     assert len(rows) == 1 + len(models)

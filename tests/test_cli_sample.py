@@ -32,7 +32,7 @@ def draw(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
 
 
 def test_a_grid_of_samples(draw: Draw) -> None:
-    values = draw("x.npy", *STILL, "--levels", 2, "--seed", 5)
+    values = draw("x.npy", *STILL, "--steps", 2, "--seed", 5)
     pixels = np.load("x.npy")
     assert (pixels.shape, pixels.dtype) == ((3, 24, 16, 3), np.uint8)
     assert pixels.std() > 1.0
@@ -41,7 +41,7 @@ def test_a_grid_of_samples(draw: Draw) -> None:
         "figure": "grid",
         "samples": 3,
         "size": [16, 24],
-        "levels": 2,
+        "steps": 2,
         "evaluations": 9,
         "seed": 5,
         "device": "cpu",
@@ -91,8 +91,8 @@ def test_every_variance_draws_something_else(draw: Draw, variance: str) -> None:
 
 def test_schedules_and_methods(draw: Draw) -> None:
     names = {
-        "dp": ("--schedule", "dp", "--levels", 4),
-        "even": ("--schedule", "even", "--levels", 4),
+        "dp": ("--schedule", "dp", "--steps", 4),
+        "even": ("--schedule", "even", "--steps", 4),
         "ddim": ("--method", "ddim"),
         "some": ("--method", "ddim", "--eta", 0.5),
         "all": ("--method", "ddim", "--eta", 1),
@@ -101,7 +101,7 @@ def test_schedules_and_methods(draw: Draw) -> None:
     reports = {name: draw(f"{name}.npy", *STILL, *words) for name, words in names.items()}
     found = {name: np.load(f"{name}.npy").astype(int) for name in names}
     assert not np.array_equal(found["dp"], found["even"])
-    assert (reports["dp"]["levels"], reports["even"]["levels"], reports["even"]["schedule"]) == (4, 4, "even")
+    assert (reports["dp"]["steps"], reports["even"]["steps"], reports["even"]["schedule"]) == (4, 4, "even")
     assert [reports[name]["eta"] for name in ("dp", "ddim", "some", "all")] == [None, 0.0, 0.5, 1.0]
     assert reports["ddim"]["variance"] is None
     assert not np.array_equal(found["ddim"], found["some"])
@@ -110,7 +110,7 @@ def test_schedules_and_methods(draw: Draw) -> None:
 
 
 def test_figures(draw: Draw) -> None:
-    size = ("--size", 16, "--levels", 4)
+    size = ("--size", 16, "--steps", 4)
     values = draw("p.npy", "--figure", "progressive", "--count", 2, "--at", "100%,50%,0%", *size)
     assert (values["samples"], values["columns"], len(values["at"])) == (2, 3, 3)
     assert values["at"] == sorted(values["at"])
@@ -122,7 +122,7 @@ def test_figures(draw: Draw) -> None:
     assert (values["samples"], values["columns"], values["evaluations"]) == (3, 5, 3 * 4)
     shown = np.load("i.npy")
     assert np.array_equal(shown[[0, -1]], np.load("pair.npy")[:, 8:24, 12:28])
-    draw("j.npy", "--figure", "interpolation", "--data", "pair.npy", "--pair", "1,0", "--levels", 2)
+    draw("j.npy", "--figure", "interpolation", "--data", "pair.npy", "--pair", "1,0", "--steps", 2)
     shown = np.load("j.npy")
     assert shown.shape == (11, 32, 40, 3)
     assert np.array_equal(shown[[-1, 0]], np.load("pair.npy"))
@@ -130,7 +130,7 @@ def test_figures(draw: Draw) -> None:
 
 def test_grids_that_move(draw: Draw) -> None:
     draw("x.png", *STILL)
-    assert draw("x.gif", *STILL, "--levels", 3)["frames"] == 4
+    assert draw("x.gif", *STILL, "--steps", 3)["frames"] == 4
     assert draw("x.webp", *STILL, "--frames", 3)["frames"] == 3
     assert draw("still.webp", *STILL)["frames"] == 1
     for name, frames in (("x.gif", 4), ("x.webp", 3), ("still.webp", 1)):
@@ -142,13 +142,13 @@ def test_grids_that_move(draw: Draw) -> None:
 
 
 def test_default_size_of_a_codec_model(draw: Draw) -> None:
-    assert draw("x.npy", "--count", 1, "--levels", 1)["size"] == [32, 32]
+    assert draw("x.npy", "--count", 1, "--steps", 1)["size"] == [32, 32]
 
 
 def test_what_people_read(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("sample", "-o", tmp_path / "x.png", "--model", EXACT, "--count", 1, "--levels", 2)
+    code, out, err = run("sample", "-o", tmp_path / "x.png", "--model", EXACT, "--count", 1, "--steps", 2)
     assert (code, err) == (0, "")
-    assert {"figure", "samples", "levels", "images/s", "seed"} <= {line.split()[0] for line in out.splitlines()}
+    assert {"figure", "samples", "steps", "images/s", "seed"} <= {line.split()[0] for line in out.splitlines()}
 
 
 def test_overwriting_is_asked_for(draw: Draw, run: Run) -> None:
@@ -170,7 +170,7 @@ def test_overwriting_is_asked_for(draw: Draw, run: Run) -> None:
         ("x.png", "--frames 3", "a .png does not move"),
         ("x.gif", "--figure shared", "256 colours"),
         ("x.png", "--model nonesuch", "no such model"),
-        ("x.png", "--levels 99999", "99999"),
+        ("x.png", "--steps 99999", "99999"),
         ("x.png", "--size 12x8", "multiples of 8"),
         ("x.png", "--size 8x", "WIDTHxHEIGHT"),
         ("x.png", "--eta 0.5", "eta belongs to method ddim"),
@@ -189,7 +189,7 @@ def test_overwriting_is_asked_for(draw: Draw, run: Run) -> None:
         ("x.png", "--figure shared --at 101%", "level 101%"),
         ("x.png", "--figure shared --at 99", "outside the chain"),
         ("x.png", "--figure progressive --at x", "level 'x'"),
-        ("x.webp", "--count 400000 --levels 1", "at most 16383"),
+        ("x.webp", "--count 400000 --steps 1", "at most 16383"),
         ("x.gif", "--figure progressive --frames 2", "frames belong to figure grid"),
     ],
 )

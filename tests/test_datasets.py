@@ -1,4 +1,4 @@
-"""Every kind of DATA, what is refused, and random crops that depend on seed and step alone."""
+"""Every kind of DATA, and what is refused."""
 
 import io
 import os
@@ -15,6 +15,14 @@ from ddpm_codec.datasets import ImageSet, concatenate, from_array, open_images
 from ddpm_codec.errors import InputError
 
 Pictures = NDArray[np.uint8]
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    """Smooth random pictures, [24, 24, 32, 3]."""
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(0, 256, (24, 3, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    return np.clip(coarse + rng.integers(-9, 10, coarse.shape), 0, 255).astype(np.uint8)
 
 
 def save_png(pixels: Pictures, path: Path) -> Path:

@@ -219,12 +219,12 @@ def test_the_page_holds_all_that_it_shows(photos: Path) -> None:
 
 def test_the_command_prints_tables_or_one_object(photos: Path, fake: Path, run: Run) -> None:
     words = ["rd", photos, "-o", fake.parent / "out", "--peers", "jpeg, webp", "--metrics", "psnr"]
-    code, out, err = run(*words, "--reconstructions", "mean", "--levels", 7)
+    code, out, err = run(*words, "--reconstructions", "mean", "--steps", 7)
     assert (code, err) == (0, "")
     assert "photo auto 7" in fake.read_text()
     assert next(line.split()[-2] for line in out.splitlines() if line.startswith("ddpm-codec mean  ")) == "0.7500"
     assert "vs jpeg" in out
-    code, out, err = run(*words, "--reconstructions", "mean", "--levels", 7, "--json")
+    code, out, err = run(*words, "--reconstructions", "mean", "--steps", 7, "--json")
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert json.loads(out)["bd_rate"][0]["anchor"] == "jpeg"
 

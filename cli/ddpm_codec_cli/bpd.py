@@ -1,15 +1,15 @@
 """``ddpm-codec bpd``: the bound of a model on a data set, term by term."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_table, progress_bar, refuse_existing
+from ddpm_codec_cli.output import print_facts, print_json, print_table, progress_bar
 
 LABELS = {
-    "total_bpd": "bound bits/dim (no file: what the model promises)",
+    "total_bpd": "bound bits/dim (an ideal code length, not a file)",
     "stderr_bpd": "  standard error over images",
     "pooled_bpd": "  weighted by the dims of each image",
     "prior_bpd": "  prior L_T",
@@ -19,13 +19,13 @@ LABELS = {
     "dims": "dims (sub-pixels)",
     "seconds": "seconds",
     "images_per_second": "images/s",
-    "levels": "levels K",
-    "evaluations": "network evaluations",
+    "steps": "steps K",
+    "evaluations": "network evaluations per image",
     "schedule": "schedule",
     "variance": "variance",
     "model": "model",
     "decoder": "pixel decoder",
-    "crossing": "its crossing, grey levels of noise",
+    "crossing": "  crossing, grey levels of noise",
     "device": "device",
 }
 
@@ -33,86 +33,54 @@ LABELS = {
 @click.command()
 @click.argument("data")
 @options.model_option
-@click.option(
+@options.text(
     "--decoder",
+    "Pixel decoder that replaces the model's own L_0; the chain ends at its crossing.",
     metavar="FILE",
-    default=None,
-    help="Pixel decoder in place of the model's own L_0; the chain ends at its crossing.",
 )
 @click.option(
     "--crossing",
     type=click.FloatRange(min=0, min_open=True),
     default=None,
-    help="Which of the decoder's crossings, in grey levels of noise.  [default: its lowest]",
+    help="Crossing of the pixel decoder, in grey levels of noise.  [default: its lowest]",
 )
-@options.levels_option
+@options.steps_option
 @options.schedule_option
 @options.variance_option
 @options.tile_option
-@click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N images alone.")
+@options.limit_option
 @options.batch_option
 @options.seed_option
 @options.device_option
 @options.threads_option
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Draw bits per level, and their sum, to a file.",
-)
+@options.path("--plot", "Plot the bits of each step and their sum to this .png, .svg or .pdf file.")
 @options.overwrite_option
 @options.json_option
 def bpd(
     data: str,
-    model: str,
-    decoder: str | None,
-    crossing: float | None,
-    levels: int | None,
-    schedule: Literal["dp", "even"] | None,
-    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"] | None,
-    tile: int | None,
-    limit: int | None,
-    batch: int,
-    seed: int,
-    device: str,
-    threads: int | None,
     plot: Path | None,
+    threads: int | None,
     overwrite: bool,
     as_json: bool,
+    **settings: Any,  # noqa: ANN401 - keywords of evaluate_bpd
 ) -> None:
-    """Bound the bits/dim of a model on DATA, term by term, with its standard error.
+    """Bound the bits/dim of a model on DATA, term by term, with the standard error.
 
-    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its test
-    batch), or sheet:FILE:32x32.
+    DATA is a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its test batch),
+    or sheet:FILE:32x32.
     """
     from ddpm_codec.evaluation import evaluate_bpd
+    from ddpm_codec.plotting import check_plot, plot_bound
 
     if plot is not None:
-        refuse_existing(plot, overwrite)
+        check_plot(plot, overwrite=overwrite)
     options.limit_threads(threads)
     with progress_bar("evaluation") as progress:
-        report = evaluate_bpd(
-            data,
-            model=model,
-            decoder=decoder,
-            crossing=crossing,
-            levels=levels,
-            schedule=schedule,
-            variance=variance,
-            tile=tile,
-            limit=limit,
-            batch=batch,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
+        report = evaluate_bpd(data, progress=progress, **settings)
     if plot is not None:
-        from ddpm_codec.plotting import plot_bound
-
-        plot_bound(report, plot)
-    values = report.to_json()
+        plot_bound(report, plot, overwrite=overwrite)
     if as_json:
-        print_json(values)
+        print_json(report.to_json())
     else:
-        print_facts(values, LABELS)
+        print_facts(report.to_json(), LABELS)
         print_table(["step", "bits/dim"], report.step_rows())

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+from ddpm_codec_cli.output import print_report, progress_bar
 
 LABELS = {
     "calibration": "calibration",
@@ -19,7 +19,7 @@ LABELS = {
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("data")
-@click.option("--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to measure on.")
+@options.whole_number("--limit", "Number of random crops to measure on.", default=256)
 @options.batch_option
 @options.seed_option
 @options.device_option
@@ -37,11 +37,12 @@ def calibrate(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Measure the variances of the DDPM in FOLDER on DATA, and store them in it.
+    """Measure the variances of the DDPM in FOLDER on DATA, and store them in FOLDER.
 
-    FOLDER is one of diffusers, one that `export` wrote, or flags.json with a state dict of improved- or guided-diffusion.
-    DATA are pictures like those that it was trained on, and never those that it will be judged by: a folder or zip, a .npz
-    or .npy of uint8 NHWC, a CIFAR-10 folder (its training batches), or sheet:FILE:32x32.
+    FOLDER is a diffusers folder, one that `export` wrote, or flags.json beside a state dict of improved- or
+    guided-diffusion. DATA should be like the training images of the model, and must not contain the images that it will be
+    evaluated on: a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its training batches), or
+    sheet:FILE:32x32.
     """
     from ddpm_codec.training.ddpm_calibration import calibrate_folder, describe
 
@@ -50,8 +51,4 @@ def calibrate(
         calibration = calibrate_folder(
             folder, data, limit=limit, batch=batch, seed=seed, device=device, overwrite=overwrite, progress=progress
         )
-    values = describe(folder, calibration, limit)
-    if as_json:
-        print_json(values)
-    else:
-        print_facts(values, LABELS)
+    print_report(describe(folder, calibration, limit), LABELS, as_json=as_json)

@@ -6,41 +6,24 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, progress_bar
+from ddpm_codec_cli.output import print_report, progress_bar
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The model file to write; of a DDPM, the folder.",
-)
-@click.option("--name", default=None, help="Name of the model.  [default: the stem of the output]")
-@click.option("--description", default="", help="One line on what the model was trained for.")
-@click.option(
-    "--data", multiple=True, help="Calibration images; can be given several times.  [default: the training run's]"
-)
-@click.option(
-    "--levels",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Steps K of the chain.  [default: the training run's]",
-)
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to calibrate on."
-)
-@click.option("--crop", type=click.IntRange(min=8), default=None, help="Their side.  [default: the training run's]")
-@click.option(
-    "--tile", type=click.IntRange(min=8), default=256, show_default=True, help="Side of tiles that encode will use."
-)
+@options.output_option("Output model file; for a DDPM, a folder.")
+@options.text("--name", "Name of the model.  [default: the stem of the output]")
+@options.text("--description", "One line on what the model was trained for.", default="")
+@click.option("--data", multiple=True, help="Calibration images; may be repeated.  [default: the training run's]")
+@options.whole_number("--steps", "Number of steps K of the chain.  [default: the training run's]")
+@options.whole_number("--limit", "Number of random crops to calibrate on.", default=256)
+@options.whole_number("--crop", "Side of the crops.  [default: the training run's]", least=8)
+@options.whole_number("--tile", "Side of the tiles that encode will use.", least=8, default=256)
 @click.option(
     "--exact/--float",
     default=True,
     show_default=True,
-    help="Integers for every device, or floating point for research.",
+    help="Integer arithmetic, the same on every device, or floating point for research.",
 )
 @options.device_option
 @options.threads_option
@@ -49,66 +32,55 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
 @click.pass_context
 def export(
     ctx: click.Context,
+    /,
     checkpoint: Path,
     output: Path,
     name: str | None,
     description: str,
-    data: tuple[str, ...],
-    levels: int | None,
-    limit: int,
-    crop: int | None,
-    tile: int,
-    exact: bool,
-    device: str,
+    steps: int | None,
     threads: int | None,
     overwrite: bool,
     as_json: bool,
+    **settings: Any,  # noqa: ANN401 - keywords of export_model
 ) -> None:
     """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
 
-    An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (a U-Net)
-    becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it. A
-    pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
+    With an output that ends in .pt, write a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM
+    (a U-Net) becomes a folder, which is never replaced and which `calibrate` completes; of the options above it takes only
+    --name. A pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
     """
     from ddpm_codec.models.pixel_decoder_model import pixel_decoder_facts
     from ddpm_codec.models.registry import describe
     from ddpm_codec.training.export import export_checkpoint, export_model, export_pixel_decoder, kind_of
 
     options.limit_threads(threads)
+    named = name or output.stem
     if output.suffix == ".pt":
         export_checkpoint(checkpoint, output, overwrite=overwrite)
         row: dict[str, Any] = {"checkpoint": str(output)}
     elif (kind := kind_of(checkpoint)) == "pixel decoder":
         _refuse_for_decoder(ctx)
-        export_pixel_decoder(checkpoint, output, name=name or output.stem, description=description, overwrite=overwrite)
+        export_pixel_decoder(checkpoint, output, name=named, description=description, overwrite=overwrite)
         row = pixel_decoder_facts(output)
     elif kind == "U-Net":
         from ddpm_codec.training.ddpm_calibration import export_ddpm
 
         _refuse_for_ddpm(ctx)
-        row = export_ddpm(checkpoint, output, name=name or output.stem).facts() | {"path": str(output)}
+        row = export_ddpm(checkpoint, output, name=named).facts() | {"path": str(output)}
     else:
         with progress_bar("image") as progress:
             export_model(
                 checkpoint,
                 output,
-                name=name or output.stem,
+                name=named,
                 description=description,
-                data=data,
-                levels=levels,
-                limit=limit,
-                crop=crop,
-                tile=tile,
-                exact=exact,
-                device=device,
+                levels=steps,
                 overwrite=overwrite,
                 progress=progress,
+                **settings,
             )
         row = describe(output).to_json()
-    if as_json:
-        print_json(row)
-    else:
-        print_facts(row, {key: key.replace("_", " ") for key in row})
+    print_report(row, {key: key.replace("_", " ") for key in row}, as_json=as_json)
 
 
 def _given(ctx: click.Context, name: str) -> bool:
@@ -116,8 +88,8 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _refuse_for_decoder(ctx: click.Context) -> None:
-    """Refuse options of denoisers, and integers."""
-    for name in ("data", "levels", "limit", "crop", "tile"):
+    """Refuse options of denoisers, and integer arithmetic."""
+    for name in ("data", "steps", "limit", "crop", "tile"):
         if _given(ctx, name):
             raise click.UsageError(f"--{name} belongs to denoisers; a pixel decoder has no chain of its own")
     if not _given(ctx, "exact") or ctx.params["exact"]:
@@ -126,7 +98,7 @@ def _refuse_for_decoder(ctx: click.Context) -> None:
 
 def _refuse_for_ddpm(ctx: click.Context) -> None:
     """Refuse options that say how a codec network is frozen."""
-    for name in ("description", "data", "levels", "limit", "crop", "tile", "exact"):
+    for name in ("description", "data", "steps", "limit", "crop", "tile", "exact"):
         if _given(ctx, name):
             flag = "--exact and --float belong" if name == "exact" else f"--{name} belongs"
             raise click.UsageError(f"{flag} to codec networks; a DDPM is completed by `ddpm-codec calibrate`")

@@ -1,17 +1,17 @@
-"""``ddpm-codec models``: the models that are there, without loading torch."""
+"""``ddpm-codec models``: the available models, without loading torch."""
 
 import click
 
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import print_json, print_table
 
-HEADERS = ["name", "levels", "parameters", "MAC/pixel/level", "MAC/pixel", "bytes", "id", "description"]
+HEADERS = ["name", "steps", "parameters", "MAC/pixel/level", "MAC/pixel", "bytes", "id", "description"]
 
 
 @click.command()
 @options.json_option
 def models(as_json: bool) -> None:
-    """List the models with their parameters and multiply-adds (MAC) per pixel, a level and in all."""
+    """List the models with their parameters and multiply-adds (MAC) per pixel, per level and in total."""
     from ddpm_codec.models import list_models
 
     found = list_models()
@@ -21,7 +21,7 @@ def models(as_json: bool) -> None:
     rows = [
         [
             model.name,
-            model.levels,
+            model.steps,
             model.parameters,
             round(model.macs_per_pixel_per_level),
             round(model.macs_per_pixel_total),

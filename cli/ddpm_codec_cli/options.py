@@ -1,6 +1,11 @@
-"""Options that several commands share, each defined once."""
+"""Arguments and options of the commands: those that several share, and short forms for those of one.
 
-from collections.abc import Callable
+A shared option is a decorator (``@options.device_option``); a short form makes one (``@options.whole_number(...)``). In help
+texts ``[default: ...]`` is written out only where the default is None and the library decides.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -9,138 +14,102 @@ from ddpm_codec.models.registry import DEFAULT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def model_option(command: Command) -> Command:
-    """Add ``--model``: a name that ``ddpm-codec models`` lists, a file, or the folder of a trained DDPM."""
-    return click.option(
-        "--model",
-        metavar="NAME|FILE|FOLDER",
-        default=DEFAULT,
-        show_default=True,
-        help="Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM.",
-    )(command)
+DATA_KINDS = "a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32"
+"""What DATA may be, for docstrings and help texts."""
 
 
-def coded_model_option(command: Command) -> Command:
-    """Add ``--model`` of commands that read coded files; None is whichever the file names."""
-    return click.option(
-        "--model",
-        metavar="NAME|FILE|FOLDER",
-        help="The model that the file was coded with, if it does not ship; any other is refused.",
-    )(command)
+def whole_number(
+    flag: str, help: str, *, least: int = 1, most: int | None = None, default: int | None = None
+) -> Callable[[Command], Command]:
+    """Return an option that takes an integer from ``least`` to ``most``."""
+    kind = click.IntRange(least, most)
+    return click.option(flag, type=kind, default=default, show_default=default is not None, help=help)
 
 
-def reconstruction_option(command: Command) -> Command:
-    """Add ``--reconstruction``; None is ``mean``."""
-    return click.option(
-        "--reconstruction",
-        type=click.Choice(["mean", "sample", "flow"]),
-        help="How to show part of a progressive file: least error, most realistic, or the ODE.  [default: mean]",
-    )(command)
+def choice(flag: str, values: Sequence[str], help: str, *, default: str | None = None) -> Callable[[Command], Command]:
+    """Return an option that takes one of ``values``."""
+    kind = click.Choice(values)
+    return click.option(flag, type=kind, default=default, show_default=default is not None, help=help)
 
 
-def max_pixels_option(command: Command) -> Command:
-    """Add ``--max-pixels``."""
-    return click.option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        default=1 << 30,
-        show_default=True,
-        help="Refuse a file that declares more pixels than this.",
-    )(command)
+def path(flag: str, help: str, *, metavar: str | None = None) -> Callable[[Command], Command]:
+    """Return an option that takes a path, None by default."""
+    return click.option(flag, metavar=metavar, type=click.Path(path_type=Path), default=None, help=help)
 
 
-def levels_option(command: Command) -> Command:
-    """Add ``--levels``; None is the model's own choice."""
-    return click.option(
-        "--levels",
-        type=click.IntRange(min=1),
-        default=None,
-        help="Steps K of the chain; of a DDPM, so many of its timesteps.  [default: the model's own]",
-    )(command)
+def text(
+    flag: str, help: str, *, metavar: str | None = None, default: str | None = None
+) -> Callable[[Command], Command]:
+    """Return an option that takes any text."""
+    return click.option(flag, metavar=metavar, default=default, show_default=bool(default), help=help)
 
 
-def tile_option(command: Command) -> Command:
-    """Add ``--tile``; None is the model's own choice."""
-    return click.option(
-        "--tile",
-        type=click.IntRange(min=8),
-        default=None,
-        help="Side of the tiles that large pictures are cut into, a multiple of 8.  [default: the model's own]",
-    )(command)
+def names(flag: str, help: str, *, default: str) -> Callable[[Command], Command]:
+    """Return an option that takes ``a,b,c``, a tuple to the command; ``none`` is no name at all."""
+    return click.option(flag, default=default, show_default=True, callback=_split_names, help=help)
 
 
-def schedule_option(command: Command) -> Command:
-    """Add ``--schedule``; None is the model's own choice."""
-    return click.option(
-        "--schedule",
-        type=click.Choice(["dp", "even"]),
-        default=None,
-        help="The chain of the lowest bound, or even steps in log-SNR (of a DDPM: in timesteps).  "
-        "[default: dp; of a DDPM without calibration even]",
-    )(command)
+def switch(flag: str, help: str) -> Callable[[Command], Command]:
+    """Return an option that is on or off."""
+    return click.option(flag, is_flag=True, help=help)
 
 
-def variance_option(command: Command) -> Command:
-    """Add ``--variance``; None is the model's own choice."""
-    return click.option(
-        "--variance",
-        type=click.Choice(["predicted", "class", "level", "beta", "beta-tilde"]),
-        default=None,
-        help="Variance of the steps: the model's own; calibrated per coefficient class, or per level; or fixed.  "
-        "[default: predicted; of a calibrated DDPM with few of its levels class, as in coding]",
-    )(command)
+def output_option(help: str) -> Callable[[Command], Command]:
+    """Return ``-o``, ``--output``, a path that must be given."""
+    return click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help=help)
 
 
-def batch_option(command: Command) -> Command:
-    """Add ``--batch``."""
-    return click.option(
-        "--batch",
-        type=click.IntRange(min=1),
-        default=64,
-        show_default=True,
-        help="32x32 pictures (or as many pixels) at a time.",
-    )(command)
+def _split_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    found = tuple(name.strip() for name in value.split(",") if name.strip())
+    return () if found == ("none",) else found
 
 
-def seed_option(command: Command) -> Command:
-    """Add ``--seed``."""
-    return click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random numbers."
-    )(command)
+MODEL_METAVAR = "NAME|FILE|FOLDER"
 
-
-def device_option(command: Command) -> Command:
-    """Add ``--device``."""
-    return click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where the network runs.",
-    )(command)
-
-
-def threads_option(command: Command) -> Command:
-    """Add ``--threads``; the command hands it to :func:`limit_threads`."""
-    return click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        default=None,
-        help="CPU threads of the network.  [default: all]",
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    """Add ``--json`` as ``as_json``."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else."
-    )(command)
-
-
-def overwrite_option(command: Command) -> Command:
-    """Add ``--overwrite``."""
-    return click.option("--overwrite", is_flag=True, help="Replace an output that is there already.")(command)
+model_option = text(
+    "--model",
+    "Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM.",
+    metavar=MODEL_METAVAR,
+    default=DEFAULT,
+)
+coded_model_option = path(
+    "--model", "Model that the file was coded with, if it does not ship; any other is refused.", metavar=MODEL_METAVAR
+)
+reconstruction_option = choice(
+    "--reconstruction",
+    ("mean", "sample", "flow"),
+    "How to show part of a progressive file: least error, most realistic, or the ODE.  [default: mean]",
+)
+max_pixels_option = whole_number("--max-pixels", "Refuse files that declare more pixels than this.", default=1 << 30)
+steps_option = whole_number(
+    "--steps", "Number of steps K; for a DDPM, the number of timesteps used.  [default: the model's own]"
+)
+tile_option = whole_number(
+    "--tile",
+    "Side of the tiles that large images are cut into, a multiple of 8.  [default: the model's own]",
+    least=8,
+)
+schedule_option = choice(
+    "--schedule",
+    ("dp", "even"),
+    "Chain of the lowest bound, or even steps in log-SNR (for a DDPM, in timesteps).  "
+    "[default: dp; even for a DDPM without calibration]",
+)
+variance_option = choice(
+    "--variance",
+    ("predicted", "class", "level", "beta", "beta-tilde"),
+    "Variance of the steps: the model's own; calibrated per coefficient class or per level; or fixed.  "
+    "[default: predicted; class, as in coding, for a calibrated DDPM that leaves timesteps out]",
+)
+batch_option = whole_number("--batch", "Images of 32x32 (or as many pixels) at a time.", default=64)
+limit_option = whole_number("--limit", "Use the first N images only.")
+seed_option = whole_number("--seed", "Seed of all random numbers.", least=0, default=0)
+device_option = choice("--device", ("auto", "cpu", "cuda"), "Where the network runs.", default="auto")
+threads_option = whole_number("--threads", "CPU threads of the network.  [default: all]")
+overwrite_option = switch("--overwrite", "Replace an existing output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else."
+)
 
 
 def limit_threads(threads: int | None) -> None:

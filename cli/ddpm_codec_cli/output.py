@@ -1,16 +1,12 @@
-"""What the commands print: one JSON object or short tables; and the progress bar on standard error."""
+"""What the commands print: one JSON object or short tables on standard output, notes and a progress bar on standard error."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
-
-from ddpm_codec.errors import OutputExistsError
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: how the library says how far it is."""
@@ -35,6 +31,14 @@ def print_facts(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     width = max((len(label) for label in shown), default=0)
     for label, value in shown.items():
         click.echo(f"{label:<{width}}  {format_value(value)}")
+
+
+def print_report(values: Mapping[str, Any], labels: Mapping[str, str], *, as_json: bool) -> None:
+    """Print one JSON object, or the facts that ``labels`` names."""
+    if as_json:
+        print_json(values)
+    else:
+        print_facts(values, labels)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -65,14 +69,9 @@ def format_value(value: Any) -> str:  # noqa: ANN401 - any fact
     return printable(str(value))
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse an output that is there, before any work is done for it.
-
-    Raises:
-        OutputExistsError: ``path`` exists and ``overwrite`` is not set.
-    """
-    if not overwrite and os.path.lexists(path):
-        raise OutputExistsError(f"{path}: exists already (use --overwrite to replace it)")
+def print_note(line: str) -> None:
+    """Print a note on standard error."""
+    click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class CodingSession:
         Raises:
             ModelError: there is no chain of so many steps.
         """
-        return cls(model.codec_model, model.id, model.device, model.codec_model.steps_of(steps))
+        return cls(model.codec_model, model.id, model.device, model.codec_model.chain_steps(steps))
 
     @classmethod
     def for_decoding(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.prices import Floats, lattice_bits, pixel_bits
+from ddpm_codec.padding import pad_to_multiple as pad_to_multiple
 
 Ints = NDArray[np.int64]
 Points = NDArray[np.int32]
@@ -56,12 +57,6 @@ class LatticeModel(Protocol):
         ...
 
 
-def pad_to_multiple(x0: Pixels, multiple: int = PADDING) -> Pixels:
-    """Repeat the last row and column of [B, 3, h, w] up to multiples of ``multiple``."""
-    down, right = -x0.shape[2] % multiple, -x0.shape[3] % multiple
-    return np.pad(x0, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x0
-
-
 def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels, prices: Floats | None = None) -> None:
     """Push the pictures x0 [B, 3, h, w], of any size, onto ``stack``.
 
@@ -76,7 +71,7 @@ def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels, prices: Floats |
         StackExhausted: the stack has too few bits to begin with; it is of no use afterwards.
     """
     height, width = x0.shape[2:]
-    n = stack.sample_lattice(model.encode_mean(pad_to_multiple(x0)), model.forward_scale(0))
+    n = stack.sample_lattice(model.encode_mean(pad_to_multiple(x0, PADDING)), model.forward_scale(0))
     mean, scale = model.likelihood(n)
     mean, scale = mean[:, :, :height, :width], scale[:, :, :height, :width]
     stack.push_pixels(x0, mean, scale)
@@ -110,5 +105,5 @@ def decode_batch(stack: Stack, model: LatticeModel, shape: tuple[int, int, int, 
         n = cleaner
     mean, scale = model.likelihood(n)
     x0 = stack.pop_pixels(mean[:, :, :height, :width], scale[:, :, :height, :width])
-    stack.unsample_lattice(n, model.encode_mean(pad_to_multiple(x0)), model.forward_scale(0))
+    stack.unsample_lattice(n, model.encode_mean(pad_to_multiple(x0, PADDING)), model.forward_scale(0))
     return x0

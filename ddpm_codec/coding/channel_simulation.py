@@ -4,13 +4,9 @@ With x_s = m_p + S n, n a vector of standard normal labels from the shared codeb
 
     ln q(x_s) / p(x_s) = sum_i A_i n_i^2 + B_i n_i + const,   A = 1/2 - S^2 / (2 v),   B = S (m_q - m_p) / v,
 
-so that all codewords are scored by two matrix products. What is sent is the codeword of the highest score ("best"), or
-one drawn with probability proportional to q / p ("sample", which is distributed as q up to the finite codebook).
-
-- :class:`BlockCode`: independent indices of C bits; as many dimensions to each as expect C - slack bits. Source: Harsha et
-  al. 2010; Havasi et al. 2019 (minimal random coding).
-- :class:`TrellisCode`: indices that overlap in a shift register (:mod:`~ddpm_codec.coding.trellis`), for a fraction of the
-  overhead.
+so that all codewords are scored by two matrix products; the codeword of the highest score is sent. Indices overlap in a shift
+register (:mod:`~ddpm_codec.coding.trellis`), at a fraction of the overhead that independent indices have. Sources: Harsha et
+al. 2010; Havasi et al. 2019 (minimal random coding).
 
 Which dimensions share a codeword follows from the expected costs (:mod:`~ddpm_codec.coding.allocation`), which both sides
 know. Decoding is integers and table lookups; encoding scores in float32, so that two machines may choose different
@@ -20,6 +16,7 @@ codewords, both of which decode everywhere.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +73,32 @@ class Plan:
         return -(-self.bits // 8)
 
 
+class ChannelCode(Protocol):
+    """How the codewords of a step are chosen and written.
+
+    Attributes:
+        register_bits: log2 of the number of codewords.
+    """
+
+    register_bits: int
+
+    def plan(self, classes: Classes, rate: int) -> Plan:
+        """Return the plan for dimensions of the given classes [N], at ``rate`` (RATE_BITS) bits paid for a bit expected."""
+        ...
+
+    def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
+        """Return the message for A and B of every dimension, [N] each."""
+        ...
+
+    def decode(self, plan: Plan, data: bytes) -> Labels:
+        """Return the labels of the coded dimensions in coding order, [coded].
+
+        Raises:
+            FormatError: the message has another length than that of the plan, or its filling is not zero.
+        """
+        ...
+
+
 class TrellisCode:
     """Indices that overlap in a register of ``register_bits`` bits."""
 
@@ -83,12 +106,7 @@ class TrellisCode:
         self.register_bits = register_bits
 
     def plan(self, classes: Classes, rate: int) -> Plan:
-        """Return the plan for dimensions of the given classes [N].
-
-        Args:
-            classes: of all dimensions.
-            rate: bits paid for a bit expected, RATE_BITS fractional bits.
-        """
+        """See :class:`ChannelCode`."""
         order, present = coding_order(classes)
         costs = class_costs() * rate >> RATE_BITS
         due_in_all = sum(dims * int(costs[place]) for place, dims in present)
@@ -109,18 +127,11 @@ class TrellisCode:
         return Plan(order, tuple(runs), streams)
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
-        """Return the message of the best codewords.
-
-        Args:
-            plan: of these dimensions.
-            quadratic: A of every dimension, [N].
-            linear: B, [N].
-            threads: to search with.
-        """
+        """See :class:`ChannelCode`; ``threads`` search side by side, and change nothing but the time."""
         if not plan.bits:
             return b""
         groups = [range(i, min(i + _TOGETHER, plan.streams)) for i in range(0, plan.streams, _TOGETHER)]
-        dealt = [(_deal(plan, run, quadratic), _deal(plan, run, linear)) for run in plan.runs]
+        dealt = [(deal(plan, run, quadratic), deal(plan, run, linear)) for run in plan.runs]
 
         def search(streams: range) -> Bits:
             found = Search(len(streams), self.register_bits)
@@ -136,16 +147,12 @@ class TrellisCode:
         return np.packbits(message.ravel()).tobytes()
 
     def decode(self, plan: Plan, data: bytes) -> Labels:
-        """Return the labels of the coded dimensions in coding order, [coded].
-
-        Raises:
-            FormatError: the message has another length than that of the plan, or its filling is not zero.
-        """
-        message = _unpack(data, plan.bits).reshape(-1, plan.streams)
+        """See :class:`ChannelCode`."""
+        message = unpack_bits(data, plan.bits).reshape(-1, plan.streams)
         steps = [run.bits for run in plan.runs]
         bits = np.concatenate(steps) if steps else np.zeros(0, np.int64)
         states = registers(message, bits, self.register_bits)
-        return _look_up(plan, states, self.register_bits)
+        return look_up(plan, states, self.register_bits)
 
     def _scores(self, a: Floats32, b: Floats32) -> Iterator[Floats32]:
         """Yield the scores of all codewords for each step of a run, [streams, 2**register_bits]."""
@@ -159,84 +166,7 @@ class TrellisCode:
             yield from scores.reshape(-1, streams, 1 << self.register_bits)
 
 
-class BlockCode:
-    """Independent indices of ``index_bits`` bits; each has the dimensions that expect ``index_bits - slack`` bits.
-
-    Args:
-        index_bits: C.
-        slack: bits paid beyond the expected KL of a chunk.
-        generator: draws an index with probability proportional to q / p; None: the best one is taken.
-    """
-
-    def __init__(self, index_bits: int, slack: float, generator: np.random.Generator | None = None) -> None:
-        self.register_bits = index_bits
-        self._target = int((index_bits - slack) * (1 << COST_BITS))
-        self._generator = generator
-
-    def plan(self, classes: Classes, rate: int = 1 << RATE_BITS) -> Plan:
-        """Return the plan for dimensions of the given classes [N].
-
-        Args:
-            classes: of all dimensions.
-            rate: RATE_BITS fractional bits; a higher one makes smaller chunks.
-        """
-        order, present = coding_order(classes)
-        costs = np.maximum(1, class_costs() * rate >> RATE_BITS)
-        runs: list[Run] = []
-        first = waiting = spent = 0
-
-        def emit(dims: int, width: int) -> None:
-            nonlocal first
-            if dims:
-                runs.append(Run(first, dims, width, np.full(-(-dims // width), self.register_bits)))
-                first += dims
-
-        for place, dims in present:
-            cost, left = int(costs[place]), dims
-            if waiting:
-                # What the classes before left over is filled up with this one.
-                taken = min(left, max(0, self._target - spent) // cost, WIDTH - waiting)
-                waiting, spent, left = waiting + taken, spent + taken * cost, left - taken
-                if not left:
-                    continue
-                emit(waiting, waiting)
-            width = min(WIDTH, max(1, self._target // cost))
-            waiting = left % width
-            spent = waiting * cost
-            emit(left - waiting, width)
-        emit(waiting, waiting)
-        return Plan(order, tuple(runs), 1)
-
-    def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
-        """Return the message, one index after the other; see :meth:`TrellisCode.encode`. One thread does it."""
-        squares, values = scoring_matrices(self.register_bits)
-        chosen = []
-        for run in plan.runs:
-            a, b = _deal(plan, run, quadratic)[:, 0], _deal(plan, run, linear)[:, 0]
-            ahead = max(1, _SCORE_VALUES >> self.register_bits)
-            for start in range(0, len(a), ahead):
-                scores = a[start : start + ahead] @ squares[: run.width]
-                scores += b[start : start + ahead] @ values[: run.width]
-                if self._generator is not None:
-                    # Gumbel-max: the arg-max is then a draw from softmax(scores).
-                    scores += self._generator.gumbel(size=scores.shape)
-                chosen.append(scores.argmax(axis=1))
-        states = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
-        # The lowest bit first, as a register takes them.
-        message = states[:, None] >> np.arange(self.register_bits) & 1
-        return np.packbits(message.astype(np.uint8).ravel()).tobytes()
-
-    def decode(self, plan: Plan, data: bytes) -> Labels:
-        """Return the labels of the coded dimensions in coding order; see :meth:`TrellisCode.decode`."""
-        message = _unpack(data, plan.bits).reshape(-1, self.register_bits).astype(np.int64)
-        states = (message << np.arange(self.register_bits)).sum(axis=1)
-        return _look_up(plan, states[:, None], self.register_bits)
-
-
-ChannelCode = TrellisCode | BlockCode
-
-
-def _deal(plan: Plan, run: Run, values: Floats32) -> Floats32:
+def deal(plan: Plan, run: Run, values: Floats32) -> Floats32:
     """Return the values of a run's dimensions as [steps, streams, width], filled up with 0."""
     shape = (len(run.bits), plan.streams, run.width)
     dealt = np.zeros(shape, dtype=np.float32)
@@ -244,7 +174,7 @@ def _deal(plan: Plan, run: Run, values: Floats32) -> Floats32:
     return dealt
 
 
-def _look_up(plan: Plan, states: Ints, register_bits: int) -> Labels:
+def look_up(plan: Plan, states: Ints, register_bits: int) -> Labels:
     """Return the labels of all runs for the registers of all steps, [steps, streams]."""
     book = codebook(register_bits)
     out = np.empty(len(plan.order), dtype=np.int16)
@@ -256,7 +186,7 @@ def _look_up(plan: Plan, states: Ints, register_bits: int) -> Labels:
     return out
 
 
-def _unpack(data: bytes, bits: int) -> Bits:
+def unpack_bits(data: bytes, bits: int) -> Bits:
     """Return the bits of a message.
 
     Raises:

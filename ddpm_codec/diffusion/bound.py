@@ -31,6 +31,7 @@ from ddpm_codec.diffusion.measurement import (
     image_generators,
     measure_levels,
 )
+from ddpm_codec.diffusion.noise_level import sigma_from_log_snr
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel, prior_kl_nats
@@ -129,7 +130,7 @@ class BoundTerms:
             "diffusion_bpd": self.diffusion_bpd.mean(axis=0).tolist(),
             "reconstruction_bpd": float(self.reconstruction_bpd.mean()),
             "mean_rmse": float(np.sqrt(np.average(self.mean_rmse**2, weights=self.dims))),
-            "levels": self.chain.steps,
+            "steps": self.chain.steps,
             "log_snr": list(self.chain.log_snr),
         }
 
@@ -182,7 +183,7 @@ class _Evaluator:
             mean, log_p = prediction.x0_mean, self._factorised(x_0, prediction)
         else:
             levels = torch.full((len(x_0),), level, dtype=x_0.dtype, device=x_0.device)
-            z_0 = x_0 + math.exp(-0.5 * level) * draw_noise(x_0, generators)
+            z_0 = x_0 + float(sigma_from_log_snr(level)) * draw_noise(x_0, generators)
             parameters, maps = self.decoder.parameters_given(z_0, levels, x_0)
             mean, log_p = maps.mean, parameters.log_likelihood(x_0, torch.float64)
         error = (x_0.double() - mean.double()).square()

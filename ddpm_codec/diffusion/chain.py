@@ -8,11 +8,14 @@ a shortest path. One table over G candidate levels therefore prices every sub-ch
 best chain of exactly K steps in O(K G^2). Source: Watson et al. 2021, arXiv:2106.03802.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
 from ddpm_codec.errors import InputError
 
 _Array = NDArray[np.float64]
@@ -37,6 +40,11 @@ class Chain:
         levels = np.asarray(self.log_snr, dtype=np.float64)
         if not np.isfinite(levels).all() or (np.diff(levels) >= 0.0).any():
             raise InputError("the log-SNR of a chain must be finite and strictly decreasing (cleanest first)")
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Sequence[float]) -> Self:
+        """Return the chain of K + 1 standard deviations of the noise, model values, strictly increasing."""
+        return cls(tuple(log_snr_from_sigma(sigmas).tolist()))
 
     @property
     def steps(self) -> int:
@@ -125,21 +133,6 @@ def select_chain(table: LevelTable, steps: int) -> Chain:
     return Chain(tuple(table.log_snr[path[::-1]].tolist()))
 
 
-def chain_cost_nats(table: LevelTable, chain: Chain) -> float:
-    """Return the bound of a chain, reconstruction + transitions + prior, in nats per dimension.
-
-    Raises:
-        InputError: where a level of the chain is not one of the table's.
-    """
-    # The table decreases, searchsorted wants the opposite.
-    levels = np.asarray(chain.log_snr)
-    path = np.searchsorted(-table.log_snr, -levels)
-    if (path == len(table.log_snr)).any() or not np.array_equal(table.log_snr[path], levels):
-        raise InputError("a level of the chain is not in the level table")
-    transitions = table.transition_nats[path[:-1], path[1:]].sum()
-    return float(table.reconstruction_nats[path[0]] + transitions + table.prior_nats[path[-1]])
-
-
 def transition_from_mse(log_snr: _Array, mse: _Array) -> _Array:
     """Return the step costs of one optimal variance per level, or per level and coefficient class.
 
@@ -186,7 +179,10 @@ def fixed_transition(log_snr: _Array, mse: _Array, kind: str) -> _Array:
 
     Source: Ho et al. 2020, eq. 5 with the variances of sec. 3.2; VDM's snr_s - snr_t for the weight.
     """
-    log_noise = -np.logaddexp(0.0, log_snr)
+    # Imported here: it takes a few tenths of a second, and codec models need no fixed variances.
+    from scipy.special import log_expit
+
+    log_noise = log_expit(-np.asarray(log_snr, dtype=np.float64))
     costs = np.full((len(log_snr), len(log_snr)), np.inf)
     for t in range(1, len(log_snr)):
         difference = _snr_differences(log_snr, t)

@@ -1,12 +1,11 @@
 """Chains that end at a crossing, where a pixel decoder takes over: their cleanest level is given, the others are chosen."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.diffusion.chain import Chain, LevelTable, select_chain, transition_from_mse
 from ddpm_codec.diffusion.measurement import Calibration
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import GREY_PER_UNIT
@@ -20,7 +19,7 @@ SAME_LEVEL = 0.1
 
 def log_snr_at(grey_levels: float) -> float:
     """Return the log-SNR at which the noise has that standard deviation in grey levels: -2 ln(g / 127.5)."""
-    return -2.0 * math.log(grey_levels / GREY_PER_UNIT)
+    return float(log_snr_from_sigma(grey_levels / GREY_PER_UNIT))
 
 
 def levels_above(crossing_log_snr: float, log_snr: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -83,17 +83,6 @@ def posterior(log_snr_s: Tensor, log_snr_t: Tensor) -> Posterior:
     return Posterior(a=ratio * root_s / alpha_bar(log_snr_t).sqrt(), c=kept * root_s, v=kept * sigma2(log_snr_s))
 
 
-def gaussian_kl_nats(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> Tensor:
-    """Return KL( N(mean_q, var_q) || N(mean_p, var_p) ) per dimension, in nats.
-
-        KL = 1/2 [ ln(var_p / var_q) + (var_q + (mean_q - mean_p)^2) / var_p - 1 ].
-
-    All arguments broadcast against each other.
-    """
-    ratio = var_q / var_p
-    return 0.5 * (ratio - 1.0 - torch.log(ratio) + (mean_q - mean_p).square() / var_p)
-
-
 def step_kl_nats(error: Tensor, log_variance: Tensor, snr_difference: Tensor) -> Tensor:
     """Return the KL of one reverse step per dimension, in nats.
 

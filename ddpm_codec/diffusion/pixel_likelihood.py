@@ -16,9 +16,6 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood, two_scale_log_likelihood
 
-CODED_CHANNELS = (1, 0, 2)
-"""Channels of a pixel in the order in which they are coded: green, red, blue."""
-
 
 @dataclass(frozen=True)
 class PixelParameters:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ddpm_codec.diffusion.gaussian import alpha_bar, posterior, sigma2
+from ddpm_codec.diffusion.noise_level import sigma_from_log_snr
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError
 
@@ -107,7 +108,7 @@ class ReverseProcess:
         if self.output == "x0":
             return output
         if self.output == "eps":
-            return x_t / alpha_bar(level).sqrt() - output * torch.exp(-0.5 * level)
+            return x_t / alpha_bar(level).sqrt() - output * sigma_from_log_snr(level)
         if self.output == "v":
             return alpha_bar(level).sqrt() * x_t - sigma2(level).sqrt() * output
         a, c, _ = self._previous(log_snr)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ddpm_codec.errors import InputError
 
@@ -80,15 +80,19 @@ class NoiseSchedule:
         return cls.from_betas(np.minimum(1.0 - shape[1:] / shape[:-1], max_beta))
 
     @classmethod
-    def log_snr_range(cls, log_snr_max: float, log_snr_min: float, count: int) -> Self:
-        """Return ``count`` levels evenly spaced in log-SNR, ``log_snr_max`` first.
+    def from_log_snr(cls, log_snr: ArrayLike) -> Self:
+        """Return the schedule with these levels: ln alpha_bar = ln sigmoid(log_snr) = -ln(1 + 1/snr), exact in both tails.
 
-        Uses ln alpha_bar = -ln(1 + 1/snr), exact in both tails.
+        Args:
+            log_snr: [T], strictly decreasing.
 
         Raises:
-            InputError: for fewer than one level or a range that does not decrease.
+            InputError: where the levels are not finite and strictly decreasing, or there are none.
         """
-        return cls(-np.logaddexp(0.0, -np.linspace(log_snr_max, log_snr_min, _positive(count))))
+        # Imported here: it takes a few tenths of a second, and codec models need no schedule.
+        from scipy.special import log_expit
+
+        return cls(log_expit(np.asarray(log_snr, dtype=np.float64)))
 
     @property
     def alpha_bar(self) -> NDArray[np.float64]:
@@ -99,11 +103,6 @@ class NoiseSchedule:
     def log_snr(self) -> NDArray[np.float64]:
         """Natural logarithm of alpha_bar / (1 - alpha_bar), [T]."""
         return self.log_alpha_bar - np.log(-np.expm1(self.log_alpha_bar))
-
-    @property
-    def snr(self) -> NDArray[np.float64]:
-        """alpha_bar / (1 - alpha_bar), a power ratio, [T]."""
-        return self.alpha_bar / -np.expm1(self.log_alpha_bar)
 
     @property
     def betas(self) -> NDArray[np.float64]:

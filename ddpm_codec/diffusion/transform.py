@@ -93,17 +93,15 @@ class BlockTransform:
         return self._product(self._colour, self._space, self._to_blocks(x))
 
     def inverse_exact(self, y: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the integer picture M^T y of integer coefficients [B, D, h, w], exactly (no normalisation).
+        """Return the integer picture M^T y of integer coefficients [B, D, h, w], exactly and without normalisation.
 
-        ``inverse_exact(weights * forward_exact(x))`` with ``weights = L / norms2`` and L their least common multiple
-        is L x: see :meth:`round_trip_weights`.
+        With L the least common multiple of the diagonal of N, M^T (L N^-1) M = L I: weighting the coefficients of x by
+        ``L // norms2`` gives back L x.
+
+        Raises:
+            InputError: where a result could leave 64-bit integers.
         """
         return self._from_blocks(self._product(self._colour.T, self._space.T, y))
-
-    def round_trip_weights(self) -> tuple[NDArray[np.int64], int]:
-        """Return (L / norms2, L) with L = lcm(norms2), so that M^T (L N^-1) M = L I in integers."""
-        common = int(np.lcm.reduce(self.norms2))
-        return common // self.norms2, common
 
     def _kernel(self, like: Tensor) -> Tensor:
         key = (like.device, like.dtype)

@@ -12,7 +12,6 @@ standard normal), beta-tilde_t is w = 0 (data that are one point). A learned ran
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +121,7 @@ def variances_of(
             raise InputError(f"variance {kind!r} needs a calibration measured on training pictures")
         return CalibratedVariances(transform, calibration, kind)
     if kind in ("beta", "beta-tilde"):
-        levels = NoiseSchedule(-np.logaddexp(0.0, -np.array(log_snr)))
+        levels = NoiseSchedule.from_log_snr(log_snr)
         return ProcessVariances(ReverseProcess(levels, variance=kind))
     raise InputError(f"unknown variance {kind!r}")
 

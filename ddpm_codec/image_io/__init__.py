@@ -1,8 +1,9 @@
 """Pictures in and out of ordinary image files, exactly: pixel values, mode, palette, transparency and metadata."""
 
+from ddpm_codec.image_io.exact import picture_from_image, to_image
 from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
 from ddpm_codec.image_io.reading import DEFAULT_MAX_PIXELS, read_picture
-from ddpm_codec.image_io.writing import default_extension, format_for, to_image, write_picture
+from ddpm_codec.image_io.writing import default_extension, format_for, write_picture
 from ddpm_codec.picture import Palette, Picture, PictureInfo
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "default_extension",
     "format_for",
     "list_inputs",
+    "picture_from_image",
     "read_picture",
     "to_image",
     "write_picture",

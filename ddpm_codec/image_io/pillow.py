@@ -1,11 +1,15 @@
-"""Pillow's guards, moved out of the way of large photographs and put back."""
+"""Pillow's guards, moved out of the way of large photographs and put back; its errors, in one line."""
 
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from ddpm_codec.atomic import reason
+from ddpm_codec.errors import DdpmCodecError, InputError
 
 _LOCK = threading.RLock()
 
@@ -25,3 +29,28 @@ def pixel_limit(limit: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
+def pillow_errors(source: Path | str, max_pixels: int | None = None) -> Iterator[None]:
+    """Turn whatever Pillow raises inside the block into an :class:`InputError` of one line.
+
+    Args:
+        source: the file or the name that the line begins with.
+        max_pixels: the limit that :func:`pixel_limit` was given; None: Pillow's own.
+    """
+    try:
+        yield
+    except DdpmCodecError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{source}: is not an image (or is of a kind that Pillow does not read)") from None
+    except Image.DecompressionBombError:
+        limit = f"{max_pixels} pixels" if max_pixels else "Pillow's MAX_IMAGE_PIXELS allows"
+        raise InputError(f"{source}: has more than {limit}") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({reason(error)})") from error
+    except MemoryError:
+        raise InputError(f"{source}: does not fit into memory") from None
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files.
+        raise InputError(f"{source}: is damaged ({' '.join(str(error).split())[:200]})") from error

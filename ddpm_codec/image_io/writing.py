@@ -13,8 +13,6 @@ from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_o
 from ddpm_codec.image_io.pillow import pixel_limit
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
-__all__ = ["default_extension", "format_for", "to_image", "write_picture"]
-
 MAX_WEBP_SIDE: Final = 16383
 MAX_PNG_ICC_BYTES: Final = 1 << 20
 """Pillow refuses PNG files whose profile unpacks to more."""
@@ -74,7 +72,8 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> l
     metadata, warnings = _metadata_for(picture, kind)
     with new_file(path, overwrite=overwrite) as temporary:
         if kind == "npy":
-            _write_npy(picture, temporary)
+            with temporary.open("wb") as file:
+                np.save(file, picture.samples(), allow_pickle=False)
         elif not _write_proved(picture, temporary, kind, metadata):
             # Metadata that the format's writer chokes on must not cost the pixels.
             if not (metadata and _write_proved(picture, temporary, kind, {})):
@@ -210,17 +209,3 @@ def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:
             and pixels_of(image) == picture.pixels
             and colours(palette_of(image), transparency_of(image)) == colours(picture.palette, picture.transparency)
         )
-
-
-def _write_npy(picture: Picture, path: Path) -> None:
-    layout = picture.info.layout
-    width, height = picture.size
-    if layout.sample_bits == 1:
-        rows = np.frombuffer(picture.pixels, np.uint8).reshape(height, -1)
-        samples: np.ndarray[Any, Any] = np.unpackbits(rows, axis=1, count=width).astype(np.bool_)
-    else:
-        kind = {"F": "<f4", "I": "<i4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}.get(picture.mode, "u1")
-        shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
-        samples = np.frombuffer(picture.pixels, kind).reshape(shape)
-    with path.open("wb") as file:
-        np.save(file, samples, allow_pickle=False)

@@ -1,6 +1,6 @@
 """A trained DDPM as bounds and codecs see it: timesteps, chains among them, variances, coding in floating point.
 
-``levels`` of such a model counts timesteps, as the papers do: a chain of K levels costs K network evaluations, K - 1 for the
+Users count the timesteps of such a model, as the papers do: a chain of K timesteps costs K network evaluations, K - 1 for the
 reverse steps and the last one for L_0; K = T is the whole process.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ddpm_codec.diffusion.chain import Chain, LevelTable, fixed_transition, select_chain, transition_from_mse
 from ddpm_codec.diffusion.crossing import levels_above
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma, sigma_from_log_snr
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.process import ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.transform import colour_frequency_8x8, identity
@@ -98,19 +99,19 @@ class DdpmModel:
         """One, [D]."""
         return PriorModel.standard(colour_frequency_8x8().dims).variance
 
-    def steps_of(self, levels: int | None) -> int | None:
-        """Return the steps of a chain of so many timesteps; None: of all of them.
+    def chain_steps(self, user_steps: int | None) -> int | None:
+        """Return the K of a chain of ``user_steps`` timesteps; None stays None.
 
         Raises:
-            ModelError: fewer than two levels.
+            ModelError: fewer than two timesteps.
         """
-        if levels is not None and levels < 2:
-            raise ModelError(f"model {self.name}: needs at least 2 levels, got {levels}")
-        return None if levels is None else levels - 1
+        if user_steps is not None and user_steps < 2:
+            raise ModelError(f"model {self.name}: needs at least 2 timesteps, got {user_steps}")
+        return None if user_steps is None else user_steps - 1
 
-    def levels_of(self, steps: int) -> int:
+    def user_steps(self, chain_steps: int) -> int:
         """Return the timesteps of a chain of so many steps."""
-        return steps + 1
+        return chain_steps + 1
 
     def has_chain(self, steps: int) -> bool:
         """Return whether there are levels for so many steps."""
@@ -130,10 +131,10 @@ class DdpmModel:
         levels = self.process.schedule.log_snr
         coded = np.flatnonzero((levels >= CODED_LOG_SNR[0]) & (levels <= CODED_LOG_SNR[1]))
         if len(coded) <= wanted:
-            raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} levels, asked for {wanted + 1}")
+            raise ModelError(f"model {self.name}: can code with 2 to {len(coded)} timesteps, asked for {wanted + 1}")
         indices = self._select(self.calibration, wanted, "class", int(coded[0]), int(coded[-1]))
         # Rounded, since a schedule that is computed from its formula may differ in the last bit on another processor.
-        return tuple(np.exp(-0.5 * np.round(levels[list(indices)], 6)).tolist())
+        return tuple(sigma_from_log_snr(np.round(levels[list(indices)], 6)).tolist())
 
     def bound_setting(
         self,
@@ -183,7 +184,7 @@ class DdpmModel:
         Raises:
             ModelError: no such chain, or no calibration.
         """
-        log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(self.chain_sigmas(steps))))
+        log_snr = tuple(log_snr_from_sigma(self.chain_sigmas(steps)).tolist())
         return FloatIntegerDenoiser(self.bound_denoiser(device, dtype), log_snr, device)
 
     def network(self, device: torch.device) -> UNet:
@@ -203,8 +204,8 @@ class DdpmModel:
         above = self._above(crossing_log_snr)
         if not 1 <= steps <= len(above):
             raise ModelError(
-                f"model {self.name}: has {len(above)} levels above the crossing, "
-                f"so --levels can be 2 to {len(above) + 1}; got {steps + 1}"
+                f"model {self.name}: has {len(above)} timesteps above the crossing, "
+                f"so --steps can be 2 to {len(above) + 1}; got {steps + 1}"
             )
         levels = np.concatenate([[crossing_log_snr], self.process.schedule.log_snr[above]])
         if steps == len(above):
@@ -247,7 +248,7 @@ class DdpmModel:
         return ModelError(f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it")
 
     def _too_many(self, steps: int) -> ModelError:
-        return ModelError(f"model {self.name}: has {self.process.timesteps} levels, asked for {steps + 1}")
+        return ModelError(f"model {self.name}: has {self.process.timesteps} timesteps, asked for {steps + 1}")
 
     def _variances(self, kind: VarianceKind) -> Variances:
         """Return where the variances of a bound come from.

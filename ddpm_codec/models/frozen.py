@@ -21,6 +21,7 @@ from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.chain import Chain, even_chain
 from ddpm_codec.diffusion.crossing import SAME_LEVEL, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
@@ -97,7 +98,7 @@ class FrozenModel:
         sigmas = self.chain_sigmas(steps)
         if self.exact is not None:
             return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
-        log_snr = tuple(float(value) for value in -2.0 * np.log(np.array(sigmas)))
+        log_snr = tuple(log_snr_from_sigma(sigmas).tolist())
         return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
 
     def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
@@ -111,13 +112,13 @@ class FrozenModel:
         rows = tuple(range(self.exact.levels))
         return ExactBoundDenoiser(ExactExecutor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
 
-    def steps_of(self, levels: int | None) -> int | None:
-        """Return K: ``levels`` of a codec model are its steps."""
-        return levels
+    def chain_steps(self, user_steps: int | None) -> int | None:
+        """Return ``user_steps``: users of a codec model count K."""
+        return user_steps
 
-    def levels_of(self, steps: int) -> int:
+    def user_steps(self, chain_steps: int) -> int:
         """Return K."""
-        return steps
+        return chain_steps
 
     def has_chain(self, steps: int) -> bool:
         """Return whether there is a chain of so many steps."""
@@ -144,7 +145,7 @@ class FrozenModel:
         elif schedule == "even":
             chain = self.even_chain(steps)
         else:
-            chain = Chain(tuple((-2.0 * np.log(np.array(self.chain_sigmas(steps)))).tolist()))
+            chain = Chain.from_sigmas(self.chain_sigmas(steps))
         transform = by_name(self.transform)
         used = variance or "predicted"
         variances = variances_of(used, transform, calibration, chain.log_snr)
@@ -164,7 +165,7 @@ class FrozenModel:
 
     def _steps_above(self, crossing_log_snr: float) -> int:
         """Return how many levels of the default chain are noisier than a crossing: the evaluations that are left."""
-        default = -2.0 * np.log(np.array(self.chain_sigmas()))
+        default = log_snr_from_sigma(self.chain_sigmas())
         return max(1, int((default < crossing_log_snr - SAME_LEVEL).sum()))
 
     def bound_dtype(self, device: torch.device) -> str:
@@ -177,8 +178,8 @@ class FrozenModel:
         Raises:
             ModelError: there is no chain of that length.
         """
-        ends = -2.0 * np.log(np.array(self.chain_sigmas(steps)))
-        even = even_chain(float(ends[0]), float(ends[-1]), len(ends) - 1)
+        own = Chain.from_sigmas(self.chain_sigmas(steps))
+        even = even_chain(own.log_snr[0], own.log_snr[-1], own.steps)
         return Chain(self._nearest(even.log_snr))
 
     def _nearest(self, log_snr: tuple[float, ...]) -> tuple[float, ...]:

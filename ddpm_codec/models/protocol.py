@@ -82,12 +82,18 @@ class CodecModel(Protocol):
         """Its variance, [D]."""
         ...
 
-    def steps_of(self, levels: int | None) -> int | None:
-        """Return K, the number of steps between the levels of a bound, for what a user calls ``levels``."""
+    def chain_steps(self, user_steps: int | None) -> int | None:
+        """Return K, the reverse steps of a chain, for the number of steps that a user asks for; None stays None.
+
+        Users of a codec model count K; users of a DDPM count timesteps, K + 1 of them.
+
+        Raises:
+            ModelError: too few for a chain.
+        """
         ...
 
-    def levels_of(self, steps: int) -> int:
-        """Return what a user calls the ``levels`` of a chain of so many steps."""
+    def user_steps(self, chain_steps: int) -> int:
+        """Return the number of steps as a user counts it, for a chain of K = ``chain_steps``."""
         ...
 
     def has_chain(self, steps: int) -> bool:

@@ -39,7 +39,7 @@ class ModelInfo:
         bytes: its size.
         parameters: weights of the network.
         macs_per_pixel_per_level: multiply-adds of one evaluation per pixel.
-        levels: K, steps of the default chain (K + 1 evaluations).
+        steps: K of the default chain (K + 1 evaluations).
         macs_per_pixel_total: multiply-adds per pixel over the whole default chain.
         description: one line.
     """
@@ -50,7 +50,7 @@ class ModelInfo:
     bytes: int
     parameters: int
     macs_per_pixel_per_level: float
-    levels: int
+    steps: int
     macs_per_pixel_total: float
     description: str
 
@@ -84,7 +84,7 @@ def describe(path: Path) -> ModelInfo:
     """
     metadata = read_metadata(path)
     try:
-        macs, levels = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
+        macs, steps = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
         return ModelInfo(
             name=str(metadata["name"]),
             id=model_id(path),
@@ -92,8 +92,8 @@ def describe(path: Path) -> ModelInfo:
             bytes=path.stat().st_size,
             parameters=int(metadata["parameters"]),
             macs_per_pixel_per_level=macs,
-            levels=levels,
-            macs_per_pixel_total=macs * (levels + 1),
+            steps=steps,
+            macs_per_pixel_total=macs * (steps + 1),
             description=str(metadata["description"]),
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import InputError, OutputError
+from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture
 from ddpm_codec.rate_distortion.curves import IDEAL, OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import METRICS
@@ -143,8 +144,6 @@ def _save_crop(task: Task, point: int | None, pixels: Pixels) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be made a folder ({reason(error)})") from error
-    height, width = (min(CROP_SIDE, length) for length in pixels.shape[:2])
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     with new_file(path, overwrite=True) as temporary:
-        image = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+        image = Image.fromarray(np.ascontiguousarray(centre_crop(pixels, CROP_SIDE, CROP_SIDE)))
         image.save(temporary, "WEBP", quality=95, method=4, use_sharp_yuv=True)

@@ -119,7 +119,7 @@ def _number(value: float) -> str:
 def _summary(report: RdReport) -> str:
     count = len(report.records)
     pictures = f"{count} picture{'s' if count != 1 else ''}"
-    used = f"model {report.facts['model']}, levels {report.facts.get('levels') or 'as the model has them'}"
+    used = f"model {report.facts['model']}, steps {report.facts.get('steps') or 'as the model has them'}"
     return escape(f"{pictures} of {report.facts['data']}; {used}.").encode("ascii", "xmlcharrefreplace").decode()
 
 

@@ -8,6 +8,7 @@ from ddpm_codec.datasets import ImageSet, open_images
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
 from ddpm_codec.image_io.reading import read_picture
+from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture, PictureInfo
 
 
@@ -63,11 +64,8 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
 
 def crop_middle(picture: Picture, side: int) -> Picture:
     """Return the middle of an RGB picture, each side ``side`` pixels at most."""
-    pixels = picture.array()
-    height, width = (min(side, length) for length in pixels.shape[:2])
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    cut = pixels[top : top + height, left : left + width]
-    return Picture(replace(picture.info, size=(width, height)), cut.tobytes())
+    cut = centre_crop(picture.array(), side, side)
+    return Picture(replace(picture.info, size=(cut.shape[1], cut.shape[0])), cut.tobytes())
 
 
 def _from_files(files: list[tuple[Path, str]], note: Callable[[str], None]) -> Callable[[int], Picture | None]:

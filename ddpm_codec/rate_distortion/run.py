@@ -174,7 +174,7 @@ def _settings(
     return {
         "model": model,
         "model_id": model_id(find_model(model)),
-        "levels": steps,
+        "steps": steps,
         "crop": crop,
         "reconstructions": list(reconstructions),
         "metrics": list(metrics),

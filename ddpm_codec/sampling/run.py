@@ -1,6 +1,5 @@
 """Pictures from a model into a file: what ``ddpm-codec sample`` does."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,13 @@ from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import BoundSetting, CodecModel, Schedule
 from ddpm_codec.models.registry import DEFAULT
+from ddpm_codec.padding import centre_crop
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
 from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
 from ddpm_codec.sampling.places import find_places, spread_places
 from ddpm_codec.sampling.sampler import Sampler
 from ddpm_codec.sampling.steps import Ancestral, Ddim
+from ddpm_codec.stopwatch import Stopwatch
 
 FigureKind = Literal["grid", "progressive", "shared", "interpolation"]
 """``grid``: samples; ``progressive``: x0_mean on the way to them; ``shared``: samples that share an x_t; ``interpolation``:
@@ -53,7 +54,7 @@ class SampleOptions:
         figure: what to draw.
         method: rule of the steps.
         eta: of DDIM, 0 to 1; None: 0.
-        levels: of the chain; None: the model's own, of a DDPM all its timesteps.
+        steps: K, of a DDPM the number of timesteps used; None: the model's own, of a DDPM all timesteps.
         schedule: how the levels are chosen, ``dp`` or ``even``; None: the model's choice.
         variance: of ancestral steps; None: the model's choice.
         count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
@@ -73,7 +74,7 @@ class SampleOptions:
     figure: FigureKind = "grid"
     method: SamplingMethod = "ancestral"
     eta: float | None = None
-    levels: int | None = None
+    steps: int | None = None
     schedule: Schedule | None = None
     variance: VarianceKind | None = None
     count: int | None = None
@@ -107,7 +108,7 @@ def sample_pictures(
         progress: called with (pictures that the network saw, all that it is going to see).
 
     Returns:
-        What was drawn, ready for JSON: output, figure, samples, levels, evaluations of the network by picture, seconds and
+        What was drawn, ready for JSON: output, figure, samples, steps, evaluations of the network by picture, seconds and
         the like; ``at``, the log-SNR of the rows, columns or frames.
 
     Raises:
@@ -119,7 +120,7 @@ def sample_pictures(
     moves = _check(output, options, overwrite)
     model = open_model(find_model(options.model))
     device = pick_device(options.device)
-    steps = model.steps_of(options.levels)
+    steps = model.chain_steps(options.steps)
     setting = model.bound_setting(steps, options.schedule, options.variance)
     pair = _read_pair(options) if options.figure == "interpolation" else None
     width, height = _size(options, model, setting.transform, pair)
@@ -128,9 +129,8 @@ def sample_pictures(
     meter = _Meter(figure.evaluations(setting.chain.steps), progress)
     sampler = _sampler(options, model, setting, device, meter)
     batch = max(1, options.batch * 1024 // (height * width))
-    started = time.perf_counter()
-    frames = figure.draw(Canvas(sampler, height, width, options.seed, batch))
-    seconds = time.perf_counter() - started
+    with Stopwatch() as watch:
+        frames = figure.draw(Canvas(sampler, height, width, options.seed, batch))
     write_frames(frames, figure.columns, output, overwrite=overwrite)
     return {
         "output": str(output),
@@ -140,8 +140,8 @@ def sample_pictures(
         "frames": len(frames),
         "at": [setting.chain.log_snr[place] for place in figure.places],
         "evaluations": meter.done,
-        "seconds": seconds,
-        "images_per_second": figure.samples / seconds,
+        "seconds": watch.seconds,
+        "images_per_second": figure.samples / watch.seconds,
     } | _facts(options, model, setting, device)
 
 
@@ -174,7 +174,7 @@ def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, dev
         "figure": options.figure,
         "method": options.method,
         "eta": (options.eta or 0.0) if ddim else None,
-        "levels": model.levels_of(setting.chain.steps),
+        "steps": model.user_steps(setting.chain.steps),
         "schedule": setting.schedule,
         "variance": None if ddim else setting.variance,
         "model": model.name,
@@ -267,5 +267,4 @@ def _centre(picture: Pixels, size: tuple[int, int], name: str) -> Pixels:
     width, height = size
     if picture.shape[0] < height or picture.shape[1] < width:
         raise InputError(f"{name}: {picture.shape[1]}x{picture.shape[0]} is smaller than {width}x{height}")
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+    return centre_crop(picture, height, width)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from ddpm_codec.coding.ans import Stack, StackExhausted
-from ddpm_codec.coding.bits_back import Ints, Pixels, Points, decode_batch, encode_batch, pad_to_multiple
+from ddpm_codec.coding.bits_back import Ints, Pixels, Points, decode_batch, encode_batch
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from ddpm_codec.errors import FormatError
 
@@ -124,13 +124,3 @@ def test_damage_never_goes_by_in_silence(place: int) -> None:
         stack = Stack.from_bytes(bytes(data))
         pixels = decode_batch(stack, model, x0.shape)
         assert (pixels != x0).any() or stack.remainder() != seed
-
-
-@pytest.mark.parametrize(("size", "padded"), [((8, 8), (8, 8)), ((1, 9), (8, 16)), ((7, 17), (8, 24))])
-def test_padding_repeats_the_edge(size: tuple[int, int], padded: tuple[int, int]) -> None:
-    x0 = pictures((2, 3, *size))
-    got = pad_to_multiple(x0)
-    assert got.shape == (2, 3, *padded)
-    np.testing.assert_array_equal(got[:, :, : size[0], : size[1]], x0)
-    np.testing.assert_array_equal(got[:, :, -1, -1], x0[:, :, -1, -1])
-    assert pad_to_multiple(x0, 1) is x0

@@ -12,9 +12,10 @@ from scipy.stats import kstest
 
 from ddpm_codec.coding import channel_simulation
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs, cost_class
-from ddpm_codec.coding.channel_simulation import RATE_BITS, BlockCode, ChannelCode, Plan, TrellisCode
+from ddpm_codec.coding.channel_simulation import RATE_BITS, ChannelCode, Plan, TrellisCode
 from ddpm_codec.coding.codebook import LABEL_BITS, WIDTH, codebook
 from ddpm_codec.errors import FormatError
+from tests.reference.block_code import BlockCode
 
 ONE = 1 << RATE_BITS
 CODES = [TrellisCode(6), BlockCode(6, 1.0)]

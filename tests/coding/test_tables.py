@@ -1,6 +1,7 @@
 """Integer tables: exact sums, the right distributions, and the arithmetic of the lattice."""
 
-import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,9 +214,38 @@ def test_sampling_refuses_other_scales(scale: float) -> None:
         tables.sampling_window(scale)
 
 
-def test_the_hash_covers_all_tables_and_never_changes() -> None:
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Forget every table; return the sizes of the arrays that exponential and distribution function are asked for."""
+    for cached in (tables.tables_hash, tables._lattice_frequencies, tables._pixel_masses):
+        cached.cache_clear()
+    sizes: dict[str, list[int]] = {}
+    for name in ("exact_exp", "exact_normal_cdf"):
+        calls, function = sizes.setdefault(name, []), getattr(tables, name)
+
+        def counted(x: np.ndarray, calls: list[int] = calls, function: Callable[..., Any] = function) -> Any:  # noqa: ANN401 - as the function
+            calls.append(x.size)
+            return function(x)
+
+        monkeypatch.setattr(tables, name, counted)
+    return sizes
+
+
+def test_the_hash_covers_all_tables_and_never_changes(evaluated: dict[str, list[int]]) -> None:
     """Another hash means other files: a new format version, or arithmetic that is not IEEE 754."""
-    tables.tables_hash.cache_clear()
-    started = time.perf_counter()
     assert tables.tables_hash() == "73a0494d08811a6704273a3afab174185d0bcf9d20dce762f7586e1b4797ff6c"
-    assert time.perf_counter() - started < 3.0
+    # Each number once: per lattice scale all bins of the mean, and all pixel tables in two calls, however they are cut.
+    widths = [2 * grid.windows + 2 << grid.fraction_bits for grid in (LATTICE_GRID, PIXEL_GRID)]
+    assert evaluated == {"exact_exp": widths[0].tolist(), "exact_normal_cdf": [widths[1].sum()] * 2}
+
+
+def test_a_table_is_made_once(evaluated: dict[str, list[int]]) -> None:
+    tables.tables_hash()
+    before = {name: list(sizes) for name, sizes in evaluated.items()}
+    lattice_table.cache_clear()
+    pixel_table.cache_clear()
+    for fraction in (0, 1):
+        assert lattice_table(60, fraction) is lattice_table(60, fraction)
+        assert pixel_table(60, fraction, -3, 4) is pixel_table(60, fraction, -3, 4)
+    tables.tables_hash()
+    assert evaluated == before

@@ -19,7 +19,6 @@ from ddpm_codec.diffusion.bound import (
 from ddpm_codec.diffusion.chain import (
     Chain,
     LevelTable,
-    chain_cost_nats,
     even_chain,
     select_chain,
     transition_from_mse,
@@ -27,6 +26,7 @@ from ddpm_codec.diffusion.chain import (
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import nats_to_bits
+from tests.reference.chains import chain_cost_nats
 
 if TYPE_CHECKING:
     from tests.diffusion.conftest import GaussianToy, GreyToy
@@ -195,7 +195,7 @@ def test_dictionary_is_json_and_adds_up() -> None:
     restored = json.loads(json.dumps(report, allow_nan=False))
     assert restored["images"] == 2
     assert restored["dims"] == 96
-    assert restored["levels"] == 2
+    assert restored["steps"] == 2
     parts = restored["prior_bpd"] + sum(restored["diffusion_bpd"]) + restored["reconstruction_bpd"]
     assert restored["total_bpd"] == pytest.approx(parts)
     assert json.loads(json.dumps(made_up_terms([3.0], [48]).to_dict(), allow_nan=False))["stderr_bpd"] is None

@@ -95,7 +95,7 @@ def test_every_term_is_that_of_the_papers(
 ) -> None:
     published = random_ddpm(variance=variance)
     model = DdpmModel(published)
-    setting = model.bound_setting(model.steps_of(levels), "even", "predicted")
+    setting = model.bound_setting(model.chain_steps(levels), "even", "predicted")
     chain = np.searchsorted(-published.process.schedule.log_snr, -np.array(setting.chain.log_snr)).tolist()
     assert (chain[0], chain[-1]) == (0, 19)
     prior, steps, last = bound_by_hand(published, pictures.double(), chain, seed=5)
@@ -214,7 +214,7 @@ def test_levels_count_timesteps(pictures: torch.Tensor) -> None:
     model = calibrated(random_ddpm(), pictures)
     for levels in (2, 5, 20):
         for schedule in ("even", "dp"):
-            setting = model.bound_setting(model.steps_of(levels), schedule, "level")  # type: ignore[arg-type]
+            setting = model.bound_setting(model.chain_steps(levels), schedule, "level")  # type: ignore[arg-type]
             assert len(setting.chain.log_snr) == levels
     assert len(model.bound_setting(None, None, "predicted").chain.log_snr) == 20
     assert model.bound_setting(4, None, "predicted").schedule == "dp"
@@ -234,10 +234,10 @@ def test_what_a_model_has_not_is_refused(pictures: torch.Tensor) -> None:
         bare.chain_sigmas()
     model = calibrated(random_ddpm(), pictures)
     for steps in (20, 1000):
-        with pytest.raises(ModelError, match=rf"\A[^\n]*has 20 levels, asked for {steps + 1}\Z"):
+        with pytest.raises(ModelError, match=rf"\A[^\n]*has 20 timesteps, asked for {steps + 1}\Z"):
             model.bound_setting(steps, "dp", "beta")
-    with pytest.raises(ModelError, match=r"\A[^\n]*at least 2 levels[^\n]*\Z"):
-        model.steps_of(1)
+    with pytest.raises(ModelError, match=r"\A[^\n]*at least 2 timesteps[^\n]*\Z"):
+        model.chain_steps(1)
 
 
 def test_calibrated_variances_are_the_best_at_every_level(pictures: torch.Tensor) -> None:

@@ -52,7 +52,7 @@ def test_list(folder: Path) -> None:
         "bytes": len(content),
         "parameters": 1000,
         "macs_per_pixel_per_level": 50.5,
-        "levels": 4,
+        "steps": 4,
         "macs_per_pixel_total": 252.5,
         "description": "the alpha",
     }

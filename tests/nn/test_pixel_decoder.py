@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_codec.diffusion.crossing import log_snr_at
-from ddpm_codec.diffusion.pixel_likelihood import CODED_CHANNELS, PixelLikelihood, PixelParameters
+from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood, PixelParameters
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig
 from ddpm_codec.nn.denoiser import preconditioning
@@ -34,6 +34,8 @@ SMALL = PixelDecoderConfig(
 )
 GREYS = torch.arange(256, dtype=torch.float64) / GREY_PER_UNIT - 1.0
 CROSSINGS = [3.2, 8.2, 20.0]
+CODED_CHANNELS = (1, 0, 2)
+"""Green, then red, then blue."""
 
 
 def random_decoder(config: PixelDecoderConfig = SMALL, scale: float = 0.3, seed: int = 3) -> PixelDecoder:

@@ -36,23 +36,23 @@ def test_all_timesteps_by_default_and_fewer_on_demand(folder: Path) -> None:
     calls: list[tuple[int, int]] = []
     options = SampleOptions(str(folder), count=5, device="cpu", batch=1)
     report = sample_pictures(output, options, progress=lambda done, total: calls.append((done, total)))
-    assert (report["levels"], report["evaluations"], report["size"]) == (TIMESTEPS, 5 * TIMESTEPS, [16, 16])
+    assert (report["steps"], report["evaluations"], report["size"]) == (TIMESTEPS, 5 * TIMESTEPS, [16, 16])
     # 1024 pixels at a time are four pictures of 16x16; the fifth goes alone.
     done = [4 * (k + 1) for k in range(TIMESTEPS)] + [4 * TIMESTEPS + k + 1 for k in range(TIMESTEPS)]
     assert calls == [(count, 5 * TIMESTEPS) for count in done]
     assert np.load(output).std() > 1.0
-    report = sample_pictures(output, SampleOptions(str(folder), count=3, levels=5), overwrite=True)
-    assert (report["levels"], report["evaluations"]) == (5, 15)
+    report = sample_pictures(output, SampleOptions(str(folder), count=3, steps=5), overwrite=True)
+    assert (report["steps"], report["evaluations"]) == (5, 15)
 
 
 def test_pictures_of_any_size_in_the_identity(folder: Path) -> None:
-    report = sample_pictures(folder.parent / "x.npy", SampleOptions(str(folder), count=1, levels=2, size=(13, 9)))
+    report = sample_pictures(folder.parent / "x.npy", SampleOptions(str(folder), count=1, steps=2, size=(13, 9)))
     assert report["size"] == [13, 9]
     assert np.load(folder.parent / "x.npy").shape == (1, 9, 13, 3)
 
 
 def test_what_the_model_has_not_is_refused(folder: Path) -> None:
-    for options in (SampleOptions(levels=TIMESTEPS + 1), SampleOptions(levels=1), SampleOptions(variance="class")):
+    for options in (SampleOptions(steps=TIMESTEPS + 1), SampleOptions(steps=1), SampleOptions(variance="class")):
         with pytest.raises((InputError, ModelError), match="tiny"):
             sample_pictures(folder.parent / "x.png", SampleOptions(**{**vars(options), "model": str(folder)}))
     assert not (folder.parent / "x.png").exists()

@@ -137,7 +137,7 @@ def choose_steps(model: "CodecModel", steps: int | None, pixels: int) -> int | N
     if steps is not None:
         return steps
     wanted = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
-    return wanted if model.has_chain(model.steps_of(wanted) or 0) else None
+    return wanted if model.has_chain(model.chain_steps(wanted) or 0) else None
 
 
 def choose_parameters(sigmas: NDArray[np.float64], pixels: int, options: ProgressiveOptions) -> ProgressiveParameters:

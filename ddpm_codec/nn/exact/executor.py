@@ -2,7 +2,7 @@
 
 Streams and everything between convolutions are float32 [B, h, w, C] with integer values below 2^24, so that a product, a
 sum, a fused multiply-add or a power of two gives the same number on any device; rounding is to even. Only the heads take
-float64. :mod:`ddpm_codec.nn.exact.oracle` says the same in int64.
+float64. Tests compare it with an implementation in int64.
 """
 
 from collections.abc import Iterator

@@ -15,12 +15,13 @@ from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import RECONSTRUCTIONS
 from ddpm_codec.codecs.session import CodingSession
-from ddpm_codec.coding.channel_simulation import BlockCode, ChannelCode
+from ddpm_codec.coding.channel_simulation import ChannelCode
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.rate_distortion.milestones import LOSSLESS, ideal_milestones, real_milestones
 from tests.golden.regenerate import EXACT, noisy_picture
+from tests.reference.block_code import BlockCode
 
 STEPS = 8
 Pixels = np.ndarray
@@ -172,7 +173,7 @@ def test_the_ideal_curve_ends_at_the_bound(tmp_path: Path) -> None:
     ideal = ideal_milestones(picture_of(pixels), model=str(EXACT), device="cpu", steps=STEPS, reconstructions=())
     data = tmp_path / "x.npy"
     np.save(data, pixels[None])
-    bound = evaluate_bpd(str(data), model=str(EXACT), levels=STEPS, device="cpu").totals_bpd[0]
+    bound = evaluate_bpd(str(data), model=str(EXACT), steps=STEPS, device="cpu").total_bpd[0]
     assert ideal[-1].label == LOSSLESS
     assert ideal[-1].bits / pixels.size == pytest.approx(float(bound), abs=0.04)
 

@@ -17,7 +17,7 @@ from ddpm_codec.models.checkpoints.guided import is_guided, read_guided
 from ddpm_codec.models.checkpoints.published import Published
 from ddpm_codec.models.opening import open_folder
 from ddpm_codec.nn.ddpm_unet import UNet
-from tests.models.checkpoints.guided_reference import Architecture, output, random_state
+from tests.reference.guided_unet import Architecture, output, random_state
 
 STATE = "ema_0.9999_500000.pt"
 

@@ -1,15 +1,16 @@
-"""The executor against the oracle: the same integers from every kernel, batch, thread count and input."""
+"""The executor against the reference: the same integers from every kernel, batch, thread count and input."""
 
 import numpy as np
 import pytest
 import torch
 
-from ddpm_codec.nn.exact import executor, oracle
+from ddpm_codec.nn.exact import executor
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
 from tests.nn.exact.conftest import GRID, noisy
+from tests.reference import exact_network
 
 CPU = torch.device("cpu")
 
@@ -23,9 +24,11 @@ def kernels(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("level", range(len(GRID)))
-def test_every_kernel_gives_the_integers_of_the_oracle(kernels: str, level: int, parameters: ExactParameters) -> None:
+def test_every_kernel_gives_the_integers_of_the_reference(
+    kernels: str, level: int, parameters: ExactParameters
+) -> None:
     picture = noisy(level)
-    mean, pixel, coefficient = oracle.forward(parameters, picture, level)
+    mean, pixel, coefficient = exact_network.forward(parameters, picture, level)
     denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), tuple(range(len(GRID))))
     pixels, coefficients = denoiser.pixels(picture, level), denoiser.coefficients(picture, level)
     np.testing.assert_array_equal(pixels.mean, mean)
@@ -42,7 +45,7 @@ def test_every_kernel_gives_the_integers_of_the_oracle(kernels: str, level: int,
 def test_pictures_that_no_encoder_makes(kernels: str, value: int, parameters: ExactParameters) -> None:
     picture = np.full((1, 3, 8, 8), value, np.int64)
     picture[..., ::3] *= -1
-    mean, pixel, coefficient = oracle.forward(parameters, picture, 1)
+    mean, pixel, coefficient = exact_network.forward(parameters, picture, 1)
     denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).mean, mean)
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).log_var_index, pixel)
@@ -95,7 +98,7 @@ def test_rounding_that_the_caller_allows_changes_nothing(
     precision: str, kernels: str, parameters: ExactParameters
 ) -> None:
     denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
-    mean, _, coefficient = oracle.forward(parameters, noisy(1), 1)
+    mean, _, coefficient = exact_network.forward(parameters, noisy(1), 1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:

@@ -1,4 +1,4 @@
-"""The oracle's own arithmetic, and that freezing keeps what the network in floating point computes."""
+"""The reference's own arithmetic, and that freezing keeps what the network in floating point computes."""
 
 from fractions import Fraction
 
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
-from ddpm_codec.nn.exact import oracle
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import BYTE, Convolution, ExactParameters, Reading
 from ddpm_codec.nn.integer import LOG_VAR_FLOOR, LOG_VAR_STEPS, MEAN_BITS, PICTURE_BITS
 from tests.nn.exact.conftest import GRID, noisy
+from tests.reference import exact_network
 
 
 @given(st.integers(-(1 << 50), 1 << 50), st.integers(0, 40))
 def test_shifts_round_half_to_even(a: int, s: int) -> None:
-    assert int(oracle.shift_even(np.int64(a), s)) == round(Fraction(a, 1 << s))
+    assert int(exact_network.shift_even(np.int64(a), s)) == round(Fraction(a, 1 << s))
 
 
 @given(st.integers(-4095, 4095), st.integers(1, 1023), st.integers(0, 16), st.integers(0, 255))
@@ -29,7 +29,7 @@ def test_reading_is_the_hard_swish_in_fractions(s: int, quarter: int, shift: int
     u = Fraction(4 * s, half)
     swish = u * min(max(u + 4, Fraction(0)), Fraction(8)) / 8
     exact = zero + swish * half * half / 2 / (1 << shift)
-    assert int(oracle.read(np.array([s]), reading)[0]) == min(max(round(exact), 0), BYTE)
+    assert int(exact_network.read(np.array([s]), reading)[0]) == min(max(round(exact), 0), BYTE)
 
 
 def test_convolution_with_its_border() -> None:
@@ -41,7 +41,7 @@ def test_convolution_with_its_border() -> None:
     centred = torch.from_numpy((q - zero).transpose(0, 3, 1, 2)).double()
     expected = torch.nn.functional.conv2d(centred, torch.from_numpy(weight).double(), padding=1)
     expected += torch.from_numpy(offset + np.einsum("ocij,c->o", weight, zero))[:, None, None]
-    np.testing.assert_array_equal(oracle.convolve(q, layer).transpose(0, 3, 1, 2), expected.numpy())
+    np.testing.assert_array_equal(exact_network.convolve(q, layer).transpose(0, 3, 1, 2), expected.numpy())
 
 
 @pytest.mark.parametrize("level", range(len(GRID)))
@@ -57,7 +57,7 @@ def test_integers_follow_the_quantised_network(
         calibrated.net.quantize(True)
         rounded = calibrated.predict_scaled(z.float(), levels)
         calibrated.net.quantize(False)
-    mean, pixel, coefficient = oracle.forward(parameters, picture, level)
+    mean, pixel, coefficient = exact_network.forward(parameters, picture, level)
     got = torch.from_numpy(mean) / (127.5 * 2.0**MEAN_BITS)
     noise = float(np.exp(-0.5 * GRID[level]))
     c_out = 0.5 * noise / np.sqrt(0.25 + noise**2)

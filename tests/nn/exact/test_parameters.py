@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ddpm_codec.errors import ModelError
 from ddpm_codec.models.frozen import load_model
-from ddpm_codec.nn.exact import oracle
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import (
     BYTE,
@@ -27,6 +26,7 @@ from ddpm_codec.nn.exact.parameters import (
 )
 from ddpm_codec.nn.exact.storage import from_arrays, layer_shapes, to_arrays
 from tests.golden.regenerate import EXACT
+from tests.reference import exact_network
 
 ONE_LINE = r"\A[^\n]+\Z"
 
@@ -67,11 +67,11 @@ def test_no_sum_exceeds_its_bound_and_some_reach_it(data: st.DataObject) -> None
     for sign in (weight > 0, weight < 0):
         # The input that makes output 0 as large, or as small, as it gets.
         q = np.where(sign[0], limit, 0).transpose(1, 2, 0)[None]
-        v = oracle.convolve(q, layer)[0, 1, 1]
+        v = exact_network.convolve(q, layer)[0, 1, 1]
         assert np.abs(v).max() <= layer.largest_sum
     ones = np.abs(weight)
     high = dataclasses.replace(layer, weight=ones, offset=np.abs(offset))
-    v = oracle.convolve(np.full((1, 3, 3, channels), limit), high)[0, 1, 1]
+    v = exact_network.convolve(np.full((1, 3, 3, channels), limit), high)[0, 1, 1]
     # Of a wide input, the lower bytes have a sum of their own.
     reached = max(v.max(), ones.sum(axis=(1, 2, 3)).max() * BYTE)
     assert reached <= high.largest_sum <= 1.001 * reached + np.abs(offset).max()
@@ -183,7 +183,7 @@ def test_the_reach_of_an_output_is_never_exceeded() -> None:
     for level in range(3):
         multiplier, bias = rescaling.at(level)
         for t in (-8191, 8191):
-            y = oracle.shift_even(t * multiplier + (bias << rescaling.shift), rescaling.shift)
+            y = exact_network.shift_even(t * multiplier + (bias << rescaling.shift), rescaling.shift)
             assert (np.abs(y) <= output_reach(rescaling)).all()
 
 
@@ -225,7 +225,7 @@ def test_the_least_integer_is_refused(parameters: ExactParameters) -> None:
 @given(seed=st.integers(0, 1 << 30))
 @settings(max_examples=40, deadline=None)
 def test_whatever_is_accepted_is_exact(seed: int) -> None:
-    """Damage numbers of a model at random: it is refused, or kernels still agree with the oracle."""
+    """Damage numbers of a model at random: it is refused, or kernels still agree with the exact_network."""
     model = load_model(EXACT).exact
     assert model is not None
     rng = np.random.default_rng(seed)
@@ -242,7 +242,7 @@ def test_whatever_is_accepted_is_exact(seed: int) -> None:
         return
     picture = rng.integers(-(1 << 20), 1 << 20, (1, 3, 8, 16))
     level = int(rng.integers(0, model.levels))
-    mean, pixel, coefficient = oracle.forward(damaged, picture, level)
+    mean, pixel, coefficient = exact_network.forward(damaged, picture, level)
     for kernels in ("float32", None):
         denoiser = ExactDenoiser(ExactExecutor(damaged, torch.device("cpu"), kernels), (level,))
         pixels, coefficients = denoiser.both(picture, 0)

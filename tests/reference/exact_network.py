@@ -1,6 +1,6 @@
-"""The exact network in plain numpy int64: what every faster implementation has to agree with, and easy to read.
+"""The exact network in plain NumPy int64: slow, short, and what every faster implementation has to agree with.
 
-It is slow and holds whole pictures; tests use it, and a second implementation may be written from it.
+Written from docs/FORMAT.md, section 10, over the parameters of :mod:`ddpm_codec.nn.exact.parameters`.
 """
 
 from collections.abc import Callable
