@@ -1,8 +1,8 @@
 """A model made ready to code: its identity, a device, one of its chains, and the network, built at its first use."""
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -11,7 +11,7 @@ from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_f
 from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.device import pick_device
+from ddpm_codec.device import pick_device, torch_threads
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError, ModelError
 from ddpm_codec.models.opening import open_model
@@ -71,7 +71,7 @@ class Model:
 
 
 class CodingSession:
-    """A model, a device and a chain; used in a ``with`` block where :meth:`for_decoding` opened it.
+    """A model, a device and a chain; what the network computes, it computes inside :meth:`environment`.
 
     Args:
         model: the model.
@@ -79,7 +79,7 @@ class CodingSession:
         device: where the network runs.
         steps: K of the chain.
         dtype: arithmetic of a network in floating point; empty: the fastest of the device.
-        restored_threads: threads of torch that :meth:`close` brings back; None: they were left alone.
+        threads: of torch on the CPU, with which a file was coded in floating point; None: any number gives the same.
 
     Attributes:
         model: see above.
@@ -99,13 +99,13 @@ class CodingSession:
         steps: int | None,
         *,
         dtype: str = "",
-        restored_threads: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.model, self.model_id, self.device = model, identity, device
         self._sigmas = model.chain_sigmas(steps)
         self.steps = len(self._sigmas) - 1
         self._dtype = dtype or model.bound_dtype(device)
-        self._threads_before = restored_threads
+        self._threads = threads
 
     @classmethod
     def for_encoding(cls, model: ModelName, device: str, steps: int | None = None) -> Self:
@@ -157,14 +157,9 @@ class CodingSession:
         if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
             device = "cpu"
         target = pick_device(made_on if device == "auto" else device)
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with torch_threads(threads):
             check_fingerprint(recorded, take_fingerprint(target, dtype), label)
-            return cls._checked(path, target, steps, "float", label, dtype=dtype, restored_threads=before)
-        except Exception:
-            torch.set_num_threads(before)
-            raise
+        return cls._checked(path, target, steps, "float", label, dtype=dtype, threads=threads)
 
     @classmethod
     def _checked(
@@ -176,30 +171,20 @@ class CodingSession:
         label: str,
         *,
         dtype: str = "",
-        restored_threads: int | None = None,
+        threads: int | None = None,
     ) -> Self:
         """Open a model that has to be of the kind that the file says, exact or in floating point."""
         model = open_model(path)
         if model.arithmetic != arithmetic:
             raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, its model is {model.arithmetic}")
         try:
-            return cls(model, model_id(path), device, steps, dtype=dtype, restored_threads=restored_threads)
+            return cls(model, model_id(path), device, steps, dtype=dtype, threads=threads)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the number of threads that this process had before."""
-        if self._threads_before is not None:
-            torch.set_num_threads(self._threads_before)
-            self._threads_before = None
+    def environment(self) -> AbstractContextManager[None]:
+        """Return a context that gives torch the threads of the file, and those of the process back afterwards."""
+        return torch_threads(self._threads)
 
     @cached_property
     def ships(self) -> bool:

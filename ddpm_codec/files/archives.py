@@ -133,5 +133,4 @@ def _open_session(model: ModelName, device: str, steps: int | None) -> "CodingSe
 def _verify(path: Path, digests: list[bytes], model: ModelName | None, device: str) -> None:
     with open_source(path) as source:
         container = read_container(source, max_pixels=UNLIMITED)
-        with ArchiveDecoder(container, model=model, device=device) as decoder:
-            compare(decoder, digests)
+        compare(ArchiveDecoder(container, model=model, device=device), digests)

@@ -81,8 +81,8 @@ def decode_file(
             sections = read_sections(source, max_pixels=max_pixels)
             limits = DecodeLimits(max_bpp, level, reconstruction or "mean", keep_going)
             with PictureSink(output, [sections.info], overwrite=overwrite, output_format=output_format) as sink:
-                with ProgressiveReader(sections, model=model, device=device, keep_going=keep_going) as reader:
-                    report = _decode_progressive(reader, limits, sink, progress)
+                reader = ProgressiveReader(sections, model=model, device=device, keep_going=keep_going)
+                report = _decode_progressive(reader, limits, sink, progress)
                 sink.commit()
         else:
             opened = read_container(source, max_pixels=max_pixels, tolerant=keep_going)
@@ -90,8 +90,7 @@ def decode_file(
                 raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
             infos = [entry.info for entry in opened.images]
             with PictureSink(output, infos, overwrite=overwrite, output_format=output_format) as sink:
-                with ArchiveDecoder(opened, model=model, device=device) as decoder:
-                    report = _decode_archive(decoder, keep_going, sink, progress)
+                report = _decode_archive(ArchiveDecoder(opened, model=model, device=device), keep_going, sink, progress)
                 if report.damaged and not report.images:
                     raise FormatError(f"{path}: no picture can be recovered ({report.damaged[0]})")
                 sink.commit()

@@ -109,8 +109,7 @@ def _progressive_file(
 def _verify(encoded: "EncodedPicture", model: "Model", picture: Picture, target: Path) -> None:
     source = ByteSource(encoded.file.data, str(target), target.name)
     file = read_sections(source, max_pixels=UNLIMITED)
-    with ProgressiveReader(file, model=model.path, device=model.device.type) as reader:
-        decoded = reader.decode(DecodeLimits())
+    decoded = ProgressiveReader(file, model=model.path, device=model.device.type).decode(DecodeLimits())
     same = picture_digest(decoded.picture) == picture_digest(picture)
     if decoded.lossless != encoded.lossless or (encoded.lossless and not same):
         raise FormatError(f"{picture.name}: did not come back as it was")
@@ -135,7 +134,7 @@ def _fallback_file(
     data = encode_archive([picture], None, FALLBACK_OPTIONS)
     if verify:
         container = read_container(ByteSource(data, str(target)), max_pixels=UNLIMITED)
-        with _named_after(target), ArchiveDecoder(container) as decoder:
-            compare(decoder, [picture_digest(picture)])
+        with _named_after(target):
+            compare(ArchiveDecoder(container), [picture_digest(picture)])
     note = f"{picture.name}: mode {picture.mode} goes to the fallback whole: lossless, but not progressive"
     return data, ProgressiveReport.of_whole(picture.info, len(data), note)

@@ -144,8 +144,8 @@ def draw_strip(
     metadata = file.info.metadata
     if reference is not None:
         _check_size(options.reference, reference, file)
-    with ProgressiveReader(file, model=model, device=device, keep_going=options.keep_going) as reader:
-        found, damaged = _arrivals(reader, options, progress)
+    reader = ProgressiveReader(file, model=model, device=device, keep_going=options.keep_going)
+    found, damaged = _arrivals(reader, options, progress)
     frames = _compared(thinned(found, options.frames), reference)
     tiles = draw_tiles(
         [frame.shown for frame in frames], list(map(_caption, frames)), options.width, metadata.get("exif")

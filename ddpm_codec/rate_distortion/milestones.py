@@ -75,16 +75,16 @@ def real_milestones(
     found: list[Milestone] = []
     data = encode_picture(session, plain, ProgressiveOptions(), file_name=f"{_NAME}.ddpm").file.data
     file = read_sections(ByteSource(data, f"{_NAME}.ddpm", f"{_NAME}.ddpm"))
-    with ProgressiveReader(file, model=model, device=device) as reader:
-        decoder = reader.decoder
-        while reader.remaining:
-            reader.feed()
-            label = LOSSLESS if decoder.lossless else f"level {decoder.level}"
-            # Between levels it would cost a network evaluation a section; and the lossless end may take several.
-            if decoder.at_level_end and not (found and found[-1].label == label):
-                shown = {how: decoder.picture(how).array() for how in reconstructions}
-                found.append(Milestone(label, reader.used_bytes, 8.0 * reader.used_bytes, shown))
-        last = decoder.picture(MEAN).array()
+    reader = ProgressiveReader(file, model=model, device=device)
+    decoder = reader.decoder
+    while reader.remaining:
+        reader.feed()
+        label = LOSSLESS if decoder.lossless else f"level {decoder.level}"
+        # Between levels it would cost a network evaluation a section; and the lossless end may take several.
+        if decoder.at_level_end and not (found and found[-1].label == label):
+            shown = {how: decoder.picture(how).array() for how in reconstructions}
+            found.append(Milestone(label, reader.used_bytes, 8.0 * reader.used_bytes, shown))
+    last = decoder.picture(MEAN).array()
     if not decoder.lossless or not np.array_equal(last, pixels):
         raise FormatError(f"{picture.name}: did not come back as it was")
     return found

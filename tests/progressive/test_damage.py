@@ -57,12 +57,12 @@ def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
     assert report.model == "photo"
     want = np.asarray(Image.open(tmp_path / "a.png"), np.float64)
     quality = []
-    with ProgressiveReader(read_progressive(tmp_path / "a.ddpm")) as opened:
-        while opened.remaining:
-            opened.feed()
-            shown = np.frombuffer(opened.decoder.picture("mean").pixels, np.uint8).reshape(want.shape)
-            quality.append(10 * np.log10(255.0**2 / max(float(np.mean((shown - want) ** 2)), 1e-9)))
-            assert opened.decoder.lossless is (opened.remaining == 0)
+    opened = ProgressiveReader(read_progressive(tmp_path / "a.ddpm"))
+    while opened.remaining:
+        opened.feed()
+        shown = np.frombuffer(opened.decoder.picture("mean").pixels, np.uint8).reshape(want.shape)
+        quality.append(10 * np.log10(255.0**2 / max(float(np.mean((shown - want) ** 2)), 1e-9)))
+        assert opened.decoder.lossless is (opened.remaining == 0)
     assert len(quality) > 5
     assert np.diff(quality).min() > -0.1, quality
     assert quality[-1] > 100.0

@@ -2,10 +2,10 @@
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from ddpm_codec.codecs.lossless.layout import MODEL, read_header
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
@@ -143,7 +143,7 @@ class DecodedBlock:
 
 
 class ArchiveDecoder:
-    """Decodes the blocks of an archive when they are asked for; used in a ``with`` block.
+    """Decodes the blocks of an archive when they are asked for.
 
     Args:
         container: the archive.
@@ -167,15 +167,6 @@ class ArchiveDecoder:
         self.infos = [entry.info for entry in container.images]
         self.coding = Stopwatch()
         self._options, self.session = _opened(container, model, device)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.session is not None:
-            self.session.close()
 
     def blocks(self) -> Iterator[DecodedBlock]:
         """Decode block after block; one that is damaged says so, and one that is missing is left out."""
@@ -251,7 +242,8 @@ class ArchiveDecoder:
         with self.coding:
             payload = self.container.read_block(index)
             try:
-                return dict(decoder.decode(payload))
+                with nullcontext() if self.session is None else self.session.environment():
+                    return dict(decoder.decode(payload))
             except FormatError as error:
                 raise FormatError(f"{self.container.label}: block {index} cannot be decoded: {error}") from error
 

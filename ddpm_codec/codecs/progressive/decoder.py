@@ -1,8 +1,5 @@
 """The sections of a progressive file to a picture, as far as they go."""
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,7 +106,7 @@ class SectionDecoder:
 
 
 class PictureDecoder:
-    """A progressive file with its model at hand, decoded section by section; used in a ``with`` block.
+    """A progressive file with its model at hand, decoded section by section.
 
     Args:
         head: of the file.
@@ -146,26 +143,10 @@ class PictureDecoder:
             raise FormatError(f"{label}: {error}") from None
         identity, recorded = head.model_id.hex(), dict(head.fingerprint)
         self.session = CodingSession.for_decoding(identity, recorded, self.parameters.steps, device, model, label)
-        try:
-            self._decoder = SectionDecoder(self.session.chain, self.parameters, info.size)
-        except BaseException:
-            self.session.close()
-            raise
+        self._decoder = SectionDecoder(self.session.chain, self.parameters, info.size)
         self._alpha_bytes: bytes | None = None
         self._alpha: Pixels | None = None
         self.used = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the environment of the file."""
-        self.session.close()
 
     @property
     def lossless(self) -> bool:
@@ -193,7 +174,8 @@ class PictureDecoder:
             self._alpha_bytes = payload
             return
         try:
-            self._decoder.feed(payload)
+            with self.session.environment():
+                self._decoder.feed(payload)
         except FormatError as error:
             number = self.used + has_alpha
             raise FormatError(f"{self._label}: section {number} cannot be decoded: {error}") from error
@@ -210,7 +192,8 @@ class PictureDecoder:
             InputError: there is no such reconstruction.
         """
         try:
-            pixels = self._decoder.picture(reconstruction)
+            with self.session.environment():
+                pixels = self._decoder.picture(reconstruction)
             if self._alpha_bytes is not None:
                 if self._alpha is None:
                     self._alpha = decode_array(self._alpha_bytes, (self.info.size[1], self.info.size[0]))

@@ -6,8 +6,7 @@ Importing this loads no torch.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ddpm_codec.container.sections import TOO_SHORT, SectionFile
 from ddpm_codec.errors import FormatError, InputError
@@ -58,7 +57,7 @@ class DecodedPicture:
 
 
 class ProgressiveReader:
-    """A file and its decoder; used in a ``with`` block.
+    """A file and its decoder.
 
     Args:
         file: what there is of the file.
@@ -92,14 +91,6 @@ class ProgressiveReader:
         self.decoder = PictureDecoder(file.head, file.info, model=model, device=device, label=file.label)
         for payload in file.sections[: self._first]:
             self.decoder.feed(payload)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.decoder.close()
 
     @property
     def used(self) -> int:
