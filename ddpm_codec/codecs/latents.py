@@ -1,5 +1,6 @@
 """Latents of a frozen chain in grey levels, as every codec computes with them: integers and correctly rounded float64."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,7 @@ class GreyChain:
         self.variance = grey_variances()
         self.prior_mean, self.prior_variance = prior_mean * GREY_PER_UNIT, prior_variance * GREY2
         self.network = Stopwatch()
+        self._lock = threading.Lock()
         self._denoiser = denoiser
         self._pixel_scales = PIXEL_GRID.index(np.sqrt(self.variance)).astype(np.int32)
 
@@ -145,5 +147,6 @@ class GreyChain:
         return mean, self._pixel_scales[prediction.log_var_index]
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        with self.network:
+        # The network works in buffers of its own, so one thread at a time.
+        with self._lock, self.network:
             return predict(picture, level)

@@ -1,7 +1,7 @@
 """A model made ready to code: its identity, a device, one of its chains, and the network, built at its first use."""
 
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,7 @@ from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_
 
 
 class Model:
-    """A model on a device, opened once for many pictures.
+    """A model on a device, opened once for many pictures; may be used from several threads.
 
     Attributes:
         name: short name.
@@ -34,7 +34,7 @@ class Model:
         self.path, self.device = path, device
         self.codec_model: CodecModel = open_model(path)
         self.id = model_id(path)
-        self._sessions: dict[int | None, CodingSession] = {}
+        self._sessions: dict[tuple[int | None, str, int | None], CodingSession] = {}
 
     @classmethod
     def open(cls, name_or_path: ModelName, *, device: str = "auto") -> Self:
@@ -60,31 +60,57 @@ class Model:
         return self.codec_model.arithmetic
 
     def session(self, steps: int | None = None) -> "CodingSession":
-        """Return the session that encodes over the chain of so many steps (None: the model's own), the same every time.
+        """Return the session over the chain of so many steps (None: the model's own), the same every time.
 
         Raises:
             ModelError: there is no such chain.
         """
-        if steps not in self._sessions:
-            self._sessions[steps] = CodingSession.for_model(self, steps)
-        return self._sessions[steps]
+        return self.session_in(self.codec_model.chain_steps(steps))
+
+    def session_in(self, chain_steps: int | None, dtype: str = "", threads: int | None = None) -> "CodingSession":
+        """Return the session over a chain in some environment (see :class:`CodingSession`), the same every time.
+
+        Raises:
+            ModelError: there is no such chain.
+        """
+        key = chain_steps, dtype, threads
+        if key not in self._sessions:
+            self._sessions[key] = CodingSession(self, chain_steps, dtype=dtype, threads=threads)
+        return self._sessions[key]
+
+
+def cached_model(name_or_path: ModelName, device: str = "auto") -> Model:
+    """Return an open model; a file that has not changed is opened once and kept, for building a network takes a while.
+
+    Raises:
+        InputError: no such device.
+        ModelError: no such model, or naming what is wrong with it.
+    """
+    path, target = find_model(name_or_path), pick_device(device)
+    if path.is_dir():
+        return Model(path, target)
+    found = path.stat()
+    return _kept_model(path.resolve(), str(target), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=2)
+def _kept_model(path: Path, device: str, _changed: int, _size: int) -> Model:
+    return Model(path, torch.device(device))
 
 
 class CodingSession:
-    """A model, a device and a chain; what the network computes, it computes inside :meth:`environment`.
+    """An open model over one of its chains; what the network computes, it computes inside :meth:`environment`.
 
     Args:
         model: the model.
-        identity: its SHA-256, hexadecimal.
-        device: where the network runs.
-        steps: K of the chain.
+        chain_steps: K; None: the model's own.
         dtype: arithmetic of a network in floating point; empty: the fastest of the device.
         threads: of torch on the CPU, with which a file was coded in floating point; None: any number gives the same.
 
     Attributes:
-        model: see above.
-        model_id: its identity.
-        device: see above.
+        model: its chains, prior and network.
+        model_id: its SHA-256, hexadecimal.
+        device: where the network runs.
         steps: K.
 
     Raises:
@@ -92,44 +118,28 @@ class CodingSession:
     """
 
     def __init__(
-        self,
-        model: CodecModel,
-        identity: str,
-        device: torch.device,
-        steps: int | None,
-        *,
-        dtype: str = "",
-        threads: int | None = None,
+        self, model: Model, chain_steps: int | None = None, *, dtype: str = "", threads: int | None = None
     ) -> None:
-        self.model, self.model_id, self.device = model, identity, device
-        self._sigmas = model.chain_sigmas(steps)
+        self.model, self.model_id, self.device = model.codec_model, model.id, model.device
+        self._sigmas = self.model.chain_sigmas(chain_steps)
         self.steps = len(self._sigmas) - 1
-        self._dtype = dtype or model.bound_dtype(device)
+        self._dtype = dtype or self.model.bound_dtype(self.device)
         self._threads = threads
 
     @classmethod
-    def for_encoding(cls, model: ModelName, device: str, steps: int | None = None) -> Self:
+    def for_encoding(cls, model: ModelName, device: str, steps: int | None = None) -> "CodingSession":
         """Open ``model`` (name, file or folder) on ``device``.
 
         Raises:
             InputError: no such device.
             ModelError: no such model, or no chain of so many steps.
         """
-        return cls.for_model(Model.open(model, device=device), steps)
-
-    @classmethod
-    def for_model(cls, model: Model, steps: int | None = None) -> Self:
-        """Return a session that encodes with an open model.
-
-        Raises:
-            ModelError: there is no chain of so many steps.
-        """
-        return cls(model.codec_model, model.id, model.device, model.codec_model.chain_steps(steps))
+        return Model.open(model, device=device).session(steps)
 
     @classmethod
     def for_decoding(
         cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | None, label: str
-    ) -> Self:
+    ) -> "CodingSession":
         """Open the model that a file names; one in floating point, in the environment that it was coded in.
 
         Of that environment the number of threads and the arithmetic are taken over; whatever else differs is refused.
@@ -151,34 +161,18 @@ class CodingSession:
             path = find_by_id(identity, extra)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
-        if not recorded:
-            return cls._checked(path, pick_device(device), steps, "exact", label)
-        made_on, dtype, threads = _recorded(recorded, label)
-        if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
-            device = "cpu"
-        target = pick_device(made_on if device == "auto" else device)
-        with torch_threads(threads):
-            check_fingerprint(recorded, take_fingerprint(target, dtype), label)
-        return cls._checked(path, target, steps, "float", label, dtype=dtype, threads=threads)
-
-    @classmethod
-    def _checked(
-        cls,
-        path: Path,
-        device: torch.device,
-        steps: int,
-        arithmetic: str,
-        label: str,
-        *,
-        dtype: str = "",
-        threads: int | None = None,
-    ) -> Self:
-        """Open a model that has to be of the kind that the file says, exact or in floating point."""
-        model = open_model(path)
+        dtype, threads = "", None
+        if recorded:
+            made_on, dtype, threads = _recorded(recorded, label)
+            if device == "auto":
+                device = "cpu" if made_on == "cuda" and not torch.cuda.is_available() else made_on
+            with torch_threads(threads):
+                check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
+        model, arithmetic = cached_model(path, device), "float" if recorded else "exact"
         if model.arithmetic != arithmetic:
             raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, its model is {model.arithmetic}")
         try:
-            return cls(model, model_id(path), device, steps, dtype=dtype, threads=threads)
+            return model.session_in(steps, dtype, threads)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
 

@@ -113,7 +113,7 @@ def _decode_progressive(
         dims=info.pixel_count * info.layout.channels,
         pixels=info.pixel_count,
         file_bytes=file.file_bytes,
-        network_seconds=session.network_seconds,
+        network_seconds=reader.decoder.network_seconds,
         coding_seconds=coding.seconds,
         model=session.model.name,
         device=session.device.type,
@@ -153,7 +153,7 @@ def _decode_archive(
             progress(report.images, len(decoder.infos))
     if session is not None:
         report.model, report.device = session.model.name, session.device.type
-        report.network_seconds = session.network_seconds
+        report.network_seconds = decoder.network_seconds
     report.coding_seconds = decoder.coding.seconds
     return report
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,20 @@ def model_id(path: Path) -> str:
     """
     try:
         if not path.is_dir():
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            found = path.stat()
+            return _digest(path.resolve(), found.st_mtime_ns, found.st_size)
         files = [(name, path / name) for name in FOLDER_FILES if (path / name).is_file()]
         files += [("state", file) for file in sorted(path.glob("*.pt")) if (path / "flags.json").is_file()]
         lines = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """Return the SHA-256 of a file, read once for as long as it does not change."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def describe(path: Path) -> ModelInfo:

@@ -167,6 +167,12 @@ class ArchiveDecoder:
         self.infos = [entry.info for entry in container.images]
         self.coding = Stopwatch()
         self._options, self.session = _opened(container, model, device)
+        self._network_before = 0.0 if self.session is None else self.session.network_seconds
+
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network."""
+        return 0.0 if self.session is None else self.session.network_seconds - self._network_before
 
     def blocks(self) -> Iterator[DecodedBlock]:
         """Decode block after block; one that is damaged says so, and one that is missing is left out."""

@@ -143,6 +143,7 @@ class PictureDecoder:
             raise FormatError(f"{label}: {error}") from None
         identity, recorded = head.model_id.hex(), dict(head.fingerprint)
         self.session = CodingSession.for_decoding(identity, recorded, self.parameters.steps, device, model, label)
+        self._network_before = self.session.network_seconds
         self._decoder = SectionDecoder(self.session.chain, self.parameters, info.size)
         self._alpha_bytes: bytes | None = None
         self._alpha: Pixels | None = None
@@ -157,6 +158,11 @@ class PictureDecoder:
     def level(self) -> int:
         """Level of the latents that are known of the whole picture: K + 1 is nothing, -1 the picture itself."""
         return self._decoder.level
+
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network."""
+        return self.session.network_seconds - self._network_before
 
     @property
     def at_level_end(self) -> bool:
