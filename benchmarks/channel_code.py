@@ -50,7 +50,7 @@ def ideal_bits(pixels: Pixels, steps: int) -> list[float]:
 def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: float) -> dict[str, Any]:
     """Return bits by level, bits in all, and what was spent in coefficients that expect two bits or more."""
     parameters = ProgressiveParameters(session.steps, code.register_bits, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain, session.lattice, parameters, pixels, code=code, slack=slack)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels, code=code, slack=slack)
     by_level: dict[int, list[float]] = {}
     dear = expected = 0
     while not encoder.walk.finished:

@@ -57,7 +57,7 @@ def pixel_hash(place: Path) -> str:
 def progressive(source: Path, devices: list[str], folder: Path) -> list[list[Any]]:
     """Return the rows of a photo as a progressive file, decoded whole and in part on every device."""
     coded, part = folder / "whole.ddpm", folder / "part.ddpm"
-    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(device=devices[-1]))
+    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(), device=devices[-1])
     rows = [row("progressive", f"encode on {devices[-1]}", report, hashlib.sha256(coded.read_bytes()).hexdigest())]
     part.write_bytes(coded.read_bytes()[: coded.stat().st_size // 10])
     shown = set()

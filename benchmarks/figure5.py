@@ -43,7 +43,7 @@ def ideal_curve(pixels: Pixels, steps: int) -> list[tuple[float, float]]:
 def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, float]]:
     """Return the same for real parts."""
     parameters = ProgressiveParameters(session.steps, REGISTER, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain, session.lattice, parameters, pixels)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels)
     bits, curve = 0, []
     while not encoder.walk.finished:
         bits += 8 * len(encoder.part()[0])
