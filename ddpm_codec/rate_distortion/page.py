@@ -16,17 +16,17 @@ from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import OutputError
 from ddpm_codec.rate_distortion.curves import OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import TITLES
-from ddpm_codec.rate_distortion.page_chart import chart, legend_entry
 from ddpm_codec.rate_distortion.peers import PEERS
 from ddpm_codec.rate_distortion.report import RdReport
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
 
 
-def write_page(report: RdReport, store: Store, pictures: int) -> None:
+def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> None:
     """Write ``index.html`` into the folder of a run, over what is there.
 
     Args:
         report: what to show.
+        figure: its curves as an ``<svg>`` element, of :func:`ddpm_codec.rate_distortion.plot.plot_curves`.
         store: where the cut-outs of the pictures are.
         pictures: how many pictures to show side by side; of these the folder has cut-outs.
 
@@ -36,12 +36,10 @@ def write_page(report: RdReport, store: Store, pictures: int) -> None:
     images = _Images()
     shown = [_picture(record, store, images) for record in report.records[:pictures]]
     data = {"pictures": shown, "reconstructions": list(report.reconstructions), "images": images.uris}
-    first = report.curves[report.metrics[0]]
     template = Template((files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
         summary=_summary(report),
-        legend="".join(legend_entry(curve) for curve in first),
-        charts="".join(chart(report.curves[metric], metric) for metric in report.metrics),
+        figure=figure,
         curve_table=_curve_table(report),
         bd_table=_bd_table(report),
         shown_note=_shown_note(len(shown)),

@@ -112,8 +112,7 @@ def _write(report: RdReport, store: Store, page_pictures: int) -> None:
     from ddpm_codec.rate_distortion.plot import plot_curves
 
     report.write(store.folder)
-    plot_curves(report, [store.folder / "rd.png", store.folder / "rd.svg"])
-    write_page(report, store, page_pictures)
+    write_page(report, plot_curves(report, store.folder), store, page_pictures)
 
 
 def _measure_all(
