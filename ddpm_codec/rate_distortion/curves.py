@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
-from ddpm_codec.errors import MissingDependencyError
 from ddpm_codec.rate_distortion.metrics import ms_ssim_db
 
 OURS: Final = "ddpm-codec"
@@ -163,9 +163,6 @@ def bd_rate_percent(
         (per cent, l, h), or None where a curve has fewer than four points or the common range is less than half of the
         shorter one.
 
-    Raises:
-        MissingDependencyError: bjontegaard is not installed.
-
     Source: Bjontegaard (2001), VCEG-M33; Herglotz et al. (2022), *Beyond Bjontegaard*, for the interpolation.
     """
     first, second = _frontier(anchor), _frontier(test)
@@ -175,13 +172,14 @@ def bd_rate_percent(
     shorter = min(curve[-1][1] - curve[0][1] for curve in (first, second))
     if high - low < MIN_OVERLAP * shorter:
         return None
-    try:
-        import bjontegaard
-    except ImportError as error:
-        raise MissingDependencyError("BD-rates need bjontegaard: pip install 'ddpm-codec[bench]'") from error
-    columns = [np.array(column) for curve in (first, second) for column in zip(*curve, strict=True)]
-    percent = bjontegaard.bd_rate(*columns, method="pchip", require_matching_points=False, min_overlap=0)
-    return float(percent), low, high
+    of_anchor, of_test = (_integral_of_log10_rate(curve, low, high) for curve in (first, second))
+    return (10.0 ** ((of_test - of_anchor) / (high - low)) - 1.0) * 100.0, low, high
+
+
+def _integral_of_log10_rate(curve: Sequence[tuple[float, float]], low: float, high: float) -> float:
+    """Return int_low^high log10 R(Q) dQ of (rate, quality), both increasing."""
+    rates, qualities = (np.array(column) for column in zip(*curve, strict=True))
+    return float(PchipInterpolator(qualities, np.log10(rates)).integrate(low, high))
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -203,9 +201,6 @@ def bd_rate(pictures: Sequence[Points], metric: str, anchor: tuple[str, str], te
         metric: which quality.
         anchor: (codec, reconstruction).
         test: (codec, reconstruction).
-
-    Raises:
-        MissingDependencyError: bjontegaard is not installed.
     """
     pairs = [(_select(points, metric, anchor), _select(points, metric, test)) for points in pictures]
     compared = [pair for pair in pairs if pair[0] and pair[1]]

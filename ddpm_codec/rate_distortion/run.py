@@ -1,7 +1,6 @@
 """The run behind ``ddpm-codec rd``: pictures in parallel, each kept as soon as it is measured."""
 
 import importlib.metadata
-import importlib.util
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ddpm_codec.device import pick_device
-from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError
+from ddpm_codec.errors import DdpmCodecError, InputError
 from ddpm_codec.models import find_model
 from ddpm_codec.models.registry import DEFAULT, model_id
+from ddpm_codec.plotting import need_matplotlib
 from ddpm_codec.rate_distortion.measure import Task, limit_to_one_thread, measure_picture
 from ddpm_codec.rate_distortion.metrics import METRICS, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, usable_peers
@@ -68,12 +68,12 @@ def run_rd(
 
     Raises:
         InputError: data or a name unusable.
-        MissingDependencyError: matplotlib or bjontegaard is not installed.
+        MissingDependencyError: matplotlib is not installed.
         ModelError: model unknown or unusable.
         OutputExistsError: the folder holds results of other settings.
         OutputError: it cannot be written.
     """
-    _need_packages()
+    need_matplotlib("rd")
     _check_apart(data, output)
     hows = _known_reconstructions(reconstructions)
     used_peers = tuple(peer.name for peer in usable_peers(peers, note))
@@ -202,9 +202,3 @@ def _check_apart(data: str, output: Path) -> None:
     folder = Path(data)
     if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{output}: is inside {data}, whose pictures are measured")
-
-
-def _need_packages() -> None:
-    for package in ("matplotlib", "bjontegaard"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(f"rate-distortion needs {package}: pip install 'ddpm-codec[bench]'")
