@@ -132,7 +132,7 @@ def test_a_peer_that_is_not_installed_is_left_out_in_one_line(monkeypatch: pytes
 
 
 def test_a_picture_that_a_peer_refuses_is_an_error_of_one_line() -> None:
-    with pytest.raises(InputError, match=r"webp q0 refuses a picture of 16400x1 \("):
+    with pytest.raises(InputError, match=r"webp q0 cannot encode a picture of 16400x1 \("):
         PEERS["webp"].encode(np.zeros((1, 16400, 3), np.uint8), PEERS["webp"].ladder[0])
 
 

@@ -109,7 +109,7 @@ def test_a_run_that_was_killed_goes_on(photos: Path) -> None:
 
 def test_processes_give_the_same_and_one_that_dies_loses_only_its_own(photos: Path) -> None:
     sources = fake_sources(photos.parent, fail_at="sub/c.png", die=True)
-    with pytest.raises(DdpmCodecError, match="goes on where it stopped"):
+    with pytest.raises(DdpmCodecError, match="run the same command again to resume"):
         measure(photos, workers=2, sources=sources)
     kept = {path.name for path in (photos.parent / "out" / "images").iterdir()}
     calls(photos)
@@ -164,7 +164,7 @@ def test_what_a_peer_refuses_is_said_once_and_left_out(tmp_path: Path) -> None:
         str(tmp_path / "wide.png"), tmp_path / "out", note=lines.append, sources=fake_sources(tmp_path), **BRIEF
     )
     assert len(lines) == 1
-    assert lines[0].startswith("wide.png: webp q0 refuses a picture of 16400x8")
+    assert lines[0].startswith("wide.png: webp q0 cannot encode a picture of 16400x8")
     assert {point.codec for point in report.records[0].points} == {"ddpm-codec", "ddpm-codec (ideal)", "jpeg"}
 
 
@@ -260,7 +260,7 @@ def test_grey_pictures_are_named_and_left_out(photos: Path, fake: Path, run: Run
     Image.fromarray(photo(40, 40)[..., 0]).save(photos / "grey.png")
     code, _, err = run("rd", photos, "-o", fake.parent / "out", "--peers", "none", "--metrics", "psnr")
     assert (code, err.count("\n")) == (0, 1)
-    assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode L, .* left out\n", err)
+    assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode is L, .*; skipped\n", err)
 
 
 @pytest.mark.parametrize(
