@@ -167,7 +167,7 @@ def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     for words in (["--float"], ["--steps", 3], ["--data", "x"]):
         code, out, err = run("export", tmp_path / "run", "-o", tmp_path / "other", *words)
         assert (code, out) == (2, "")
-        assert "to codec networks" in err
+        assert "only for codec networks" in err
         assert not (tmp_path / "other").exists()
 
 
