@@ -54,12 +54,12 @@ def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: flo
     by_level: dict[int, list[float]] = {}
     dear = expected = 0
     while not encoder.walk.finished:
-        classes = encoder.walk.part()
+        classes = encoder.walk.message()
         costs = class_costs()[classes[classes < UNCODED]]
         expected += int(costs.sum())
         dear += int(costs[costs >= 2 << COST_BITS].sum())
         level = encoder.walk.level - 1
-        data, kl = encoder.part()
+        data, kl = encoder.message()
         paid = by_level.setdefault(level, [0.0, 0.0])
         paid[0] += 8 * len(data)
         paid[1] += kl

@@ -102,13 +102,12 @@ def main() -> None:
                 output = folder / f"{job}-{device}-out"
                 output.mkdir()
                 # Decoded where it was not coded, if there are two devices.
-                report = decode_file(
-                    folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm", output, device=device
-                )
+                other = folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm"
+                decoded = decode_file(other, output, device=device)
                 found = pixel_hash(output)
                 if found != wanted:
                     raise SystemExit(f"{job}: {device} does not give the source back")
-                rows.append(row(job, f"decode on {device}", report, found))
+                rows.append(row(job, f"decode on {device}", decoded, found))
         rows += progressive(need(SHARED_DATA / "kodak" / f"{options.photo}.png"), devices, folder)
     print(table(["pictures", "what", "megapixels/s", "network s", "coder s", "SHA-256 of file or pixels"], rows))
     write_json({"devices": devices, "rows": rows}, options.json)

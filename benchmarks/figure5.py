@@ -46,7 +46,7 @@ def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, floa
     encoder = ProgressiveEncoder(session.chain, parameters, pixels)
     bits, curve = 0, []
     while not encoder.walk.finished:
-        bits += 8 * len(encoder.part()[0])
+        bits += 8 * len(encoder.message()[0])
         if encoder.walk.at_level_end:
             curve.append((bits / pixels.size, squared_error(reconstruct(encoder.walk, MEAN), pixels)))
     return curve

@@ -40,7 +40,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
             raise error
 
         monkeypatch.setattr(main_module, "_broken", broken, raising=False)
-        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))  # type: ignore[attr-defined]
+        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))
         return main(["info", "x"])
 
     return run

@@ -61,7 +61,7 @@ def test_a_model_that_is_not_needed_is_a_note(run: Run, tmp_path: Path) -> None:
     assert pixels(output) == pixels(PHOTO)
 
 
-def with_parameters(source: Path, target: Path, size: tuple[int, int], **parameters: int) -> Path:
+def with_parameters(source: Path, target: Path, size: tuple[int, int], **parameters: int | str) -> Path:
     """Write the first block of ``source`` again, as one of another picture with other coding parameters."""
     opened = read_archive(source)
     head = replace(opened.head, parameters=opened.head.parameters | parameters)

@@ -191,7 +191,7 @@ def test_bd_rates_are_averaged_over_the_pictures_that_overlap() -> None:
     pictures.append(points("a", 1.0) + points("b", 1.0, gain=90.0))
     result = bd_rate(pictures, "psnr", ("a", ""), ("b", ""))
     assert result.percent == pytest.approx(-30.0)
-    assert (result.low, result.high) == (pytest.approx(24.0), pytest.approx(43.0))
+    assert [result.low, result.high] == pytest.approx([24.0, 43.0])
     assert (result.pictures, result.of_pictures) == (2, 3)
     assert bd_rate(pictures, "ms_ssim", ("a", ""), ("b", "")) == BdRate(None, None, None, 0, 0)
 
@@ -211,7 +211,8 @@ def test_pictures_too_small_for_a_metric_have_no_part_in_its_mean_rate() -> None
     (psnr,) = mean_curves([large, small], "psnr")
     (structure,) = mean_curves([large, small], "ms_ssim")
     assert (psnr.bpp, psnr.values) == ((2.0,), (35.0,))
-    assert (structure.bpp, structure.values, structure.pictures) == ((1.0,), (pytest.approx(10.0),), 1)
+    assert (structure.bpp, structure.pictures) == ((1.0,), 1)
+    assert structure.values == pytest.approx((10.0,))
 
 
 # Pictures

@@ -5,6 +5,7 @@ import io
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_an_archive_comes_back_whole(blocks_file: tuple[Path, Path], tmp_path: P
     assert all(same(folder / name, tmp_path / "out" / name) for name in rows)
 
 
-def odd_pictures() -> dict[str, tuple[Image.Image, dict[str, object]]]:
+def odd_pictures() -> dict[str, tuple[Image.Image, dict[str, Any]]]:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (20, 30, 4), dtype=np.uint8)
     rgb = Image.fromarray(noise[:, :, :3].copy())

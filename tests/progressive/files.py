@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
-from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION, Values
 from ddpm_codec.container.sections import crc_bytes, framed_section, stored_crc
 from ddpm_codec.files import encode_progressive_files
 from ddpm_codec.varint import Reader
@@ -83,13 +83,13 @@ def remade(
     size: tuple[int, int] | None = None,
     mode: str | None = None,
     identity: bytes | None = None,
-    **parameters: int,
+    **parameters: int | str,
 ) -> bytes:
     """Return a file with something else in it and all its checksums right."""
     opened = read_progressive(source.file)
-    values = opened.head.parameters | parameters
+    values: Values = opened.head.parameters | parameters
     if values["tail_level"]:
-        values = {"tile": 64, "block_pixels": 1 << 22} | values
+        values = {**{"tile": 64, "block_pixels": 1 << 22}, **values}
     head = replace(opened.head, model_id=identity or opened.head.model_id, parameters=values)
     info = replace(opened.info, size=size or opened.info.size, mode=mode or opened.info.mode)
     path = folder / "remade.ddpm"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("parameters", EXTREMES, ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()))
-def test_extreme_parameters_are_one_line(parameters: dict[str, int], middle: Coded, run: Run, tmp_path: Path) -> None:
+def test_extreme_parameters_are_one_line(parameters: dict[str, Any], middle: Coded, run: Run, tmp_path: Path) -> None:
     started = time.process_time()
     check_refused(decode(run, tmp_path, remade(middle, tmp_path, **parameters)), tmp_path)
     assert time.process_time() - started < SECONDS
@@ -78,7 +79,7 @@ def test_extreme_parameters_are_one_line(parameters: dict[str, int], middle: Cod
     ids=str,
 )
 def test_extreme_tails_are_the_picture_or_one_line(
-    parameters: dict[str, int], bridged: Coded, run: Run, tmp_path: Path
+    parameters: dict[str, Any], bridged: Coded, run: Run, tmp_path: Path
 ) -> None:
     started = time.process_time()
     result = decode(run, tmp_path, remade(bridged, tmp_path, **parameters))

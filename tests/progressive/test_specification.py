@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def model() -> FrozenModel:
     return load_model(EXACT)
 
 
-def encoded(folder: Path, image: Image.Image, **metadata: object) -> Path:
+def encoded(folder: Path, image: Image.Image, **metadata: Any) -> Path:  # noqa: ANN401
     """Encode a picture ``source.png`` down to level 0."""
     source, file = folder / "source.png", folder / "file.ddpm"
     image.save(source, **metadata)
@@ -86,6 +87,7 @@ def test_transparent_picture_in_patches_with_name_and_metadata(
     assert decoder.head.name == b"source.png"
     assert decoder.head.metadata["icc"] == b"profile"
     assert b"waves" in decoder.head.metadata["exif"]
+    assert decoder.pixels is not None
     assert np.array_equal(decoder.pixels, np.asarray(image))
 
     # The second patch of the first step is the last that is known: most of its dimensions were not sent.
