@@ -181,6 +181,10 @@ def test_calibrations_that_do_not_fit(folder: Path, spoil: Callable[[Calibration
 
 def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
     """Whatever the hash seed of the process: files that were coded with it name it by its bytes."""
+    calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))
+    here = calibration_bytes(calibration, "w", 5, "data")
+    # safetensors draws a new seed for every table that it hashes with.
+    assert all(calibration_bytes(calibration, "w", 5, "data") == here for _ in range(32))
     program = (
         "import sys, numpy as np\n"
         "from ddpm_codec.diffusion.measurement import Calibration\n"
@@ -188,14 +192,11 @@ def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
         "calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))\n"
         "sys.stdout.buffer.write(calibration_bytes(calibration, 'w', 5, 'data'))\n"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
-        )
-        for seed in ("1", "2", "3")
-    ]
-    assert len({run.stdout for run in runs}) == 1
-    assert len(runs[0].stdout) > 2 * CLASSES * 8
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment).stdout
+    assert there == here
+    assert len(here) > 2 * CLASSES * 8
 
 
 def as_torch_file(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
