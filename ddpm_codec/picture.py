@@ -171,7 +171,7 @@ class Picture:
             ValueError: the mode has not 8 bits a sample.
         """
         if self.info.layout.sample_bits != 8:
-            raise ValueError(f"mode {self.mode} has not 8 bits a sample")
+            raise ValueError(f"mode {self.mode} does not have 8-bit samples")
         width, height = self.size
         return np.frombuffer(self.pixels, np.uint8).reshape(height, width, self.info.layout.channels)
 
@@ -229,11 +229,11 @@ def check_name(name: str) -> None:
     try:
         length = len(encode_name(name))
     except UnicodeEncodeError:
-        raise InputError(f"the name {name!r} is not text") from None
+        raise InputError(f"name {name!r} is not text") from None
     path = PurePosixPath(name)
     plain = str(path) == name and name != "." and not path.is_absolute() and ".." not in path.parts
     if not plain or "\\" in name or "\0" in name or length > MAX_NAME_BYTES:
-        raise InputError(f"the name {name[:100]!r} is not a plain relative path")
+        raise InputError(f"name {name[:100]!r} is not a plain relative path")
 
 
 def encode_name(name: str) -> bytes:

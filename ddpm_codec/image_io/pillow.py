@@ -44,7 +44,7 @@ def pillow_errors(source: Path | str, max_pixels: int | None = None) -> Iterator
     except DdpmCodecError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{source}: is not an image (or is of a kind that Pillow does not read)") from None
+        raise InputError(f"{source}: is not an image, or has a format that Pillow does not read") from None
     except Image.DecompressionBombError:
         limit = f"{max_pixels} pixels" if max_pixels else "Pillow's MAX_IMAGE_PIXELS allows"
         raise InputError(f"{source}: has more than {limit}") from None

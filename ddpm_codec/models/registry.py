@@ -120,10 +120,11 @@ def find_model(name_or_file: str) -> Path:
         return Path(name_or_file)
     if os.path.isdir(name_or_file):
         raise ModelError(
-            f"{name_or_file}: is a folder without a model ({', '.join(FOLDER_MARKS)}); of a training run `export` makes one"
+            f"{name_or_file}: is a folder without a model ({', '.join(FOLDER_MARKS)}); "
+            "convert a training run with `ddpm-codec export`"
         )
     known = ", ".join(p.stem for p in shipped_models()) or "none"
-    raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
+    raise ModelError(f"{name_or_file}: no such model or file; shipped models: {known}")
 
 
 def _holds_model(folder: str) -> bool:
@@ -150,5 +151,5 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     for path in candidates:
         if model_id(path).startswith(wanted):
             return path
-    hint = f"{extra} is another model" if extra is not None else "which is not here; name its file with --model"
+    hint = f"{extra} is another model" if extra is not None else "which is not installed; pass its file with --model"
     raise ModelError(f"was coded with model {wanted[:16]}..., {hint}")

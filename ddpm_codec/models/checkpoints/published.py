@@ -84,7 +84,7 @@ def checked_weight(value: Tensor, name: str, shape: tuple[int, ...], source: str
     # Half and quarter precision: all the same to us.
     numbers = value.float() if value.is_floating_point() else value
     if not value.is_floating_point() or not torch.isfinite(numbers).all():
-        raise ModelError(f"{source}: weight {name!r} holds other things than finite numbers")
+        raise ModelError(f"{source}: weight {name!r} must hold finite floating-point values")
     return numbers
 
 
