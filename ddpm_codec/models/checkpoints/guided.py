@@ -17,7 +17,7 @@ from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.models.checkpoints.files import read_json, read_tensors
 from ddpm_codec.models.checkpoints.published import Published, rename_weights
-from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.ddpm_unet import UNetConfig, weight_shapes
 
 FLAGS = "flags.json"
 
@@ -227,8 +227,7 @@ def _weights(path: Path, flags: _Flags, unet: UNetConfig) -> dict[str, Tensor]:
     last = found.get("out.2.weight")
     if last is not None and last.ndim == 4 and len(last) in {3, 6} - {unet.out_channels}:
         raise flags.refused("learn_sigma", f"weight 'out.2.weight' of {path.name} has {len(last)} output channels")
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in UNet(unet).state_dict().items()}
+    shapes = weight_shapes(unet)
     names = _names(list(shapes), unet)
     for key, name in names.items():
         layer = key.split(".")[-2]
