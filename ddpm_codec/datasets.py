@@ -1,7 +1,7 @@
 """Image sets for training and for bounds: folders, zips, arrays, the CIFAR-10 folder, sheets.
 
-Every kind becomes an :class:`ImageSet`: a sequence of [H, W, 3] uint8 arrays with names. Folders decode lazily and keep
-what fits into a cache.
+Every kind becomes an :class:`ImageSet`: a sequence of [H, W, 3] uint8 arrays with names. Folders are decoded lazily and
+cached up to a limit.
 """
 
 import io

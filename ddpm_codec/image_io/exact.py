@@ -1,4 +1,4 @@
-"""From a Pillow image to exact bytes, and back."""
+"""Pillow images to exact bytes, and back."""
 
 import struct
 import sys

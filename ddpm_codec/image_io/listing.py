@@ -1,4 +1,4 @@
-"""Which files the user means, and what they are called in an archive."""
+"""Input files of a command, and their names in an archive."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Pillow's guards, moved out of the way of large photographs and put back; its errors, in one line."""
+"""Pillow's pixel limit, raised and restored, and its exceptions as one-line errors."""
 
 import threading
 import warnings

@@ -1,4 +1,4 @@
-""":class:`Picture` to image files that hold it exactly."""
+"""Writes :class:`Picture` to image files that hold it exactly."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A trained pixel decoder as one safetensors file: weights in floating point and the crossings that it was trained at."""
+"""A trained pixel decoder as one safetensors file: floating-point weights and the crossings it was trained at."""
 
 import hashlib
 import json
@@ -174,7 +174,7 @@ def load_pixel_decoder(path: Path) -> PixelDecoderModel:
 
 
 def pixel_decoder_facts(path: Path) -> dict[str, Any]:
-    """Return what the file of a pixel decoder says of itself, without its weights.
+    """Return what the header of a pixel decoder file records.
 
     Raises:
         ModelError: missing or foreign file.

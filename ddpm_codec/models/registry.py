@@ -1,4 +1,4 @@
-"""Which models there are: names, identities, sizes. Reads headers only and never imports torch."""
+"""Names, identities and sizes of models. Reads headers only and never imports torch."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ FOLDER_MARKS = ("model.json", "config.json", "unet/config.json", "flags.json")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says of itself.
+    """What the header of a model file records.
 
     Attributes:
         name: as in ``--model``.
@@ -73,7 +73,7 @@ def model_id(path: Path) -> str:
 
 
 def describe(path: Path) -> ModelInfo:
-    """Return what the model file at ``path`` says of itself.
+    """Return what the header of the model file at ``path`` records.
 
     Raises:
         ModelError: missing, damaged or foreign file.

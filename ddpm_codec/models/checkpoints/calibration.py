@@ -1,4 +1,4 @@
-"""The calibration of a model, a file beside its weights."""
+"""The calibration file beside the weights of a model."""
 
 import json
 from pathlib import Path

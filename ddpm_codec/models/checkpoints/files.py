@@ -1,4 +1,4 @@
-"""Reading what a folder of a model holds: JSON and tensors, never code."""
+"""Reads the files of a model folder: JSON and tensors, never code."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Folders with a state dict of improved-diffusion or guided-diffusion (one ``.pt``) and its command-line flags.
 
-The state dict does not say what it was made with, so ``flags.json`` repeats the flags that it is documented with, under
+The state dict does not record its architecture, so ``flags.json`` repeats the flags that were published with it, under
 their own names: ``{"image_size": 32, "num_res_blocks": 3, "learn_sigma": true, "diffusion_steps": 4000}``. Flags that are
 left out have the defaults of those codes.
 Sources: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; names and defaults: script_util.py and unet.py of both codes.

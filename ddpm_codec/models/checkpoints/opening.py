@@ -1,4 +1,4 @@
-"""Reading a folder of whatever kind, without network and without running what it holds."""
+"""Reads model folders of any kind, offline and without running code from them."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every kind of folder is read into."""
+"""The common form that every kind of model folder is read into."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an exact network says, as a denoiser for bounds: the numbers that its coder sees."""
+"""An exact network as a denoiser for bounds, with the same numbers that its coder uses."""
 
 import numpy as np
 import torch

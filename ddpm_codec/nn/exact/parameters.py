@@ -11,7 +11,7 @@ s <- clamp(R(s 2^shift + t multiplier, shift), -4095, 4095). It is read as
     q = clamp(R(zero 2^shift + s, shift), 0, 255),                       plainly,
 
 and outside the picture q is ``zero``. Wide inputs have 0..8191 in place of 0..255, the picture 0..65535; their sums are
-v = sum of w floor(q / 256) + R(sum of w (q mod 256), 8) + offset. docs/FORMAT.md tells the whole network.
+v = sum of w floor(q / 256) + R(sum of w (q mod 256), 8) + offset. docs/FORMAT.md specifies the whole network.
 """
 
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""The exact network as named arrays, which a model file holds."""
+"""The exact network as named arrays, as a model file stores it."""
 
 from collections.abc import Mapping
 from dataclasses import fields
