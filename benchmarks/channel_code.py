@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-from ddpm_codec.codecs.progressive.milestones import ideal_milestones
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.rate_distortion.milestones import ideal_milestones
 from tests.reference.block_code import BlockCode
 
 SEED = 1
@@ -50,16 +50,16 @@ def ideal_bits(pixels: Pixels, steps: int) -> list[float]:
 def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: float) -> dict[str, Any]:
     """Return bits by level, bits in all, and what was spent in coefficients that expect two bits or more."""
     parameters = ProgressiveParameters(session.steps, code.register_bits, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, code=code, slack=slack)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels, code=code, slack=slack)
     by_level: dict[int, list[float]] = {}
     dear = expected = 0
     while not encoder.walk.finished:
-        classes = encoder.walk.part()
+        classes = encoder.walk.message()
         costs = class_costs()[classes[classes < UNCODED]]
         expected += int(costs.sum())
         dear += int(costs[costs >= 2 << COST_BITS].sum())
         level = encoder.walk.level - 1
-        data, kl = encoder.part()
+        data, kl = encoder.message()
         paid = by_level.setdefault(level, [0.0, 0.0])
         paid[0] += 8 * len(data)
         paid[1] += kl

@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import has_jxl, peer_bytes, table, write_json
-from ddpm_codec.codecs.api import decode_file, encode_files
 from ddpm_codec.evaluation import evaluate_bpd
+from ddpm_codec.files import decode_file, encode_files
 
 
 def sheet_bpd(images: np.ndarray, codec: str, side: int = 30) -> float:

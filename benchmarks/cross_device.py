@@ -20,7 +20,8 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 
 MOSAIC = (4000, 3000)
 
@@ -56,7 +57,7 @@ def pixel_hash(place: Path) -> str:
 def progressive(source: Path, devices: list[str], folder: Path) -> list[list[Any]]:
     """Return the rows of a photo as a progressive file, decoded whole and in part on every device."""
     coded, part = folder / "whole.ddpm", folder / "part.ddpm"
-    (report,) = encode_progressive([source], coded, ProgressiveOptions(device=devices[-1]))
+    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(), device=devices[-1])
     rows = [row("progressive", f"encode on {devices[-1]}", report, hashlib.sha256(coded.read_bytes()).hexdigest())]
     part.write_bytes(coded.read_bytes()[: coded.stat().st_size // 10])
     shown = set()
@@ -101,13 +102,12 @@ def main() -> None:
                 output = folder / f"{job}-{device}-out"
                 output.mkdir()
                 # Decoded where it was not coded, if there are two devices.
-                report = decode_file(
-                    folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm", output, device=device
-                )
+                other = folder / f"{job}-{devices[-1 - devices.index(device)]}.ddpm"
+                decoded = decode_file(other, output, device=device)
                 found = pixel_hash(output)
                 if found != wanted:
                     raise SystemExit(f"{job}: {device} does not give the source back")
-                rows.append(row(job, f"decode on {device}", report, found))
+                rows.append(row(job, f"decode on {device}", decoded, found))
         rows += progressive(need(SHARED_DATA / "kodak" / f"{options.photo}.png"), devices, folder)
     print(table(["pictures", "what", "megapixels/s", "network s", "coder s", "SHA-256 of file or pixels"], rows))
     write_json({"devices": devices, "rows": rows}, options.json)

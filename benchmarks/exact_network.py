@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def main() -> None:
     for name in KERNELS:
         if is_exact(name, device.type):
             executor = ExactExecutor(frozen.exact, device, name)
-            runs[f"exact, {name} kernels"] = lambda e=executor: e.predict(picture, 20, pixels=False, coefficients=True)
+            runs[f"exact, {name} kernels"] = partial(executor.predict, picture, 20, pixels=False, coefficients=True)
     runs |= floating(CodecDenoiser(CodecNet(frozen.config)).place(device).eval(), picture)
     seconds = measure(runs, options.repeat)
     macs = macs_per_pixel(frozen.config) * options.tile**2

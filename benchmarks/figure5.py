@@ -15,11 +15,11 @@ import numpy as np
 from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-from ddpm_codec.codecs.progressive.milestones import ideal_milestones
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.rate_distortion.milestones import ideal_milestones
 
 SEED = 3
 MODEL = "cifar10"
@@ -43,10 +43,10 @@ def ideal_curve(pixels: Pixels, steps: int) -> list[tuple[float, float]]:
 def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, float]]:
     """Return the same for real parts."""
     parameters = ProgressiveParameters(session.steps, REGISTER, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels)
     bits, curve = 0, []
     while not encoder.walk.finished:
-        bits += 8 * len(encoder.part()[0])
+        bits += 8 * len(encoder.message()[0])
         if encoder.walk.at_level_end:
             curve.append((bits / pixels.size, squared_error(reconstruct(encoder.walk, MEAN), pixels)))
     return curve

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, has_jxl, need, peer_bytes, table, write_json
-from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.files import decode_file, encode_files
 
 
 def measure(path: Path, model: str, peers: list[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Question: how fast are progressive files of Kodak photos, written and read?
 
 Run: python -m benchmarks.progressive_speed [--photos kodim03 kodim19] [--json FILE]
-Seconds of `encode_progressive` and then of three `decode_file`, all in one process: decoding finds torch, kernels and most
-coding tables made.
+Seconds of `encode_progressive_files` and then of three `decode_file`, all in one process: decoding finds torch, kernels and
+most coding tables made.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_progressive
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.files import decode_file, encode_progressive_files
 
 TIMES = 3
 
@@ -23,7 +24,7 @@ TIMES = 3
 def measure(source: Path, folder: Path) -> list[list[Any]]:
     """Return name, what, seconds, of them network, and pixels a second."""
     coded, back = folder / "x.ddpm", folder / "x.png"
-    (encoded,) = encode_progressive([source], coded, ProgressiveOptions(), overwrite=True)
+    (encoded,) = encode_progressive_files([source], coded, ProgressiveOptions(), overwrite=True)
     rows: list[list[Any]] = [
         [source.stem, "encode", encoded.seconds, encoded.network_seconds, round(encoded.pixels / encoded.seconds)]
     ]

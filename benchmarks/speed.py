@@ -11,15 +11,16 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, has_jxl, need, table, write_json
-from ddpm_codec.codecs.api import decode_file, encode_files
+from ddpm_codec.files import decode_file, encode_files
 
-PEERS = {
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {"optimize": True}),
     "webp": ("WEBP", {"lossless": True, "quality": 100, "method": 6, "exact": True}),
     "jxl7": ("JXL", {"lossless": True, "effort": 7}),
@@ -54,21 +55,23 @@ def main() -> None:
     path = need(SHARED_DATA / "kodak" / f"{options.photo}.png")
     image = Image.open(path).convert("RGB")
     pixels = image.width * image.height
-    encodes, decodes = [], []
+    # Of each call: all seconds, those of the network, those of the coder.
+    calls: dict[str, list[tuple[float, float, float]]] = {"encode": [], "decode": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.repeat):
             coded, back = Path(folder) / f"{number}.ddpm", Path(folder) / f"{number}.png"
-            encodes.append(encode_files([path], coded, model=options.model))
-            decodes.append(decode_file(coded, back))
+            encoded = encode_files([path], coded, model=options.model)
+            calls["encode"].append((encoded.seconds, encoded.network_seconds, encoded.coder_seconds))
+            decoded = decode_file(coded, back)
+            calls["decode"].append((decoded.seconds, decoded.network_seconds, decoded.coder_seconds))
             if not np.array_equal(np.asarray(Image.open(back)), np.asarray(image)):
                 raise SystemExit("the pixels did not come back")
     rows: list[list[object]] = []
     medians = {}
-    for name, reports in (("encode", encodes), ("decode", decodes)):
-        middle = sorted(reports, key=lambda report: report.seconds)[len(reports) // 2]
-        rest = middle.seconds - middle.network_seconds - middle.coder_seconds
-        medians[name] = middle.seconds
-        rows.append([name, pixels / middle.seconds, middle.network_seconds, middle.coder_seconds, rest])
+    for name, measured in calls.items():
+        seconds, network, coder = sorted(measured)[len(measured) // 2]
+        medians[name] = seconds
+        rows.append([name, pixels / seconds, network, coder, seconds - network - coder])
     print(f"{path.name}, {image.width}x{image.height}, {torch.get_num_threads()} threads")
     print(table(["ddpm-codec", "pixels/s", "network s", "entropy coder s", "rest s (files, model, start)"], rows))
     names = ["png", "webp", *(["jxl7", "jxl9"] if has_jxl() else [])]

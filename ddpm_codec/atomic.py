@@ -5,23 +5,31 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddpm_codec.errors import DdpmCodecError, FormatError, OutputError, OutputExistsError
+from ddpm_codec.errors import DdpmCodecError, FormatError, InputError, OutputError, OutputExistsError
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, sources: Iterable[str | Path] = ()) -> None:
     """Check, before any work is done, that ``path`` may be written.
 
+    Args:
+        path: the output.
+        overwrite: whether it may replace a file.
+        sources: inputs that it must not replace.
+
     Raises:
+        InputError: it is one of the sources.
         OutputExistsError: it is there, and ``overwrite`` is False.
         OutputError: it is a folder or a device, or its folder is missing.
     """
     try:
+        if any(_same_file(path, source) for source in sources):
+            raise InputError(f"{path}: is one of the inputs; name another output")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         if os.path.lexists(path) and not overwrite:
@@ -34,6 +42,14 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise
     except OSError as error:
         raise OutputError(f"{path}: {reason(error)}") from error
+
+
+def _same_file(path: Path, source: str | Path) -> bool:
+    try:
+        return os.path.samefile(path, source)
+    except OSError:
+        # A source that cannot be looked at is refused where it is read.
+        return False
 
 
 @contextmanager

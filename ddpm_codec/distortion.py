@@ -1,4 +1,4 @@
-"""Squared error between two pictures, as the root of its mean and in decibels."""
+"""RMSE and PSNR between two pictures."""
 
 import math
 
@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 
 def check_rgb(pixels: Pixels, what: str = "picture") -> None:
-    """Check that an array is an RGB picture of 8 bits a sample.
+    """Check that an array is an 8-bit RGB picture.
 
     Args:
         pixels: the array.
@@ -29,10 +29,10 @@ def check_pair(original: Pixels, decoded: Pixels) -> None:
     """Check that two pictures can be compared.
 
     Raises:
-        InputError: they have different shapes, or one is not RGB of 8 bits.
+        InputError: their shapes differ, or one is not 8-bit RGB.
     """
     if original.shape != decoded.shape:
-        raise InputError(f"pictures of different shape: {list(original.shape)} and {list(decoded.shape)}")
+        raise InputError(f"pictures differ in shape: {list(original.shape)} and {list(decoded.shape)}")
     check_rgb(original)
     check_rgb(decoded)
 

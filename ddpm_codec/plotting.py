@@ -1,6 +1,7 @@
 """Plots; needs matplotlib (the ``bench`` extra)."""
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,17 +47,28 @@ def check_plot(path: Path, *, overwrite: bool = False) -> None:
 
 
 def save_figure(figure: "Figure", path: Path, *, overwrite: bool = False, dpi: float = 100.0) -> None:
-    """Write a figure, complete or not at all, in the format of the extension; equal figures give equal .svg files.
+    """Write a figure, complete or not at all, in the format of the extension.
 
     Raises:
         OutputExistsError: ``path`` exists, and ``overwrite`` is False.
         OutputError: it cannot be written.
     """
+    kind = path.suffix.lower().removeprefix(".")
+    with new_file(path, overwrite=overwrite) as temporary:
+        if kind == "svg":
+            temporary.write_text(svg_of(figure), encoding="utf-8")
+        else:
+            figure.savefig(temporary, format=kind, dpi=dpi)
+
+
+def svg_of(figure: "Figure") -> str:
+    """Return a figure as an SVG file without metadata; equal figures give equal text."""
     import matplotlib as mpl
 
-    kind = path.suffix.lower().removeprefix(".")
-    with mpl.rc_context({"svg.hashsalt": "ddpm-codec"}), new_file(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "ddpm-codec"}):
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return text.getvalue()
 
 
 def plot_bound(report: BoundReport, path: Path, *, overwrite: bool = False) -> None:

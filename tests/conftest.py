@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_codec.codecs.api import encode_files
+from ddpm_codec.files import encode_files
 from ddpm_codec_cli.main import main
 from tests.golden.regenerate import FLOAT, noisy_picture
 from tests.helpers import PHOTO, Run

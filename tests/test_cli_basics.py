@@ -20,7 +20,6 @@ from ddpm_codec_cli.output import (
     print_json,
     print_table,
     printable,
-    refuse_existing,
 )
 
 HEAVY = ("torch", "numpy", "scipy", "PIL", "constriction", "tqdm")
@@ -41,7 +40,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
             raise error
 
         monkeypatch.setattr(main_module, "_broken", broken, raising=False)
-        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))  # type: ignore[attr-defined]
+        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))
         return main(["info", "x"])
 
     return run
@@ -177,17 +176,6 @@ def test_values_as_people_read_them(value: object, shown: str) -> None:
 
 def test_names_cannot_reach_the_terminal() -> None:
     assert printable("a\x07\u202eb\n") == "a\\x07\\u202eb\\n"
-
-
-def test_outputs_that_exist_are_refused(tmp_path: "os.PathLike[str]") -> None:
-    from pathlib import Path
-
-    path = Path(tmp_path) / "out.png"
-    refuse_existing(path, overwrite=False)
-    path.touch()
-    refuse_existing(path, overwrite=True)
-    with pytest.raises(OutputExistsError, match=r"out\.png: exists already"):
-        refuse_existing(path, overwrite=False)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

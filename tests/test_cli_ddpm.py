@@ -43,7 +43,7 @@ def check_refused(result: tuple[int, str, str], words: str) -> None:
 
 def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        data=str(tiles), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=3, timesteps=12
+        data=(str(tiles),), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=3, timesteps=12
     )
     train(config, progress=False)
     model = tmp_path / "model"
@@ -153,7 +153,7 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
 
 def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        data=str(tiles), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=1, timesteps=12
+        data=(str(tiles),), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=1, timesteps=12
     )
     train(config, progress=False)
     target = tmp_path / "model"
@@ -167,7 +167,7 @@ def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     for words in (["--float"], ["--steps", 3], ["--data", "x"]):
         code, out, err = run("export", tmp_path / "run", "-o", tmp_path / "other", *words)
         assert (code, out) == (2, "")
-        assert "to codec networks" in err
+        assert "only for codec networks" in err
         assert not (tmp_path / "other").exists()
 
 

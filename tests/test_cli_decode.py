@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm_codec.container import ROUTE_MODEL, ContainerWriter, Head, ImageEntry, read_container
+from ddpm_codec.container import ROUTE_MODEL, Head, ImageEntry
 from ddpm_codec.errors import FormatError
 from ddpm_codec.models import find_model
 from ddpm_codec.picture import PictureInfo
+from tests.containers import archive_writer, read_archive
 from tests.helpers import PHOTO, Run, pixels
 
 
@@ -60,11 +61,11 @@ def test_a_model_that_is_not_needed_is_a_note(run: Run, tmp_path: Path) -> None:
     assert pixels(output) == pixels(PHOTO)
 
 
-def with_parameters(source: Path, target: Path, size: tuple[int, int], **parameters: int) -> Path:
+def with_parameters(source: Path, target: Path, size: tuple[int, int], **parameters: int | str) -> Path:
     """Write the first block of ``source`` again, as one of another picture with other coding parameters."""
-    opened = read_container(source)
+    opened = read_archive(source)
     head = replace(opened.head, parameters=opened.head.parameters | parameters)
-    with ContainerWriter(target) as writer:
+    with archive_writer(target) as writer:
         writer.add_block(opened.read_block(0))
         writer.finish(head, [ImageEntry(PictureInfo("a.png", "RGB", size), ROUTE_MODEL)])
     return target
@@ -96,7 +97,7 @@ def test_json_is_one_object_with_the_common_keys(photo_file: Path, run: Run, tmp
 
 def test_keep_going_writes_the_rest_and_is_exit_1(blocks_file: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
     _, path = blocks_file
-    opened = read_container(path)
+    opened = read_archive(path)
     block = opened.blocks[0]
     assert block is not None
     data = bytearray(path.read_bytes())
@@ -153,7 +154,7 @@ def test_max_pixels(photo_file: Path, run: Run, tmp_path: Path) -> None:
 
 def test_a_claim_of_two_to_the_31_pixels(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "huge.ddpm"
-    with ContainerWriter(path) as writer:
+    with archive_writer(path) as writer:
         writer.add_block(b"\0\0\1\0\1abc")
         writer.finish(Head(), [ImageEntry(PictureInfo("a.png", "RGB", (1 << 16, 1 << 15)))])
     check_refused(run("decode", path, "-o", tmp_path / "x.png"), "pixels")
@@ -165,8 +166,8 @@ def test_a_claim_of_two_to_the_31_pixels(run: Run, tmp_path: Path) -> None:
 def test_a_second_block_that_is_foreign_takes_the_first_with_it(run: Run, tmp_path: Path) -> None:
     """A picture that is complete does not appear either while the file turns out to be wrong."""
     assert run("encode", PHOTO, "-o", tmp_path / "a.ddpm", "--model", "none")[0] == 0
-    opened = read_container(tmp_path / "a.ddpm")
-    with ContainerWriter(tmp_path / "b.ddpm") as writer:
+    opened = read_archive(tmp_path / "a.ddpm")
+    with archive_writer(tmp_path / "b.ddpm") as writer:
         writer.add_block(opened.read_block(0))
         writer.add_block(b"\7")
         writer.finish(opened.head, opened.images)
@@ -217,7 +218,7 @@ def test_metadata_that_the_format_lacks_is_a_note(run: Run, tmp_path: Path) -> N
 
 
 def read_everything(path: Path) -> None:
-    opened = read_container(path)
+    opened = read_archive(path)
     for index in range(len(opened.blocks)):
         opened.read_block(index)
 

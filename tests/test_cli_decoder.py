@@ -185,9 +185,11 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     source = tmp_path / "run"
     check_refused(run("export", source, "-o", decoder, "--float"), 1, "exists")
     assert run("export", source, "-o", decoder, "--float", "--overwrite")[0] == 0
-    check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "has no exact form yet")
+    check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "cannot be exact yet")
     check_refused(
-        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3), 2, "--steps belongs"
+        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3),
+        2,
+        "--steps is only for denoisers",
     )
     assert not (tmp_path / "x.safetensors").exists()
     tiles_coded = run("encode", tiles.parent / "none.png", "-o", tmp_path / "x.ddpm", "--model", decoder)

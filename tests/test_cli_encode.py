@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_codec.codecs.api import decode_file, describe_file
+from ddpm_codec.files import decode_file, describe_file
 from tests.helpers import PHOTO, SMALL, TINY, Run, pixels
 
 
@@ -102,7 +102,7 @@ def test_strip_drops_the_metadata(run: Run, tmp_path: Path) -> None:
     Image.open(TINY).save(tmp_path / "a.tiff", icc_profile=b"profile" * 9, tiffinfo=tags)
     for options, expected in (((), "icc, exif, xmp"), (("--strip",), None)):
         assert run("encode", tmp_path / "a.tiff", "-o", tmp_path / "x.ddpm", "--overwrite", *options)[0] == 0
-        assert describe_file(tmp_path / "x.ddpm")["pictures"][0]["metadata"] == expected
+        assert describe_file(tmp_path / "x.ddpm").to_json()["pictures"][0]["metadata"] == expected
     decode_file(tmp_path / "x.ddpm", tmp_path / "b.png")
     with Image.open(tmp_path / "b.png") as image:
         assert not {"icc_profile", "exif", "xmp"} & set(image.info)
@@ -140,7 +140,7 @@ def bad_inputs(folder: Path) -> dict[str, bytes]:
         ([TINY, TINY], "lighthouse_33x17.png: is given twice"),
         ([TINY, "--model", "nonesuch"], "no such model"),
         ([TINY, "--model", "text.png"], "text.png"),
-        ([TINY, "--levels", "100000"], "100000"),
+        ([TINY, "--steps", "100000"], "100000"),
         ([TINY, "--tile", "12"], "a tile is a multiple of 8"),
         ([TINY, "--tile", "8", "--block-pixels", str(1 << 30)], "a block would have 16777216 tiles, at most 262144"),
         ([TINY, "-o", "none/x.ddpm"], "the folder none does not exist"),

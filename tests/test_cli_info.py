@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm_codec.container import read_container
 from ddpm_codec.models import list_models
+from tests.containers import read_archive
 from tests.helpers import PHOTO, Run
 
 
@@ -75,7 +75,7 @@ def test_names_cannot_reach_the_terminal(run: Run, tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_one_line(photo_file: Path, run: Run, tmp_path: Path) -> None:
     data = bytearray(photo_file.read_bytes())
-    block = read_container(photo_file).blocks[0]
+    block = read_archive(photo_file).blocks[0]
     assert block is not None
     for at in range(0, block.offset - 4, 7):
         bad = bytearray(data)

@@ -10,21 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_codec.container import (
-    CODEC_BITS_BACK,
-    ROUTE_MODEL,
-    Container,
-    ContainerWriter,
-    Head,
-    ImageEntry,
-    read_container,
-)
+from ddpm_codec.container import CODEC_BITS_BACK, ROUTE_MODEL, Container, Head, ImageEntry
 from ddpm_codec.container.layout import MAX_TABLE_BYTES, SIGNATURE
 from ddpm_codec.container.names import successor
 from ddpm_codec.container.packing import DEFLATE, LZMA2, pack, unpack
 from ddpm_codec.container.table import read_table, write_table
 from ddpm_codec.errors import DdpmCodecError, FormatError, InputError
+from ddpm_codec.files.source import open_source
 from ddpm_codec.picture import METADATA_KEYS, MODES, Palette, PictureInfo, check_name
+from tests.containers import archive_writer, read_archive
 
 HEAD = Head(CODEC_BITS_BACK, "photo", bytes(range(32)), {"torch": "2.13.0", "threads": 2}, {"tile": 256})
 IMAGES = [
@@ -38,7 +32,7 @@ PAYLOADS = [b"first block", b"", b"third" * 9]
 
 
 def write(path: Path, head: Head = HEAD, images: list[ImageEntry] = IMAGES, **options: bool) -> Path:
-    with ContainerWriter(path, **options) as writer:
+    with archive_writer(path, **options) as writer:
         for payload in PAYLOADS:
             writer.add_block(payload)
         length = writer.finish(head, images)
@@ -47,7 +41,7 @@ def write(path: Path, head: Head = HEAD, images: list[ImageEntry] = IMAGES, **op
 
 
 def read_all(path: Path) -> tuple[Container, list[bytes]]:
-    container = read_container(path)
+    container = read_archive(path)
     return container, [container.read_block(index) for index in range(len(container.blocks))]
 
 
@@ -64,7 +58,7 @@ def test_round_trip(tmp_path: Path, head: Head) -> None:
 
 def test_golden_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
-    with ContainerWriter(path) as writer:
+    with archive_writer(path) as writer:
         writer.add_block(b"\x00\x00\x01\x00\x01\x04abc")
         writer.finish(Head(), [ImageEntry(PictureInfo("a.png", "RGB", (1, 1)))])
     assert path.read_bytes().hex(" ") == (
@@ -78,7 +72,7 @@ def test_golden_bytes(tmp_path: Path) -> None:
 def test_a_tiny_picture_costs_at_most_64_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
     payload = b"\x04abc"
-    with ContainerWriter(path) as writer:
+    with archive_writer(path) as writer:
         writer.add_block(payload)
         size = writer.finish(Head(), [ImageEntry(PictureInfo("some-name-12.png", "RGB", (1, 1)))])
     assert size - len(payload) <= 64
@@ -129,7 +123,7 @@ def test_tolerant_reading_keeps_what_is_whole_wherever_the_damage_is(tmp_path: P
         damaged = bytearray(good)
         damaged[at] ^= 0x41
         bad.write_bytes(damaged)
-        container = read_container(bad, tolerant=True)
+        container = read_archive(bad, tolerant=True)
         hit = sum(start <= at for start in starts) - 1
         assert len(container.damaged) == 1
         for index, payload in enumerate(PAYLOADS):
@@ -140,11 +134,11 @@ def test_tolerant_reading_keeps_what_is_whole_wherever_the_damage_is(tmp_path: P
                 assert container.read_block(index) == payload
     for length in range(starts[0], len(good)):
         bad.write_bytes(good[:length])
-        container = read_container(bad, tolerant=True)
+        container = read_archive(bad, tolerant=True)
         whole = sum(start <= length for start in starts) - 1
         assert [block is not None for block in container.blocks] == [index < whole for index in range(3)]
     bad.write_bytes(good)
-    assert read_container(bad, tolerant=True).damaged == ()
+    assert read_archive(bad, tolerant=True).damaged == ()
 
 
 def with_preamble(version: int, codec: int, sections: list[tuple[bytes, bytes]]) -> bytes:
@@ -182,21 +176,21 @@ def test_foreign_files_are_refused_with_the_cause(tmp_path: Path, data: bytes, c
     path = tmp_path / "x.ddpm"
     path.write_bytes(data)
     with pytest.raises(FormatError, match=cause):
-        read_container(path)
+        read_archive(path)
 
 
 def test_a_length_beyond_the_file_is_refused_before_allocation(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
     path.write_bytes(SIGNATURE + b"\1\0TABL" + b"\xff" * 8 + b"\x7f" + bytes(20))
     with pytest.raises(FormatError, match="cut short"):
-        read_container(path)
+        read_archive(path)
 
 
 def test_a_claim_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.ddpm", images=[ImageEntry(PictureInfo("x", "RGB", (1 << 16, 1 << 15)))])
     with pytest.raises(FormatError, match=r"2147483648 pixels.*--max-pixels"):
-        read_container(path)
-    assert read_container(path, max_pixels=1 << 31).pixel_count == 1 << 31
+        read_archive(path)
+    assert read_archive(path, max_pixels=1 << 31).pixel_count == 1 << 31
 
 
 @pytest.mark.parametrize("method", [DEFLATE, LZMA2])
@@ -300,8 +294,8 @@ def test_successor(name: bytes, following: bytes) -> None:
 
 def test_inputs_that_cannot_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.ddpm", Path("/dev/null")):
-        with pytest.raises(InputError):
-            read_container(path)
+        with pytest.raises(InputError), open_source(path):
+            pass
 
 
 @given(data=st.data())

@@ -6,29 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_codec.container import ContainerWriter, Head, ImageEntry, read_container
+from ddpm_codec.container import Head, ImageEntry
 from ddpm_codec.errors import OutputError, OutputExistsError
 from ddpm_codec.picture import PictureInfo
+from tests.containers import archive_writer, read_archive
 
 IMAGES = [ImageEntry(PictureInfo("a.png", "RGB", (32, 16)))]
 PAYLOAD = b"payload"
 
 
 def write(path: Path, *, overwrite: bool = False) -> Path:
-    with ContainerWriter(path, overwrite=overwrite) as writer:
+    with archive_writer(path, overwrite=overwrite) as writer:
         writer.add_block(PAYLOAD)
         writer.finish(Head(), IMAGES)
     return path
 
 
 def payload(path: Path) -> bytes:
-    return read_container(path).read_block(0)
+    return read_archive(path).read_block(0)
 
 
 def test_an_existing_output_is_refused_at_once_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
     path.write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"x\.ddpm"), ContainerWriter(path):
+    with pytest.raises(OutputExistsError, match=r"x\.ddpm"), archive_writer(path):
         pass
     assert path.read_text() == "mine"
     assert payload(write(path, overwrite=True)) == PAYLOAD
@@ -36,7 +37,7 @@ def test_an_existing_output_is_refused_at_once_and_kept(tmp_path: Path) -> None:
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
-    with ContainerWriter(path) as writer:
+    with archive_writer(path) as writer:
         path.write_text("mine")
         with pytest.raises(OutputExistsError):
             writer.finish(Head(), IMAGES)
@@ -55,7 +56,7 @@ def test_without_hard_links_the_file_is_renamed(tmp_path: Path, monkeypatch: pyt
 
 def test_nothing_is_left_behind_by_an_exception(tmp_path: Path) -> None:
     def work() -> None:
-        with ContainerWriter(tmp_path / "x.ddpm") as writer:
+        with archive_writer(tmp_path / "x.ddpm") as writer:
             writer.add_block(PAYLOAD)
             raise KeyError("stop")
 
@@ -81,8 +82,8 @@ def test_a_full_disk_while_blocks_are_added_leaves_nothing(tmp_path: Path, monke
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def work() -> None:
-        with ContainerWriter(tmp_path / "x.ddpm") as writer:
-            monkeypatch.setattr(writer, "_spool", Full())
+        with archive_writer(tmp_path / "x.ddpm") as writer:
+            monkeypatch.setattr(writer.writer, "_spool", Full())
             writer.add_block(PAYLOAD)
 
     with pytest.raises(OutputError, match="No space left"):
@@ -103,7 +104,7 @@ def test_a_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing" / "x.ddpm", tmp_path / ("x" * 300)):
-        with pytest.raises(OutputError), ContainerWriter(path) as writer:
+        with pytest.raises(OutputError), archive_writer(path) as writer:
             writer.finish(Head(), IMAGES)
-    with pytest.raises(OutputError), ContainerWriter(Path("/dev/null"), overwrite=True):
+    with pytest.raises(OutputError), archive_writer(Path("/dev/null"), overwrite=True):
         pass

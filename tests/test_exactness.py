@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 from ddpm_codec.nn.exact import executor, kernels
 from tests.golden.regenerate import EXACT, noisy_picture
 
@@ -142,8 +143,8 @@ def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Pat
 def progressive(picture: Path) -> Path:
     """Its progressive file, indices and bridge, coded here."""
     path = picture.with_name("progressive.ddpm")
-    options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=8, tail_level=2, tile=64)
-    encode_progressive([picture], path, options)
+    options = ProgressiveOptions(steps=8, register_bits=8, tail_level=2, tile=64)
+    encode_progressive_files([picture], path, options, model=EXACT)
     return path
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ddpm_codec.codecs.api import decode_file, describe_file
+from ddpm_codec.files import decode_file, describe_file
 from ddpm_codec.nn.exact import kernels
 from tests.golden.regenerate import (
     EXACT,
@@ -58,7 +58,7 @@ def test_golden_files_decode(
 @pytest.mark.parametrize("name", FILES)
 def test_golden_files_are_coded_by_an_exact_model(name: str, expected: dict[str, Any]) -> None:
     assert name in expected["files"]
-    facts = describe_file(FOLDER / name)
+    facts = describe_file(FOLDER / name).to_json()
     assert any(picture["coded_by"] == "model" for picture in facts["pictures"])
     assert facts["model"] == ("photo" if name == "photo.ddpm" else "tiny")
     assert not [key for key in facts if key.startswith("environment_")]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs import block, encoding
-from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
-from ddpm_codec.container import read_sections
+from ddpm_codec.codecs import block
+from ddpm_codec.codecs.progressive.decoder import SectionDecoder
 from ddpm_codec.errors import FormatError
+from ddpm_codec.files import progressive
+from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
 from tests.helpers import PHOTO, Run, leftovers, same
 
@@ -132,7 +133,7 @@ def test_pictures_that_the_model_does_not_serve_are_verified(
     words = ("encode", tmp_path / "x.png", "-o", tmp_path / "x.ddpm", "--progressive", "--verify", *MODEL)
     assert run(*words, "--overwrite")[0] == 0
     (tmp_path / "x.ddpm").unlink()
-    monkeypatch.setattr(encoding, "picture_digest", lambda _: b"")
+    monkeypatch.setattr(progressive, "picture_digest", lambda _: b"")
     code, _, error = run(*words)
     assert code == 1
     assert "did not come back as it was; nothing was written" in error
@@ -213,8 +214,8 @@ def test_a_limit_on_the_bits_holds_and_gives_the_beginning_of_the_file(
     assert run("encode", source, "-o", whole, "--progressive", *FAST)[0] == 0
     assert run("encode", source, "-o", part, "--progressive", "--bpp", str(bpp), *FAST)[0] == 0
     assert 8 * part.stat().st_size <= bpp * size[0] * size[1]
-    sections = read_sections(part).sections
-    assert sections == read_sections(whole).sections[: len(sections)]
+    sections = read_progressive(part).sections
+    assert sections == read_progressive(whole).sections[: len(sections)]
     for path, words in ((part, ()), (whole, ("--bpp", str(bpp)))):
         code, out, _ = run("decode", path, "-o", tmp_path / "y.png", "--overwrite", "--json", *words, *MODEL)
         assert code == 0
@@ -256,7 +257,7 @@ def test_every_level_can_be_shown_in_three_ways(how: str, coded: Path, tmp_path:
         (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--psnr", "-3", *FAST), 1),
         (("encode", "x.png", "-o", "z.png", "--progressive", *FAST), 1),
         (("encode", "x.png", "-o", "x.ddpm", "--progressive", *FAST), 1),
-        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--levels", "999", *FAST), 1),
+        (("encode", "x.png", "-o", "z.ddpm", "--progressive", "--steps", "999", *FAST), 1),
         (("decode", "x.ddpm", "-o", "z.png", "--level", "99", *MODEL), 1),
         (("decode", "x.ddpm", "-o", "z.png", "--bpp", "0.001", *MODEL), 1),
         (("decode", "x.ddpm", "-o", "z.png", "--bpp", "-1", *MODEL), 1),
@@ -278,7 +279,7 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_written(
 
 
 def test_info_describes_whole_and_cut_files(coded: Path, tmp_path: Path, run: Run) -> None:
-    opened = read_sections(coded)
+    opened = read_progressive(coded)
     part = tmp_path / "part.ddpm"
     part.write_bytes(coded.read_bytes()[: opened.ends[1] + 3])
     for path, count in ((coded, len(opened.sections)), (part, 2)):
@@ -296,7 +297,7 @@ def test_a_file_that_does_not_verify_is_named_and_not_written(
     def fail(*_: object) -> None:
         raise FormatError("the bits are wrong")
 
-    monkeypatch.setattr(ProgressiveDecoder, "feed", fail)
+    monkeypatch.setattr(SectionDecoder, "feed", fail)
     monkeypatch.setattr(block, "_decode_seeds", fail)
     source, fast = (save(tmp_path / "x.png", 16, 16), FAST) if words else (PHOTO, ())
     code, out, error = run("encode", source, "-o", tmp_path / "x.ddpm", "--verify", *words, *fast)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_codec.codecs.progressive import encoder
-from ddpm_codec.codecs.progressive.drawing import draw_tiles, over_white, side_by_side
-from ddpm_codec.codecs.progressive.strip import Frame, thinned
+from ddpm_codec.files.drawing import draw_tiles, over_white, side_by_side
+from ddpm_codec.files.strip import Frame, thinned
 from ddpm_codec_cli.main import main
 from tests.golden.regenerate import EXACT
 from tests.helpers import SMALL, Run, leftovers

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_a_run_that_was_killed_goes_on(photos: Path) -> None:
 
 def test_processes_give_the_same_and_one_that_dies_loses_only_its_own(photos: Path) -> None:
     sources = fake_sources(photos.parent, fail_at="sub/c.png", die=True)
-    with pytest.raises(DdpmCodecError, match="goes on where it stopped"):
+    with pytest.raises(DdpmCodecError, match="run the same command again to resume"):
         measure(photos, workers=2, sources=sources)
     kept = {path.name for path in (photos.parent / "out" / "images").iterdir()}
     calls(photos)
@@ -163,12 +164,12 @@ def test_what_a_peer_refuses_is_said_once_and_left_out(tmp_path: Path) -> None:
         str(tmp_path / "wide.png"), tmp_path / "out", note=lines.append, sources=fake_sources(tmp_path), **BRIEF
     )
     assert len(lines) == 1
-    assert lines[0].startswith("wide.png: webp q0 refuses a picture of 16400x8")
+    assert lines[0].startswith("wide.png: webp q0 cannot encode a picture of 16400x8")
     assert {point.codec for point in report.records[0].points} == {"ddpm-codec", "ddpm-codec (ideal)", "jpeg"}
 
 
 class Balanced(HTMLParser):
-    """Checks that tags close in order, and collects what a page would fetch."""
+    """Checks that tags close in order, and collects what a page would fetch and the names that it can refer to."""
 
     VOID = ("meta", "img", "input", "line")
 
@@ -176,14 +177,20 @@ class Balanced(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.names: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action", "data"}]
+        self.collect(attrs)
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in {"src", "href"}]
+        self.collect(attrs)
+
+    def collect(self, attrs: list[tuple[str, str | None]]) -> None:
+        sources = {"src", "href", "srcset", "action", "data"}
+        self.sources += [value or "" for name, value in attrs if name.rpartition(":")[2] in sources]
+        self.names += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -195,8 +202,13 @@ def test_the_page_holds_all_that_it_shows(photos: Path) -> None:
     text = (photos.parent / "out" / "index.html").read_text()
     page = Balanced()
     page.feed(text)
-    assert (page.open, page.sources) == ([], [])
-    assert not re.search(r"https?:|//[a-z]+\.|@import|url\(|<link", text)
+    assert page.open == []
+    # What the figure refers to is in the page; the addresses that name its XML namespaces are not fetched.
+    assert {source[0] for source in page.sources} == {"#"}
+    assert {source[1:] for source in page.sources} <= set(page.names)
+    assert len(set(page.names)) == len(page.names)
+    addresses = re.sub(r' xmlns(:xlink)?="http://www\.w3\.org/(2000/svg|1999/xlink)"', "", text)
+    assert not re.search(r"https?:|//[a-z]+\.|@import|url\((?!#)|<link", addresses)
     inside = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[0]
     assert "<" not in inside
     data = json.loads(inside)
@@ -214,7 +226,22 @@ def test_the_page_holds_all_that_it_shows(photos: Path) -> None:
             assert peer["caption"].startswith(f"{nearest:,} bytes")
     for row in report.bd_rates:
         assert row.result.percent is None or f"{row.result.percent:+.1f}</td>" in text
-    assert all(f"<title>{curve.name}" in text for curve in report.curves["psnr"])
+
+
+def test_the_page_shows_the_figure_with_every_value(photos: Path) -> None:
+    report = measure(photos, metrics=["psnr", "ssimulacra2"], limit=1)
+    out = photos.parent / "out"
+    figure = (out / "rd.svg").read_text().partition("\n")[2].strip()
+    assert figure in (out / "index.html").read_text()
+    titles = [element.text for element in ElementTree.fromstring(figure).iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [
+        f"{curve.name} {setting}: {rate:.4f} bpp, {value:.3f}"
+        for metric in ("psnr", "ssimulacra2")
+        for curve in report.curves[metric]
+        for setting, rate, value in curve.finite_points()
+    ]
+    # Four curves of ours and two of peers; the exact picture has no finite PSNR.
+    assert len(titles) == (4 * (len(BITS) - 1) + 2 * 9) + (4 * len(BITS) + 2 * 9)
 
 
 def test_the_command_prints_tables_or_one_object(photos: Path, fake: Path, run: Run) -> None:
@@ -233,7 +260,7 @@ def test_grey_pictures_are_named_and_left_out(photos: Path, fake: Path, run: Run
     Image.fromarray(photo(40, 40)[..., 0]).save(photos / "grey.png")
     code, _, err = run("rd", photos, "-o", fake.parent / "out", "--peers", "none", "--metrics", "psnr")
     assert (code, err.count("\n")) == (0, 1)
-    assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode L, .* left out\n", err)
+    assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode is L, .*; skipped\n", err)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, Head
-from ddpm_codec.container.sections import read_sections, usual_name, write_sections
+from ddpm_codec.container.sections import usual_name
 from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import Palette, PictureInfo
+from tests.containers import read_progressive, write_progressive
 
 PARAMETERS = {"steps": 12, "register_bits": 16, "tail_level": 0}
 HEAD = Head(CODEC_PROGRESSIVE, "", b"abcd", {}, dict(PARAMETERS))
@@ -50,27 +51,27 @@ def test_a_small_picture_takes_few_bytes() -> None:
 
 def test_a_file_that_is_renamed_renames_its_picture(tmp_path: Path) -> None:
     path, moved = tmp_path / "a.ddpm", tmp_path / "b.v2.ddpm"
-    ends = write_sections(path, HEAD, INFO, [b"x" * 5, b"y" * 2000], named_after=path)
+    ends = write_progressive(path, HEAD, INFO, [b"x" * 5, b"y" * 2000], named_after=path)
     assert (ends[-1], path.stat().st_size) == (path.stat().st_size, ends[-2] + 2 + 2000 + 4)
     path.rename(moved)
-    assert read_sections(moved).info.name == "b.v2.png"
-    write_sections(path, HEAD, replace(INFO, name="other.png"), [b"x"], named_after=path)
+    assert read_progressive(moved).info.name == "b.v2.png"
+    write_progressive(path, HEAD, replace(INFO, name="other.png"), [b"x"], named_after=path)
     path.replace(moved)
-    assert read_sections(moved).info.name == "other.png"
-    assert usual_name(Path("back\\slash.ddpm")) == "picture.png"
+    assert read_progressive(moved).info.name == "other.png"
+    assert usual_name("back\\slash.ddpm") == "picture.png"
 
 
 def test_the_length_says_whether_a_file_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "a.ddpm"
-    write_sections(path, HEAD, INFO, [b"x" * 50, b"y" * 50], named_after=path)
-    data, whole = path.read_bytes(), read_sections(path)
+    write_progressive(path, HEAD, INFO, [b"x" * 50, b"y" * 50], named_after=path)
+    data, whole = path.read_bytes(), read_progressive(path)
     assert (whole.cut, whole.damaged, whole.whole_bytes, len(whole.sections)) == (False, False, len(data), 2)
     for length in (whole.start, whole.ends[0], len(data) - 1):
         path.write_bytes(data[:length])
-        part = read_sections(path)
+        part = read_progressive(path)
         assert (part.cut, part.damaged, part.whole_bytes) == (True, False, len(data))
     path.write_bytes(data + b"z")
-    assert read_sections(path).damaged
+    assert read_progressive(path).damaged
 
 
 def test_what_no_encoder_writes_is_refused() -> None:

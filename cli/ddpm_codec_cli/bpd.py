@@ -30,7 +30,7 @@ LABELS = {
 }
 
 
-@click.command()
+@click.command(epilog=options.DATA_HELP)
 @click.argument("data")
 @options.model_option
 @options.text(
@@ -66,8 +66,7 @@ def bpd(
 ) -> None:
     """Bound the bits/dim of a model on DATA, term by term, with the standard error.
 
-    DATA is a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its test batch),
-    or sheet:FILE:32x32.
+    A CIFAR-10 folder gives its test batch.
     """
     from ddpm_codec.evaluation import evaluate_bpd
     from ddpm_codec.plotting import check_plot, plot_bound

@@ -16,7 +16,7 @@ LABELS = {
 }
 
 
-@click.command()
+@click.command(epilog=options.DATA_HELP)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("data")
 @options.whole_number("--limit", "Number of random crops to measure on.", default=256)
@@ -41,8 +41,7 @@ def calibrate(
 
     FOLDER is a diffusers folder, one that `export` wrote, or flags.json beside a state dict of improved- or
     guided-diffusion. DATA should be like the training images of the model, and must not contain the images that it will be
-    evaluated on: a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its training batches), or
-    sheet:FILE:32x32.
+    evaluated on. A CIFAR-10 folder gives its training batches.
     """
     from ddpm_codec.training.ddpm_calibration import calibrate_folder, describe
 

@@ -1,6 +1,7 @@
 """``ddpm-codec decode``: a file back into pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,67 +29,33 @@ LABELS = {
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="A picture, or a folder where the file holds several.",
+    help="Output picture, or a folder for several.",
 )
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["png", "webp", "tiff", "ppm", "bmp"]),
-    default=None,
-    help="Picture format within a folder; the extension of a picture must agree with it.  "
-    "[default: the first of png, tiff that holds the picture]",
+    help="Format of pictures written to a folder; a picture named with -o must match it.  [default: png, else tiff]",
 )
 @options.coded_model_option
 @options.device_option
-@click.option("--bpp", type=float, default=None, help="Of a progressive file, use so many bits a pixel.")
-@click.option("--level", type=int, default=None, help="Of a progressive file, stop at this level; 0 is the cleanest.")
-@click.option(
-    "--reconstruction",
-    type=click.Choice(["mean", "sample", "flow"]),
-    default=None,
-    help="What to show of a part of a progressive file: the least error, the most realistic, or the ODE.  [default: mean]",
-)
-@click.option("--keep-going", is_flag=True, help="Of a damaged file, write the pictures that can be recovered.")
+@click.option("--bpp", "max_bpp", type=float, help="Progressive files: use this many bits per pixel.")
+@click.option("--level", type=int, help="Progressive files: stop at this noise level; 0 is the cleanest.")
+@options.reconstruction_option
+@click.option("--keep-going", is_flag=True, help="Write what can be recovered from a damaged file.")
 @options.max_pixels_option
 @options.overwrite_option
 @options.json_option
 @click.pass_context
-def decode(
-    ctx: click.Context,
-    file: Path,
-    output: Path,
-    output_format: str | None,
-    model: Path | None,
-    device: str,
-    bpp: float | None,
-    level: int | None,
-    reconstruction: str | None,
-    keep_going: bool,
-    max_pixels: int,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401
     """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
 
-    Runs with the threads and the arithmetic that the file was coded with. A folder whose name has a dot must be there.
+    Threads and arithmetic are those the file was coded with. An output folder with a dot in its name must already exist.
     """
-    from ddpm_codec.codecs.api import decode_file
+    from ddpm_codec.files import decode_file
 
     with progress_bar("step") as progress:
-        report = decode_file(
-            file,
-            output,
-            model=model,
-            device=device,
-            overwrite=overwrite,
-            keep_going=keep_going,
-            max_pixels=max_pixels,
-            output_format=output_format,
-            max_bpp=bpp,
-            level=level,
-            reconstruction=reconstruction,
-            progress=progress,
-        )
+        report = decode_file(file, output, progress=progress, **values)
     if as_json:
         print_json(report.to_json())
     else:

@@ -46,7 +46,7 @@ def export(
     """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
 
     With an output that ends in .pt, write a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM
-    (a U-Net) becomes a folder, which is never replaced and which `calibrate` completes; of the options above it takes only
+    (a U-Net) becomes a folder, which is never replaced and which `calibrate` completes; of the options it takes only
     --name. A pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
     """
     from ddpm_codec.models.pixel_decoder_model import pixel_decoder_facts
@@ -91,14 +91,14 @@ def _refuse_for_decoder(ctx: click.Context) -> None:
     """Refuse options of denoisers, and integer arithmetic."""
     for name in ("data", "steps", "limit", "crop", "tile"):
         if _given(ctx, name):
-            raise click.UsageError(f"--{name} belongs to denoisers; a pixel decoder has no chain of its own")
+            raise click.UsageError(f"--{name} is only for denoisers; a pixel decoder has no chain of its own")
     if not _given(ctx, "exact") or ctx.params["exact"]:
-        raise click.UsageError("a pixel decoder has no exact form yet: export it with --float")
+        raise click.UsageError("a pixel decoder cannot be exact yet; export it with --float")
 
 
 def _refuse_for_ddpm(ctx: click.Context) -> None:
     """Refuse options that say how a codec network is frozen."""
     for name in ("description", "data", "steps", "limit", "crop", "tile", "exact"):
         if _given(ctx, name):
-            flag = "--exact and --float belong" if name == "exact" else f"--{name} belongs"
-            raise click.UsageError(f"{flag} to codec networks; a DDPM is completed by `ddpm-codec calibrate`")
+            flag = "--exact and --float are" if name == "exact" else f"--{name} is"
+            raise click.UsageError(f"{flag} only for codec networks; complete a DDPM with `ddpm-codec calibrate`")

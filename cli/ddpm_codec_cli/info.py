@@ -16,10 +16,10 @@ ROWS_SHOWN = 20
 @click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
 @options.json_option
 def info(file: Path, as_json: bool) -> None:
-    """Say what a .ddpm file holds: codec, model, sizes and the table of images."""
-    from ddpm_codec.codecs.api import describe_file
+    """Show what a .ddpm file holds: codec, model, sizes and its pictures."""
+    from ddpm_codec.files import describe_file
 
-    description = describe_file(file)
+    description = describe_file(file).to_json()
     if as_json:
         print_json(description)
         return

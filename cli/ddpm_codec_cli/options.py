@@ -14,8 +14,11 @@ from ddpm_codec.models.registry import DEFAULT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DATA_KINDS = "a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32"
-"""What DATA may be, for docstrings and help texts."""
+DATA_HELP = (
+    "DATA is an image, a folder or zip of images, a .npz or .npy array of uint8 NHWC, a CIFAR-10 folder (python version), or "
+    "sheet:FILE:WxH, a large image of equal cells."
+)
+"""Stands below the options of commands that read DATA."""
 
 
 def whole_number(
@@ -23,7 +26,7 @@ def whole_number(
 ) -> Callable[[Command], Command]:
     """Return an option that takes an integer from ``least`` to ``most``."""
     kind = click.IntRange(least, most)
-    return click.option(flag, type=kind, default=default, show_default=default is not None, help=help)
+    return click.option(flag, metavar="N", type=kind, default=default, show_default=default is not None, help=help)
 
 
 def choice(flag: str, values: Sequence[str], help: str, *, default: str | None = None) -> Callable[[Command], Command]:
@@ -74,6 +77,11 @@ model_option = text(
 )
 coded_model_option = path(
     "--model", "Model that the file was coded with, if it does not ship; any other is refused.", metavar=MODEL_METAVAR
+)
+reconstruction_option = choice(
+    "--reconstruction",
+    ("mean", "sample", "flow"),
+    "How to show part of a progressive file: least error, most realistic, or the ODE.  [default: mean]",
 )
 max_pixels_option = whole_number("--max-pixels", "Refuse files that declare more pixels than this.", default=1 << 30)
 steps_option = whole_number(

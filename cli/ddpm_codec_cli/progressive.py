@@ -1,6 +1,7 @@
 """``ddpm-codec progressive``: what a picture looks like as its file arrives."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,80 +18,64 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="A .png with the frames side by side, or a .gif or .webp that moves.",
+    help="A .png with the frames side by side, or an animated .gif or .webp.",
 )
 @click.option(
-    "--frames",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Show at most so many, the last included.",
+    "--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Most frames to show, the last included."
 )
-@click.option(
-    "--reconstruction",
-    type=click.Choice(["mean", "sample", "flow"]),
-    default="mean",
-    show_default=True,
-    help="What to show of a part of the file: the least error, the most realistic, or the ODE.",
-)
+@options.reconstruction_option
 @click.option(
     "--reference",
     metavar="PICTURE",
     type=click.Path(path_type=Path),
-    default=None,
-    help="Compare with this picture.  [default: the last frame, where that is lossless]",
+    help="Picture to compute PSNR against.  [default: the last frame, if it is lossless]",
 )
 @click.option(
     "--width",
     type=click.IntRange(16, 8192),
     default=384,
     show_default=True,
-    help="Pixels that a larger picture is scaled down to.",
+    help="Scale larger pictures down to this many pixels.",
 )
 @click.option(
     "--delay",
+    "delay_ms",
     type=click.IntRange(20, 60000),
     default=700,
     show_default=True,
-    help="Milliseconds between the frames of an animation; the last one stays three times as long.",
+    help="Milliseconds between frames; the last one stays three times as long.",
 )
-@click.option("--still", is_flag=True, help="A .webp with the frames side by side.")
+@click.option("--still", is_flag=True, help="Write a .webp with the frames side by side.")
 @options.coded_model_option
 @options.device_option
-@click.option("--keep-going", is_flag=True, help="Of a damaged file, show what comes before the damage.")
+@click.option("--keep-going", is_flag=True, help="Draw what comes before the damage in a damaged file.")
 @options.max_pixels_option
 @options.overwrite_option
 @options.json_option
 @click.pass_context
 def progressive(
     ctx: click.Context,
+    /,
     file: Path,
     output: Path,
-    frames: int,
-    reconstruction: str,
-    reference: Path | None,
-    width: int,
-    delay: int,
-    still: bool,
-    model: Path | None,
+    model: str | None,
     device: str,
-    keep_going: bool,
     max_pixels: int,
     overwrite: bool,
     as_json: bool,
+    **values: Any,  # noqa: ANN401
 ) -> None:
-    """Show what the picture of a progressive file looks like as it arrives.
+    """Draw the picture of a progressive file as it arrives.
 
-    FILE is one that `encode --progressive` wrote, or the start of one. A frame is drawn for each level that is complete,
-    and for the end; of too many, some are left out, so that the others are even in log(bits).
+    FILE was written by `encode --progressive`, or is the start of such a file. There is a frame for each completed level and
+    for the end; if there are too many, some are dropped so that the rest are even in log(bits).
     """
-    from ddpm_codec.codecs.progressive.decoding import DecodeOptions
-    from ddpm_codec.codecs.progressive.strip import StripOptions, draw_strip
+    from ddpm_codec.files.strip import StripOptions, draw_strip
 
-    how = DecodeOptions(reconstruction=reconstruction, model=model, device=device, keep_going=keep_going)
-    what = StripOptions(frames, width, delay, still, reference, how)
+    how = StripOptions(**values | {"reconstruction": values["reconstruction"] or "mean"})
+    places: dict[str, Any] = {"model": model, "device": device, "max_pixels": max_pixels, "overwrite": overwrite}
     with progress_bar("section") as progress:
-        report = draw_strip(file, output, what, overwrite=overwrite, max_pixels=max_pixels, progress=progress)
+        report = draw_strip(file, output, how, progress=progress, **places)
     if as_json:
         print_json(report.to_json())
     else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ddpm_codec.rate_distortion.report import RdReport
 
 
-@click.command()
+@click.command(epilog=options.DATA_HELP)
 @click.argument("data")
 @options.output_option("Folder of the results. An interrupted run resumes there.")
 @options.names(
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @options.names("--reconstructions", "How to reconstruct from a partial file.", default="mean,sample,flow")
 @options.model_option
 @options.steps_option
-@options.whole_number("--limit", "Use the first N pictures only.")
-@options.whole_number("--crop", "Crop pictures to their middle, at most this many pixels a side.")
+@options.limit_option
+@options.whole_number("--crop", "Crop pictures to their middle, each side at most N pixels.")
 @options.whole_number("--workers", "Processes, each with one thread; 1 uses all threads.", default=1)
 @options.whole_number("--page-pictures", "Pictures that the page shows.", least=0, default=4)
 @options.device_option
@@ -37,8 +37,7 @@ def rd(
 ) -> None:
     """Measure rate and distortion at every step of our files, and of other codecs, on DATA.
 
-    DATA is an image, a folder or zip of images, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder (its test
-    batch), or sheet:FILE:32x32. Writes figures, tables, plots and an HTML page to the folder.
+    Writes figures, tables, plots and an HTML page to the output folder. A CIFAR-10 folder gives its test batch.
     """
     from ddpm_codec.rate_distortion.run import run_rd
 

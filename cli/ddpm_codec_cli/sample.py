@@ -28,7 +28,7 @@ LABELS = {
 }
 
 
-@click.command()
+@click.command(epilog=options.DATA_HELP)
 @options.output_option("Output: a .png or .webp sheet, a .npy or .npz array of uint8 NHWC, or a .gif animation.")
 @options.model_option
 @options.choice(
@@ -79,7 +79,7 @@ def sample(
 ) -> None:
     """Draw samples from a model, or a figure of how they come about.
 
-    The same command draws the same pictures; --batch does not change the noise. DATA is anything that `bpd` reads.
+    The same command draws the same pictures; --batch does not change the noise. A CIFAR-10 folder gives its test batch.
     """
     from ddpm_codec.sampling.places import parse_pair, parse_size
     from ddpm_codec.sampling.run import SampleOptions, sample_pictures

@@ -41,14 +41,14 @@ class BlockStats:
         net_bits: bits that they added to the stack.
         seed_dims: sub-pixels coded by the fallback.
         seed_bits: bits of those.
-        part_bits: the share of each part in both kinds of bits; within a batch that parts have in common, estimated.
+        region_bits: the share of each region in both kinds of bits; within a batch that regions have in common, estimated.
     """
 
     dims: int
     net_bits: int
     seed_dims: int
     seed_bits: int
-    part_bits: tuple[float, ...]
+    region_bits: tuple[float, ...]
 
 
 class _NeedMoreSeeds(Exception):  # noqa: N818 - a signal, not an error
@@ -66,29 +66,29 @@ Models = Callable[[list[Tile]], LatticeModel]
 """Gives the chain that a batch of equal tiles is coded with."""
 
 
-def encode_block(models: Models, parts: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
-    """Code the parts of a block.
+def encode_block(models: Models, regions: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
+    """Code the regions of a block.
 
     Args:
         models: gives the chain of a batch.
-        parts: RGB pictures, [H, W, 3] uint8 each.
+        regions: RGB pictures, [H, W, 3] uint8 each.
         tile: side of a tile.
 
     Returns:
         The payload and what it cost; None where the block is too small to start a chain.
     """
-    tiles = plan_tiles([Rect(0, 0, *part.shape[:2]) for part in parts], tile)
+    tiles = plan_tiles([Rect(0, 0, *region.shape[:2]) for region in regions], tile)
     seeds = 1
     while seeds < len(tiles):
         try:
-            return _encode_tiles(models, parts, tiles, seeds)
+            return _encode_tiles(models, regions, tiles, seeds)
         except _NeedMoreSeeds:
             seeds += max(1, seeds // 2)
     return None
 
 
 def decode_block(models: Models, payload: bytes, sizes: list[Rect], tile: int) -> list[Pixels]:
-    """Return the parts of a block, of the given sizes.
+    """Return the regions of a block, of the given sizes.
 
     Raises:
         FormatError: the payload is not of this block, or it would have an absurd number of tiles.
@@ -102,7 +102,7 @@ def decode_block(models: Models, payload: bytes, sizes: list[Rect], tile: int) -
     batches = [reader.varint(len(tiles)) for _ in range(reader.varint(len(tiles)))]
     if seeds + sum(batches) != len(tiles) or not seeds or not all(batches):
         raise FormatError("its plan does not fit the image table")
-    parts: list[Pixels] = [np.zeros((size.height, size.width, 3), np.uint8) for size in sizes]
+    regions: list[Pixels] = [np.zeros((size.height, size.width, 3), np.uint8) for size in sizes]
     stack = Stack.from_bytes(reader.rest())
     end = len(tiles)
     for count in reversed(batches):
@@ -112,20 +112,20 @@ def decode_block(models: Models, payload: bytes, sizes: list[Rect], tile: int) -
             raise FormatError("its plan does not fit the image table")
         pixels = decode_batch(stack, models(batch), (count, 3, *batch[0].shape))
         for piece, pixel in zip(batch, pixels, strict=True):
-            _view(parts, piece)[:] = pixel.transpose(1, 2, 0)
+            _view(regions, piece)[:] = pixel.transpose(1, 2, 0)
         end -= count
-    _decode_seeds(whiten(stack.remainder()), tiles[:seeds], parts)
-    return parts
+    _decode_seeds(whiten(stack.remainder()), tiles[:seeds], regions)
+    return regions
 
 
-def _encode_tiles(models: Models, parts: list[Pixels], tiles: list[Tile], seeds: int) -> tuple[bytes, BlockStats]:
-    start = whiten(_encode_seeds(parts, tiles[:seeds]))
+def _encode_tiles(models: Models, regions: list[Pixels], tiles: list[Tile], seeds: int) -> tuple[bytes, BlockStats]:
+    start = whiten(_encode_seeds(regions, tiles[:seeds]))
     stack = Stack.seeded(start)
     before = stack.bits
     seed_pixels = sum(tile.rect.pixels for tile in tiles[:seeds])
-    part_bits = np.zeros(len(parts))
+    region_bits = np.zeros(len(regions))
     for tile in tiles[:seeds]:
-        part_bits[tile.part] += before * tile.rect.pixels / seed_pixels
+        region_bits[tile.region] += before * tile.rect.pixels / seed_pixels
     batches: list[int] = []
     need = INITIAL_BITS
     for run in shape_runs(tiles[seeds:]):
@@ -133,64 +133,64 @@ def _encode_tiles(models: Models, parts: list[Pixels], tiles: list[Tile], seeds:
         while run:
             dims = 3 * run[0].rect.pixels
             count = min(len(run), most, int(stack.bits / (need * dims)))
-            pushed = _try_batch(stack, models, parts, run[:count])
+            pushed = _try_batch(stack, models, regions, run[:count])
             if pushed is None:
                 # Every retry is smaller than what has just run dry.
                 need = max(1.1 * need, stack.bits / (count * dims))
                 continue
             stack, bits = pushed
-            np.add.at(part_bits, [tile.part for tile in run[:count]], bits)
+            np.add.at(region_bits, [tile.region for tile in run[:count]], bits)
             batches.append(count)
             run = run[count:]
     header = bytearray()
     for value in (seeds, len(batches), *batches):
         write_varint(header, value)
     model_dims = sum(3 * tile.rect.pixels for tile in tiles[seeds:])
-    stats = BlockStats(model_dims, stack.bits - before, 3 * seed_pixels, before, tuple(part_bits.tolist()))
+    stats = BlockStats(model_dims, stack.bits - before, 3 * seed_pixels, before, tuple(region_bits.tolist()))
     return bytes(header) + stack.to_bytes(), stats
 
 
-def _try_batch(stack: Stack, models: Models, parts: list[Pixels], batch: list[Tile]) -> tuple[Stack, Floats] | None:
+def _try_batch(stack: Stack, models: Models, regions: list[Pixels], batch: list[Tile]) -> tuple[Stack, Floats] | None:
     """Return the stack with ``batch`` on it and the net bits of each tile, or None where it ran dry.
 
-    Tiles of one part share the bits evenly, which is all that is asked of them and costs nothing.
+    Tiles of one region share the bits evenly, which is all that is asked of them and costs nothing.
 
     Raises:
         _NeedMoreSeeds: there is not enough for a single tile.
     """
     if not batch:
         raise _NeedMoreSeeds
-    pixels = np.stack([_view(parts, tile).transpose(2, 0, 1) for tile in batch])
+    pixels = np.stack([_view(regions, tile).transpose(2, 0, 1) for tile in batch])
     attempt = stack.copy()
     prices = np.zeros(len(batch))
     try:
-        encode_batch(attempt, models(batch), pixels, prices if batch[0].part != batch[-1].part else None)
+        encode_batch(attempt, models(batch), pixels, prices if batch[0].region != batch[-1].region else None)
     except StackExhausted:
         return None
     return attempt, prices - prices.mean() + (attempt.bits - stack.bits) / len(batch)
 
 
-def _view(parts: list[Pixels], tile: Tile) -> Pixels:
+def _view(regions: list[Pixels], tile: Tile) -> Pixels:
     rect = tile.rect
-    return parts[tile.part][rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
+    return regions[tile.region][rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
 
 
-def _encode_seeds(parts: list[Pixels], seeds: list[Tile]) -> bytes:
+def _encode_seeds(regions: list[Pixels], seeds: list[Tile]) -> bytes:
     """Return the fallback's bytes of the seeds: tiles of equal shape stacked into one picture."""
     out = bytearray()
     for run in shape_runs(seeds):
-        sheet = encode_array(np.concatenate([_view(parts, tile) for tile in run]))
+        sheet = encode_array(np.concatenate([_view(regions, tile) for tile in run]))
         write_varint(out, len(sheet))
         out += sheet
     return bytes(out)
 
 
-def _decode_seeds(data: bytes, seeds: list[Tile], parts: list[Pixels]) -> None:
+def _decode_seeds(data: bytes, seeds: list[Tile], regions: list[Pixels]) -> None:
     reader = Reader(data)
     for run in shape_runs(seeds):
         height, width = run[0].shape
         sheet = decode_array(reader.take(reader.varint(len(data))), (height * len(run), width, 3))
         for index, tile in enumerate(run):
-            _view(parts, tile)[:] = sheet[index * height : (index + 1) * height]
+            _view(regions, tile)[:] = sheet[index * height : (index + 1) * height]
     if reader.rest():
         raise FormatError("bytes are left over after its last tile")

@@ -13,8 +13,7 @@ which is the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.arithmetic import rounded
-from ddpm_codec.codecs.chain import GreyChain
+from ddpm_codec.codecs.latents import GreyChain, rounded
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS
 from ddpm_codec.nn import integer
 from ddpm_codec.units import GREY_MAX

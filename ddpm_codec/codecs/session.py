@@ -1,110 +1,184 @@
-"""A model opened for coding, once, at its first use."""
+"""A model made ready to code: its identity, a device, one of its chains, and the network, built at its first use."""
 
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Self
 
 import torch
 
-from ddpm_codec.codecs.engine import Engine, open_engine
-from ddpm_codec.codecs.fingerprint import (
-    Fingerprint,
-    check_fingerprint,
-    take_fingerprint,
-)
+from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
+from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.progressive.steps import ProgressiveChain
-from ddpm_codec.device import pick_device
+from ddpm_codec.coding.tables import tables_hash
+from ddpm_codec.device import pick_device, torch_threads
+from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError, ModelError
-from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
-from ddpm_codec.models.registry import find_by_id, model_id, shipped_models
+from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
+
+
+class Model:
+    """A model on a device, opened once for many pictures; may be used from several threads.
+
+    Attributes:
+        name: short name.
+        id: SHA-256, hexadecimal: the identity that coded files carry.
+        path: its file or folder.
+        device: where its network runs.
+        codec_model: its chains, prior and network.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.path, self.device = path, device
+        self.codec_model: CodecModel = open_model(path)
+        self.id = model_id(path)
+        self._sessions: dict[tuple[int | None, str, int | None], CodingSession] = {}
+
+    @classmethod
+    def open(cls, name_or_path: ModelName, *, device: str = "auto") -> Self:
+        """Open a model by its name, or from its file or folder.
+
+        Raises:
+            InputError: no such device.
+            ModelError: no such model, or naming what is wrong with it.
+        """
+        return cls(find_model(name_or_path), pick_device(device))
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} {self.id[:12]} on {self.device}>"
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        return self.codec_model.name
+
+    @property
+    def arithmetic(self) -> str:
+        """``exact`` or ``float``."""
+        return self.codec_model.arithmetic
+
+    def session(self, steps: int | None = None) -> "CodingSession":
+        """Return the session over the chain of so many steps (None: the model's own), the same every time.
+
+        Raises:
+            ModelError: there is no such chain.
+        """
+        return self.session_in(self.codec_model.chain_steps(steps))
+
+    def session_in(self, chain_steps: int | None, dtype: str = "", threads: int | None = None) -> "CodingSession":
+        """Return the session over a chain in some environment (see :class:`CodingSession`), the same every time.
+
+        Raises:
+            ModelError: there is no such chain.
+        """
+        key = chain_steps, dtype, threads
+        if key not in self._sessions:
+            self._sessions[key] = CodingSession(self, chain_steps, dtype=dtype, threads=threads)
+        return self._sessions[key]
+
+
+def cached_model(name_or_path: ModelName, device: str = "auto") -> Model:
+    """Return an open model; a file that has not changed is opened once and kept, for building a network takes a while.
+
+    Raises:
+        InputError: no such device.
+        ModelError: no such model, or naming what is wrong with it.
+    """
+    path, target = find_model(name_or_path), pick_device(device)
+    if path.is_dir():
+        return Model(path, target)
+    found = path.stat()
+    return _kept_model(path.resolve(), str(target), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=2)
+def _kept_model(path: Path, device: str, _changed: int, _size: int) -> Model:
+    return Model(path, torch.device(device))
 
 
 class CodingSession:
-    """A model, a device and a chain; the network is built when it is first asked for.
+    """An open model over one of its chains; what the network computes, it computes inside :meth:`environment`.
+
+    Args:
+        model: the model.
+        chain_steps: K; None: the model's own.
+        dtype: arithmetic of a network in floating point; empty: the fastest of the device.
+        threads: of torch on the CPU, with which a file was coded in floating point; None: any number gives the same.
 
     Attributes:
-        model: the model.
+        model: its chains, prior and network.
         model_id: its SHA-256, hexadecimal.
         device: where the network runs.
+        steps: K.
+
+    Raises:
+        ModelError: the model has no such chain.
     """
 
-    def __init__(self, path: Path, device: torch.device, dtype: str, steps: int | None) -> None:
-        self.model: CodecModel = open_model(path)
-        self.model_id = model_id(path)
-        self.device = device
-        self._dtype, self._steps = dtype or self.model.bound_dtype(device), steps
-        self._engine: Engine | None = None
-        self._threads_before: int | None = None
+    def __init__(
+        self, model: Model, chain_steps: int | None = None, *, dtype: str = "", threads: int | None = None
+    ) -> None:
+        self.model, self.model_id, self.device = model.codec_model, model.id, model.device
+        self._sigmas = self.model.chain_sigmas(chain_steps)
+        self.steps = len(self._sigmas) - 1
+        self._dtype = dtype or self.model.bound_dtype(self.device)
+        self._threads = threads
 
     @classmethod
-    def for_encoding(cls, model: str, device: str, levels: int | None = None) -> "CodingSession":
+    def for_encoding(cls, model: ModelName, device: str, steps: int | None = None) -> "CodingSession":
         """Open ``model`` (name, file or folder) on ``device``.
 
         Raises:
             InputError: no such device.
-            ModelError: no such model, or no chain of so many levels.
+            ModelError: no such model, or no chain of so many steps.
         """
-        session = cls(find_model(model), pick_device(device), "", None)
-        session._steps = session.model.chain_steps(levels)
-        session.model.chain_sigmas(session._steps)
-        return session
+        return Model.open(model, device=device).session(steps)
 
     @classmethod
     def for_decoding(
-        cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: Path | None, source: str
+        cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | None, label: str
     ) -> "CodingSession":
         """Open the model that a file names; one in floating point, in the environment that it was coded in.
 
         Of that environment the number of threads and the arithmetic are taken over; whatever else differs is refused.
 
+        Args:
+            identity: SHA-256 of the model, hexadecimal, or its beginning.
+            recorded: the environment; empty for an exact model.
+            steps: K.
+            device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
+            extra: name, file or folder of the model, where the caller says which it is.
+            label: what messages call the file.
+
         Raises:
             EnvironmentMismatchError: the environment cannot be had here.
             FormatError: the recorded environment is damaged, or does not belong to the model.
-            ModelError: the model is not here.
+            ModelError: the model is not here, or has no such chain.
         """
         try:
             path = find_by_id(identity, extra)
         except ModelError as error:
-            raise ModelError(f"{source}: {error}") from None
-        if not recorded:
-            return cls(path, pick_device(device), "", steps)._of_kind("exact", source)
-        made_on, dtype, threads = _recorded(recorded, source)
-        if device == "auto" and made_on == "cuda" and not torch.cuda.is_available():
-            device = "cpu"
-        target = pick_device(made_on if device == "auto" else device)
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
+            raise ModelError(f"{label}: {error}") from None
+        dtype, threads = "", None
+        if recorded:
+            made_on, dtype, threads = _recorded(recorded, label)
+            if device == "auto":
+                device = "cpu" if made_on == "cuda" and not torch.cuda.is_available() else made_on
+            with torch_threads(threads):
+                check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
+        model, arithmetic = cached_model(path, device), "float" if recorded else "exact"
+        if model.arithmetic != arithmetic:
+            raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, its model is {model.arithmetic}")
         try:
-            check_fingerprint(recorded, take_fingerprint(target, dtype), source)
-            session = cls(path, target, dtype, steps)._of_kind("float", source)
-        except Exception:
-            torch.set_num_threads(before)
-            raise
-        session._threads_before = before
-        return session
-
-    def _of_kind(self, arithmetic: str, source: str) -> "CodingSession":
-        """Return this session.
-
-        Raises:
-            FormatError: its model is of the other kind, exact or in floating point.
-            ModelError: its model has no such chain.
-        """
-        if self.model.arithmetic != arithmetic:
-            raise FormatError(f"{source}: was coded with {arithmetic} arithmetic, its model is {self.model.arithmetic}")
-        try:
-            self.model.chain_sigmas(self._steps)
+            return model.session_in(steps, dtype, threads)
         except ModelError as error:
-            raise ModelError(f"{source}: {error}") from None
-        return self
+            raise ModelError(f"{label}: {error}") from None
 
-    def close(self) -> None:
-        """Give back the number of threads that this process had before."""
-        if self._threads_before is not None:
-            torch.set_num_threads(self._threads_before)
-            self._threads_before = None
+    def environment(self) -> AbstractContextManager[None]:
+        """Return a context that gives torch the threads of the file, and those of the process back afterwards."""
+        return torch_threads(self._threads)
 
     @cached_property
     def ships(self) -> bool:
@@ -112,14 +186,9 @@ class CodingSession:
         return any(model_id(path) == self.model_id for path in shipped_models())
 
     @property
-    def steps(self) -> int:
-        """K of the chain in use."""
-        return len(self.model.chain_sigmas(self._steps)) - 1
-
-    @property
     def network_seconds(self) -> float:
         """Time spent in the network so far."""
-        return self._engine.clock.seconds if self._engine is not None else 0.0
+        return self.chain.network.seconds if "chain" in vars(self) else 0.0
 
     def fingerprint(self) -> Fingerprint:
         """Return the environment of this session; nothing where the model is exact and any will do."""
@@ -127,21 +196,32 @@ class CodingSession:
             return {}
         return take_fingerprint(self.device, self._dtype)
 
+    @cached_property
+    def chain(self) -> GreyChain:
+        """The network and the levels of the chain; built on first use.
+
+        Raises:
+            ModelError: weights that do not fit, or coding tables that are not those of the model.
+        """
+        model = self.model
+        if model.arithmetic == "exact" and model.tables != tables_hash():
+            raise ModelError(
+                f"model {model.name} was made with other coding tables "
+                f"(hash {model.tables[:12]}, here {tables_hash()[:12]})"
+            )
+        denoiser = model.integer_denoiser(self.steps, self.device, self._dtype)
+        return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
+
     def lattice(self) -> DiffusionLattice:
-        """Return the lattice model, built on first use."""
-        return self._opened().lattice
+        """Return the chain as bits-back coding sees it; see :attr:`chain`."""
+        return self._lattice
 
-    def chain(self) -> ProgressiveChain:
-        """Return the chain for progressive coding, built on first use."""
-        return self._opened().chain
-
-    def _opened(self) -> Engine:
-        if self._engine is None:
-            self._engine = open_engine(self.model, self._steps, self.device, self._dtype)
-        return self._engine
+    @cached_property
+    def _lattice(self) -> DiffusionLattice:
+        return DiffusionLattice(self.chain)
 
 
-def _recorded(recorded: Fingerprint, source: str) -> tuple[str, str, int]:
+def _recorded(recorded: Fingerprint, label: str) -> tuple[str, str, int]:
     """Return device, arithmetic and threads of a recorded environment.
 
     Raises:
@@ -149,7 +229,7 @@ def _recorded(recorded: Fingerprint, source: str) -> tuple[str, str, int]:
     """
     device, dtype, threads = recorded.get("device"), recorded.get("dtype"), recorded.get("threads")
     if device not in ("cpu", "cuda") or dtype not in ("bf16", "float32"):
-        raise FormatError(f"{source}: the environment fingerprint is damaged")
+        raise FormatError(f"{label}: the environment fingerprint is damaged")
     if not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise FormatError(f"{source}: the environment fingerprint is damaged")
+        raise FormatError(f"{label}: the environment fingerprint is damaged")
     return str(device), str(dtype), threads

@@ -1,4 +1,4 @@
-"""How pictures are cut: into parts that share a block, and into tiles that are coded together.
+"""How pictures are cut: into regions that share a block, and into tiles that are coded together.
 
 Everything here is a function of sizes alone, so that a decoder repeats it from the image table.
 """
@@ -35,9 +35,9 @@ class Rect:
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of part ``part`` of a block, relative to that part."""
+    """A rectangle of region ``region`` of a block, relative to that region."""
 
-    part: int
+    region: int
     rect: Rect
 
     @property
@@ -46,23 +46,23 @@ class Tile:
         return self.rect.height, self.rect.width
 
 
-def split_parts(width: int, height: int, block_pixels: int, tile: int) -> list[Rect]:
-    """Cut a picture into parts of at most about ``block_pixels``.
+def split_regions(width: int, height: int, block_pixels: int, tile: int) -> list[Rect]:
+    """Cut a picture into regions of at most about ``block_pixels``.
 
-    A picture that fits is one part; others are cut into bands of whole tiles, and where one band of the full width would
+    A picture that fits is one region; others are cut into bands of whole tiles, and where one band of the full width would
     be too large, into columns of whole tiles first.
     """
-    return Rect(0, 0, height, width).cut(*_part_sides(width, height, block_pixels, tile))
+    return Rect(0, 0, height, width).cut(*_region_sides(width, height, block_pixels, tile))
 
 
-def part_count(width: int, height: int, block_pixels: int, tile: int) -> int:
-    """Return the number of parts that :func:`split_parts` makes, without making them."""
-    band, column = _part_sides(width, height, block_pixels, tile)
+def region_count(width: int, height: int, block_pixels: int, tile: int) -> int:
+    """Return the number of regions that :func:`split_regions` makes, without making them."""
+    band, column = _region_sides(width, height, block_pixels, tile)
     return -(-height // band) * -(-width // column)
 
 
-def _part_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[int, int]:
-    """Return height and width of a whole part."""
+def _region_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[int, int]:
+    """Return height and width of a whole region."""
     if width * height <= block_pixels:
         return height, width
     row = min(tile, height)
@@ -71,31 +71,31 @@ def _part_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[
 
 
 def tile_count(height: int, width: int, tile: int) -> int:
-    """Return the number of tiles of a part, before one is cut for the seeds."""
+    """Return the number of tiles of a region, before one is cut for the seeds."""
     return -(-height // tile) * -(-width // tile)
 
 
 def largest_tile_count(width: int, height: int, block_pixels: int, tile: int) -> int:
-    """Return the tiles in the largest part of a picture."""
-    band, column = _part_sides(width, height, block_pixels, tile)
+    """Return the tiles in the largest region of a picture."""
+    band, column = _region_sides(width, height, block_pixels, tile)
     return tile_count(min(band, height), min(column, width), tile)
 
 
-def plan_tiles(parts: list[Rect], tile: int) -> list[Tile]:
+def plan_tiles(regions: list[Rect], tile: int) -> list[Tile]:
     """Return the tiles of a block in coding order: a largest tile in pieces, then small shapes first, equal ones together.
 
     Args:
-        parts: the parts of the block (only their sizes matter).
+        regions: the regions of the block (only their sizes matter).
         tile: side of a tile.
     """
     tiles = [
         Tile(index, piece)
-        for index, part in enumerate(parts)
-        for piece in Rect(0, 0, part.height, part.width).cut(tile, tile)
+        for index, region in enumerate(regions)
+        for piece in Rect(0, 0, region.height, region.width).cut(tile, tile)
     ]
     tiles.sort(key=_order)
     largest = tiles.pop()
-    pieces = [Tile(largest.part, piece) for piece in largest.rect.cut(SEED_TILE, SEED_TILE)]
+    pieces = [Tile(largest.region, piece) for piece in largest.rect.cut(SEED_TILE, SEED_TILE)]
     return sorted(pieces, key=_order) + tiles
 
 

@@ -15,8 +15,9 @@ from ddpm_codec.container.layout import (
     ImageEntry,
 )
 from ddpm_codec.container.reader import BlockInfo, Container, read_container
-from ddpm_codec.container.sections import SectionFile, file_codec, read_sections, write_sections
-from ddpm_codec.container.writer import Block, ContainerWriter
+from ddpm_codec.container.sections import SectionFile, SectionReader, file_codec, read_sections, write_sections
+from ddpm_codec.container.source import ByteSource
+from ddpm_codec.container.writer import ContainerWriter
 
 __all__ = [
     "CODEC_BITS_BACK",
@@ -26,13 +27,14 @@ __all__ = [
     "ROUTE_FALLBACK",
     "ROUTE_MODEL",
     "VERSION",
-    "Block",
     "BlockInfo",
+    "ByteSource",
     "Container",
     "ContainerWriter",
     "Head",
     "ImageEntry",
     "SectionFile",
+    "SectionReader",
     "file_codec",
     "read_container",
     "read_sections",

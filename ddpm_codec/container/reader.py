@@ -1,15 +1,8 @@
 """Reading a ``.ddpm`` file: everything but the blocks at once, the blocks when asked for."""
 
-import mmap
-import os
-import stat
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from ddpm_codec.atomic import reason
 from ddpm_codec.container.layout import (
     CODEC_FALLBACK,
     CODECS,
@@ -30,8 +23,9 @@ from ddpm_codec.container.layout import (
     Head,
     ImageEntry,
 )
+from ddpm_codec.container.source import Buffer, ByteSource
 from ddpm_codec.container.table import read_head, read_table
-from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader
 
 
@@ -59,8 +53,7 @@ class Container:
     """An opened file.
 
     Attributes:
-        path: the file.
-        file_bytes: its length.
+        source: the file.
         head: codec and model.
         images: the table of images.
         blocks: where each block is; None for a block that ``tolerant`` reading has not found whole.
@@ -68,13 +61,22 @@ class Container:
         crc: state of the checksum with which that of each block starts.
     """
 
-    path: Path
-    file_bytes: int
+    source: ByteSource
     head: Head
     images: list[ImageEntry]
     blocks: list[BlockInfo | None]
     damaged: tuple[str, ...]
     crc: int
+
+    @property
+    def label(self) -> str:
+        """What messages call the file."""
+        return self.source.label
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the file."""
+        return self.source.size
 
     @property
     def pixel_count(self) -> int:
@@ -88,60 +90,57 @@ class Container:
             FormatError: the block is damaged or missing.
             InputError: the file cannot be read any more.
         """
-        block = self.blocks[index]
-        if block is None:
-            raise FormatError(f"{self.path}: block {index} is damaged or missing")
-        with _reading(self.path), self.path.open("rb") as file:
-            file.seek(block.start)
-            data = file.read(block.offset + block.length - block.start)
-        if len(data) != block.offset + block.length - block.start or zlib.crc32(data, self.crc) != block.crc:
-            raise FormatError(f"{self.path}: block {index} is damaged (its checksum is wrong)")
+        block = self._block(index)
+        length = block.offset + block.length - block.start
+        data = self.source.read(block.start, length)
+        if len(data) != length or zlib.crc32(data, self.crc) != block.crc:
+            raise FormatError(f"{self.label}: block {index} is damaged (its checksum is wrong)")
         return data[block.offset - block.start :]
 
+    def peek_block(self, index: int, length: int) -> bytes:
+        """Return the first ``length`` bytes of the payload of a block, or all of it; its checksum is not looked at.
 
-def read_container(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, tolerant: bool = False) -> Container:
+        Raises:
+            FormatError: the block is missing.
+            InputError: the file cannot be read any more.
+        """
+        block = self._block(index)
+        return self.source.read(block.offset, min(length, block.length))
+
+    def _block(self, index: int) -> BlockInfo:
+        block = self.blocks[index]
+        if block is None:
+            raise FormatError(f"{self.label}: block {index} is damaged or missing")
+        return block
+
+
+def read_container(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, tolerant: bool = False) -> Container:
     """Read and check everything of a file but its blocks' payloads.
 
     Args:
-        path: the file.
+        source: the file.
         max_pixels: a table that declares more pixels is refused.
         tolerant: take what is whole of damaged blocks and list the rest; the checksum of every block is computed. A
             damaged head or table is an error still.
 
     Raises:
         FormatError: the file is damaged, cut short, foreign, or made by a newer version.
-        InputError: it is missing or cannot be read.
+        InputError: it cannot be read.
     """
-    with _reading(path):
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder")
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path}: is not a regular file")
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < PREAMBLE_BYTES:
-                raise FormatError(f"{path}: is not a .ddpm file, or is cut short")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                try:
-                    return _Parser(path, data, max_pixels).parse(tolerant=tolerant)
-                except FormatError as error:
-                    raise FormatError(f"{path}: {error}") from None
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
+    if source.size < PREAMBLE_BYTES:
+        raise FormatError(f"{source.label}: is not a .ddpm file, or is cut short")
     try:
-        yield
-    except (FormatError, InputError):
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+        with source.view() as data:
+            return _Parser(source, data, max_pixels).parse(tolerant=tolerant)
+    except FormatError as error:
+        raise FormatError(f"{source.label}: {error}") from None
 
 
 class _Parser:
-    """Walks the sections of a mapped file, from front to back."""
+    """Walks the sections of a file, from front to back."""
 
-    def __init__(self, path: Path, data: mmap.mmap, max_pixels: int) -> None:
-        self._path = path
+    def __init__(self, source: ByteSource, data: Buffer, max_pixels: int) -> None:
+        self._source = source
         self._data = data
         self._end = len(data)
         self._max_pixels = max_pixels
@@ -157,7 +156,7 @@ class _Parser:
         if block_count * (TAG_BYTES + 2 + CRC_BYTES) > self._end and not tolerant:
             raise FormatError("is cut short")
         blocks, damaged = self._salvage(block_count) if tolerant else (self._blocks(block_count), ())
-        return Container(self._path, self._end, head, images, blocks, damaged, self._crc)
+        return Container(self._source, head, images, blocks, damaged, self._crc)
 
     def _preamble(self) -> int:
         start = self._data[:PREAMBLE_BYTES]

@@ -5,15 +5,12 @@ head, which also says how many bytes follow it; the others belong to the codec. 
 a section counts only behind all those that precede it. Any prefix is a file.
 """
 
-import stat
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
     CRC_BYTES,
@@ -25,6 +22,7 @@ from ddpm_codec.container.layout import (
     Head,
 )
 from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
+from ddpm_codec.container.source import ByteSource
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import PictureInfo, check_name
 from ddpm_codec.varint import Reader, write_varint
@@ -36,13 +34,15 @@ _USUAL_NAME = "picture.png"
 _LARGEST_BODY = (1 << 28) - 1
 """Four bytes in the head: enough for almost every file."""
 
+TOO_SHORT = "is too short for a first picture"
+
 
 @dataclass(frozen=True)
 class SectionFile:
     """An opened progressive file, or what there is of one.
 
     Attributes:
-        path: the file.
+        label: what messages call it.
         file_bytes: its length.
         whole_bytes: the length that it was written with.
         head: model and parameters.
@@ -53,7 +53,7 @@ class SectionFile:
         damaged: what follows them is neither the end nor the start of a section.
     """
 
-    path: Path
+    label: str
     file_bytes: int
     whole_bytes: int
     head: Head
@@ -81,103 +81,175 @@ class SectionFile:
         """
         if self.damaged:
             raise FormatError(
-                f"{self.path}: is damaged behind byte {self.used_bytes} (a checksum is wrong); --keep-going shows the "
+                f"{self.label}: is damaged behind byte {self.used_bytes} (a checksum is wrong); --keep-going shows the "
                 "picture up to there"
             )
 
 
-def file_codec(path: Path) -> int | None:
+class SectionReader:
+    """Finds the sections of a progressive file as its bytes arrive.
+
+    Args:
+        file_name: of the file, after which its picture is called where the head does not say.
+        max_pixels: refuse a file that declares more.
+
+    Attributes:
+        file_bytes: bytes taken so far.
+        short: the head; None until it has arrived.
+        start: where the sections behind it start.
+        ends: where each of these ends, as far as they have arrived whole.
+        damaged: what follows them is neither the end nor the start of a section.
+    """
+
+    def __init__(self, *, file_name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        self._file_name, self._max_pixels = file_name, max_pixels
+        # The next section starts at byte `_at` of the file, byte `_cursor` of what is kept; the CRC goes up to there.
+        self._buffer, self._cursor, self._at, self._crc = bytearray(), 0, 0, 0
+        self.file_bytes = 0
+        self.short: ShortHead | None = None
+        self.start = 0
+        self.ends: list[int] = []
+        self.damaged = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes and return the payloads of the sections that are complete with them.
+
+        Raises:
+            FormatError: they are not those of a progressive file, or its head is damaged.
+        """
+        del self._buffer[: self._cursor]
+        self._cursor = 0
+        self._buffer += data
+        self.file_bytes += len(data)
+        if not self._at and not self._preamble():
+            return []
+        found: list[bytes] = []
+        if self.short is None:
+            payload = self._next()
+            if payload is None:
+                if self.damaged:
+                    raise FormatError("its head is damaged")
+                return []
+            self.short = read_short_head(payload, usual_name(self._file_name), self._max_pixels)
+            self.start = self._at
+        whole_bytes = self.start + self.short.body_bytes
+        if self.file_bytes > whole_bytes:
+            self.damaged = True
+            del self._buffer[self._cursor + max(0, whole_bytes - self._at) :]
+        while len(self.ends) < MAX_SECTIONS and (payload := self._next()) is not None:
+            found.append(payload)
+            self.ends.append(self._at)
+        # Of a file of its full length nothing is missing: what looks like the start of a section is none.
+        self.damaged = self.damaged or self._at < whole_bytes <= self.file_bytes
+        return found
+
+    def _preamble(self) -> bool:
+        """Return whether signature, version and codec have arrived."""
+        start = bytes(self._buffer[:PREAMBLE_BYTES])
+        if not SIGNATURE.startswith(start[: len(SIGNATURE)]):
+            raise FormatError("is not a .ddpm file")
+        if len(start) < PREAMBLE_BYTES:
+            return False
+        if start[-2] != VERSION or start[-1] != CODEC_PROGRESSIVE:
+            raise FormatError("is not a progressive .ddpm file of this version")
+        self._advance(PREAMBLE_BYTES, zlib.crc32(start))
+        return True
+
+    def _next(self) -> bytes | None:
+        """Return the payload of the next section, or None where it is not whole or, then marked, damaged."""
+        try:
+            framed = self._frame()
+        except FormatError:
+            self.damaged = True
+            return None
+        if framed is None:
+            return None
+        start, length = framed
+        end = start + length
+        crc = zlib.crc32(self._arrived(0, end), self._crc)
+        whole_end = end + crc_bytes(length)
+        if stored_crc(crc, length) != self._arrived(end, whole_end):
+            self.damaged = True
+            return None
+        payload = self._arrived(start, end)
+        self._advance(whole_end, crc)
+        return payload
+
+    def _arrived(self, first: int, end: int) -> bytes:
+        """Return bytes counted from the start of the next section."""
+        return bytes(self._buffer[self._cursor + first : self._cursor + end])
+
+    def _advance(self, length: int, crc: int) -> None:
+        self._cursor, self._at, self._crc = self._cursor + length, self._at + length, crc
+
+    def _frame(self) -> tuple[int, int] | None:
+        """Return where the payload of the next section starts and its length, or None where it is not whole.
+
+        Raises:
+            FormatError: what stands there is no length.
+        """
+        bytes_of_length = self._arrived(0, _LENGTH_BYTES)
+        if len(bytes_of_length) < _LENGTH_BYTES and all(byte >= 0x80 for byte in bytes_of_length):
+            return None
+        head = Reader(bytes_of_length)
+        length = head.varint()
+        start = len(bytes_of_length) - head.left
+        left = len(self._buffer) - self._cursor
+        return (start, length) if length <= left - start - crc_bytes(length) else None
+
+
+def file_codec(source: ByteSource) -> int | None:
     """Return the codec of a file, or None where it is foreign: the reader proper says what is wrong.
 
     Raises:
         FormatError: it ends within its first ten bytes.
         InputError: it cannot be read.
     """
-    with reading(path), path.open("rb") as file:
-        start = file.read(PREAMBLE_BYTES)
+    start = source.read(0, PREAMBLE_BYTES)
     if start and SIGNATURE.startswith(start):
-        raise FormatError(f"{path}: is too short for a first picture")
+        raise FormatError(f"{source.label}: {TOO_SHORT}")
     if not start.startswith(SIGNATURE):
         return None
     if len(start) < PREAMBLE_BYTES:
-        raise FormatError(f"{path}: is too short for a first picture")
+        raise FormatError(f"{source.label}: {TOO_SHORT}")
     return start[-1] if start[-2] == VERSION else None
 
 
-def read_sections(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> SectionFile:
+def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> SectionFile:
     """Read a progressive file as far as it goes.
 
     Raises:
-        FormatError: foreign, or cut before the end of the head and the table, or damaged there.
-        InputError: it is missing or cannot be read.
+        FormatError: foreign, or cut before the end of the head, or damaged there.
+        InputError: it cannot be read.
     """
-    with reading(path):
-        data = path.read_bytes()
+    reader = SectionReader(file_name=source.file_name, max_pixels=max_pixels)
+    data = source.read_all()
+    if not data:
+        raise FormatError(f"{source.label}: is not a .ddpm file")
     try:
-        return _parse(path, data, max_pixels)
+        sections = reader.feed(data)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn failures to read ``path`` into one line.
-
-    Raises:
-        InputError: it is missing, or not a file.
-    """
-    try:
-        regular = not path.exists() or stat.S_ISREG(path.stat().st_mode)
-        folder = path.is_dir()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
-    if not regular:
-        raise InputError(f"{path}: is a folder" if folder else f"{path}: is not a regular file")
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
-
-
-def _parse(path: Path, data: bytes, max_pixels: int) -> SectionFile:
-    if not data.startswith(SIGNATURE[: len(data)]) or not data:
-        raise FormatError("is not a .ddpm file")
-    if len(data) < PREAMBLE_BYTES:
-        raise FormatError("is too short for a first picture")
-    if data[len(SIGNATURE)] != VERSION or data[PREAMBLE_BYTES - 1] != CODEC_PROGRESSIVE:
-        raise FormatError("is not a progressive .ddpm file of this version")
-    crc = zlib.crc32(data[:PREAMBLE_BYTES])
-    first = _section(data, PREAMBLE_BYTES, crc)
-    if first is None:
-        raise FormatError("is too short for a first picture")
-    if not first.sound:
-        raise FormatError("its head is damaged")
-    short = read_short_head(first.payload, usual_name(path), max_pixels)
-    whole_bytes = first.end + short.body_bytes
-    found = list(_sections(data[:whole_bytes], first))
-    damaged = len(data) > whole_bytes
-    if found and not found[-1].sound:
-        damaged = True
-        del found[-1]
-    end = found[-1].end if found else first.end
-    # Of a file of its full length nothing is missing: what looks like the start of a section is none.
-    damaged = damaged or end < whole_bytes <= len(data)
+        raise FormatError(f"{source.label}: {error}") from None
+    if reader.short is None:
+        raise FormatError(f"{source.label}: {TOO_SHORT}")
     return SectionFile(
-        path=path,
+        label=source.label,
         file_bytes=len(data),
-        whole_bytes=whole_bytes,
-        head=short.head,
-        info=short.info,
-        sections=tuple(section.payload for section in found),
-        ends=tuple(section.end for section in found),
-        start=first.end,
-        damaged=damaged,
+        whole_bytes=reader.start + reader.short.body_bytes,
+        head=reader.short.head,
+        info=reader.short.info,
+        sections=tuple(sections),
+        ends=tuple(reader.ends),
+        start=reader.start,
+        damaged=reader.damaged,
     )
 
 
-def usual_name(path: Path) -> str:
-    """Return what the picture of a progressive file is called where its head does not say."""
-    name = f"{path.stem}.png"
+def usual_name(file_name: str) -> str:
+    """Return what the picture of a progressive file of that name is called where its head does not say."""
+    if not file_name:
+        return _USUAL_NAME
+    name = f"{PurePosixPath(file_name).stem}.png"
     try:
         check_name(name)
     except InputError:
@@ -186,89 +258,42 @@ def usual_name(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Section:
-    """A section: its payload, where it ends, the CRC up to there, and whether its checksum is right."""
+class ProgressiveFile:
+    """A progressive file in memory.
 
-    payload: bytes
-    end: int
-    crc: int
-    sound: bool
-
-
-def _sections(data: bytes, before: _Section) -> Iterator[_Section]:
-    """Yield the sections behind ``before`` as far as they are whole; the last may be unsound."""
-    for _ in range(MAX_SECTIONS):
-        section = _section(data, before.end, before.crc)
-        if section is None:
-            return
-        yield section
-        if not section.sound:
-            return
-        before = section
-
-
-def _section(data: bytes, at: int, crc: int) -> _Section | None:
-    """Return the section at ``at``, or None where it is not whole."""
-    try:
-        framed = _frame(data, at)
-    except FormatError:
-        return _Section(b"", at, crc, sound=False)
-    if framed is None:
-        return None
-    start, length = framed
-    crc = zlib.crc32(data[at : start + length], crc)
-    end = start + length + crc_bytes(length)
-    return _Section(data[start : start + length], end, crc, stored_crc(crc, length) == data[start + length : end])
-
-
-def _frame(data: bytes, at: int) -> tuple[int, int] | None:
-    """Return where the payload of the section at ``at`` starts and its length, or None where it is not whole.
-
-    Raises:
-        FormatError: what stands there is no length.
+    Attributes:
+        data: its bytes.
+        start: where the head ends.
+        ends: where each section ends.
     """
-    head = Reader(data[at : at + _LENGTH_BYTES])
-    available = head.left
-    ended = next((i for i, byte in enumerate(data[at : at + _LENGTH_BYTES]) if byte < 0x80), None)
-    if ended is None and available < _LENGTH_BYTES:
-        return None
-    length = head.varint()
-    start = at + available - head.left
-    return (start, length) if length <= len(data) - start - crc_bytes(length) else None
+
+    data: bytes
+    start: int
+    ends: tuple[int, ...]
 
 
-def write_sections(
-    path: Path, head: Head, info: PictureInfo, payloads: Sequence[bytes], *, named_after: Path, overwrite: bool = False
-) -> list[int]:
-    """Write a progressive file, or nothing.
+def write_sections(head: Head, info: PictureInfo, payloads: Sequence[bytes], *, file_name: str = "") -> ProgressiveFile:
+    """Return a progressive file.
 
     Args:
-        path: the file to write.
         head: model and parameters.
         info: the picture.
         payloads: of the codec's sections.
-        named_after: the file that ``path`` will become: where the picture has its usual name, that is not stored.
-        overwrite: replace a file that is there.
-
-    Returns:
-        Where the head ends and where each section ends, in bytes.
+        file_name: that the file will have: where the picture has its usual name, that is not stored.
 
     Raises:
         InputError: the picture's name, size or metadata cannot be stored.
-        OutputExistsError: ``path`` is there.
-        OutputError: it cannot be written.
     """
     short = ShortHead(head, info, sum(map(section_bytes, payloads)))
-    sections = [write_short_head(short, usual_name(named_after)), *payloads]
-    preamble = SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE])
-    with new_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        file.write(preamble)
-        crc = zlib.crc32(preamble)
-        for payload in sections:
-            framed = framed_section(payload)
-            crc = zlib.crc32(framed, crc)
-            file.write(framed + stored_crc(crc, len(payload)))
-    return list(accumulate(map(section_bytes, sections), initial=PREAMBLE_BYTES))[1:]
+    sections = [write_short_head(short, usual_name(file_name)), *payloads]
+    out = bytearray(SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE]))
+    crc = zlib.crc32(out)
+    for payload in sections:
+        framed = framed_section(payload)
+        crc = zlib.crc32(framed, crc)
+        out += framed + stored_crc(crc, len(payload))
+    start, *ends = list(accumulate(map(section_bytes, sections), initial=PREAMBLE_BYTES))[1:]
+    return ProgressiveFile(bytes(out), start, tuple(ends))
 
 
 def crc_bytes(length: int) -> int:
@@ -294,7 +319,7 @@ def section_bytes(payload: bytes) -> int:
     return len(framed_section(payload)) + crc_bytes(len(payload))
 
 
-def preamble_bytes(head: Head, info: PictureInfo, named_after: Path) -> int:
+def preamble_bytes(head: Head, info: PictureInfo, file_name: str) -> int:
     """Return the most that comes before the codec's sections can take in the file."""
     short = ShortHead(head, info, _LARGEST_BODY)
-    return PREAMBLE_BYTES + section_bytes(write_short_head(short, usual_name(named_after)))
+    return PREAMBLE_BYTES + section_bytes(write_short_head(short, usual_name(file_name)))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from ddpm_codec.models.header import read_metadata
 FOLDER = Path(__file__).parent / "shipped"
 SUFFIX = ".safetensors"
 DEFAULT = "photo"
+
+ModelName = str | os.PathLike[str]
+"""A model: the name of one that ships, or the path of a file or folder."""
+
 _DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "config.json")
 FOLDER_FILES = (
     *("model.json", "weights.safetensors", "weights.pt", "calibration.safetensors", "flags.json", "model_index.json"),
@@ -63,13 +68,20 @@ def model_id(path: Path) -> str:
     """
     try:
         if not path.is_dir():
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            found = path.stat()
+            return _digest(path.resolve(), found.st_mtime_ns, found.st_size)
         files = [(name, path / name) for name in FOLDER_FILES if (path / name).is_file()]
         files += [("state", file) for file in sorted(path.glob("*.pt")) if (path / "flags.json").is_file()]
         lines = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """Return the SHA-256 of a file, read once for as long as it does not change."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def describe(path: Path) -> ModelInfo:
@@ -106,12 +118,13 @@ def list_models() -> list[ModelInfo]:
     return [describe(path) for path in shipped_models()]
 
 
-def find_model(name_or_file: str) -> Path:
+def find_model(name_or_file: ModelName) -> Path:
     """Return the model file of a shipped name, or of a path: a file, or the folder of a trained DDPM.
 
     Raises:
         ModelError: neither exists.
     """
+    name_or_file = os.fspath(name_or_file)
     shipped = FOLDER / f"{name_or_file}{SUFFIX}"
     if "/" not in name_or_file and os.path.isfile(shipped):
         return shipped
@@ -137,7 +150,7 @@ def shipped_name(identity: str) -> str | None:
     return next((path.stem for path in shipped_models() if model_id(path).startswith(identity)), None)
 
 
-def find_by_id(wanted: str, extra: Path | None = None) -> Path:
+def find_by_id(wanted: str, extra: ModelName | None = None) -> Path:
     """Return the model file whose SHA-256 is ``wanted``.
 
     Args:
@@ -147,7 +160,7 @@ def find_by_id(wanted: str, extra: Path | None = None) -> Path:
     Raises:
         ModelError: no model that ships has that identity, or ``extra`` has not.
     """
-    candidates = shipped_models() if extra is None else [find_model(str(extra))]
+    candidates = shipped_models() if extra is None else [find_model(extra)]
     for path in candidates:
         if model_id(path).startswith(wanted):
             return path

@@ -1,1 +1,1 @@
-"""Rate-distortion curves of this codec beside those of others, measured in one run on the same pictures."""
+"""Rate-distortion curves of this codec and of others, measured in one run on the same pictures."""

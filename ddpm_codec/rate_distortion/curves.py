@@ -1,4 +1,4 @@
-"""Points of rate and distortion, their means over pictures, and the Bjontegaard delta between two curves."""
+"""Rate-distortion points, their means over pictures, and Bjontegaard deltas between curves."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
-from ddpm_codec.errors import MissingDependencyError
 from ddpm_codec.rate_distortion.metrics import ms_ssim_db
 
 OURS: Final = "ddpm-codec"
@@ -20,15 +20,15 @@ Points = Sequence["RatePoint"]
 
 @dataclass(frozen=True)
 class RatePoint:
-    """One picture, coded at one setting.
+    """One picture at one setting of a codec.
 
     Attributes:
         codec: a peer's name, ``OURS`` or ``IDEAL``.
         setting: label of the setting, the same for every picture.
-        file_bytes: the whole file, or the prefix of it that is needed; None on the theoretical curve.
+        file_bytes: size of the file, or of the prefix of it that is needed; None on the theoretical curve.
         bpp: bits per pixel, ``8 file_bytes / (H W)``.
         metrics: by name; infinity for equal pictures (PSNR), None where a picture is too small for the metric.
-        reconstruction: how our decoder made the picture; empty for peers.
+        reconstruction: how our decoder reconstructed the picture; empty for peers.
     """
 
     codec: str
@@ -39,22 +39,22 @@ class RatePoint:
     reconstruction: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, with None for infinity, which JSON has not."""
+        """Return the fields, with None for infinity, which JSON lacks."""
         return asdict(self) | {"metrics": {name: finite(value) for name, value in self.metrics.items()}}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean rate and mean metric at every setting, over the pictures that the metric takes.
+    """Mean rate and mean metric at every setting, over the pictures that have a value of the metric.
 
     Attributes:
         codec: see :class:`RatePoint`.
         reconstruction: see :class:`RatePoint`.
         metric: its name.
-        pictures: how many the means are over.
-        settings: labels, least bits first, [S].
+        pictures: number of pictures averaged.
+        settings: labels by increasing rate, [S].
         bpp: mean bits per pixel, [S].
-        values: mean metric (MS-SSIM in dB), [S]; None where a picture came back exactly, which has no finite value.
+        values: mean metric (MS-SSIM in dB), [S]; None where a picture is lossless, so that no finite mean exists.
     """
 
     codec: str
@@ -67,7 +67,7 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """Codec and reconstruction in one."""
+        """Codec and reconstruction."""
         return curve_name(self.codec, self.reconstruction)
 
     def finite_points(self) -> list[tuple[str, float, float]]:
@@ -78,14 +78,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class BdRate:
-    """How many per cent more bits a curve needs than another at the same quality, on average (negative: fewer).
+    """Percentage of bits that a curve needs beyond another at equal quality, on average (negative: fewer).
 
     Attributes:
-        percent: the mean over pictures of their BD-rates; None where too few curves overlap.
+        percent: mean over pictures of their BD-rates; None where no curves overlap enough.
         low: lowest quality that both curves reach, mean over pictures.
         high: highest such quality.
-        pictures: those whose curves overlap enough.
-        of_pictures: those that were compared.
+        pictures: number of pictures whose curves overlap enough.
+        of_pictures: number of pictures compared.
     """
 
     percent: float | None
@@ -96,7 +96,7 @@ class BdRate:
 
 
 def curve_name(codec: str, reconstruction: str) -> str:
-    """Return what a table calls a curve."""
+    """Return the name of a curve in tables."""
     return f"{codec} {reconstruction}".strip()
 
 
@@ -106,16 +106,16 @@ def finite(value: float | None) -> float | None:
 
 
 def quality(point: RatePoint, metric: str) -> float | None:
-    """Return the metric of a point as curves use it: MS-SSIM in dB."""
+    """Return the metric of a point as plotted: MS-SSIM in dB."""
     value = point.metrics.get(metric)
     return ms_ssim_db(value) if metric == "ms_ssim" and value is not None else value
 
 
 def mean_curves(pictures: Sequence[Points], metric: str) -> list[Curve]:
-    """Average the points of equal codec, reconstruction and setting over the pictures that ``metric`` takes.
+    """Average the points of equal codec, reconstruction and setting over the pictures that have a value of ``metric``.
 
-    Every picture counts the same: the rate is the mean of bits per pixel, the quality the mean of the metric. A setting that
-    some of the pictures lack (small pictures end several levels at once) is left out: it would be a mean over others.
+    Every picture has the same weight: the rate is the mean of bits per pixel, the quality the mean of the metric. A setting
+    that some pictures lack (in small pictures several levels end together) is dropped: its mean would be over other pictures.
 
     Args:
         pictures: the points of each picture.
@@ -149,22 +149,19 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def bd_rate_percent(
     anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]
 ) -> tuple[float, float, float] | None:
-    """Return the BD-rate of one curve against another, and the range of quality that it is the mean over.
+    """Return the BD-rate of one curve against another, and the range of quality that it averages over.
 
     ``100 (10^((1 / (h - l)) int_l^h (log10 R_test(Q) - log10 R_anchor(Q)) dQ) - 1)``, with log-rates interpolated by
-    piecewise cubics (PCHIP) that stay monotone.
+    monotone piecewise cubics (PCHIP).
 
     Args:
-        anchor: (rate, quality) of the curve that is compared with; points that cost more and are no better are left out,
-            and so are those of infinite quality.
-        test: (rate, quality) of the curve that is judged.
+        anchor: (rate, quality) of the reference curve; points that cost more and are no better are ignored, and so are
+            points of infinite quality.
+        test: (rate, quality) of the curve to judge.
 
     Returns:
-        (per cent, l, h), or None where a curve has fewer than four points or the common range is less than half of the
+        (per cent, l, h), or None if a curve has fewer than four points or the common range is less than half of the
         shorter one.
-
-    Raises:
-        MissingDependencyError: bjontegaard is not installed.
 
     Source: Bjontegaard (2001), VCEG-M33; Herglotz et al. (2022), *Beyond Bjontegaard*, for the interpolation.
     """
@@ -175,17 +172,18 @@ def bd_rate_percent(
     shorter = min(curve[-1][1] - curve[0][1] for curve in (first, second))
     if high - low < MIN_OVERLAP * shorter:
         return None
-    try:
-        import bjontegaard
-    except ImportError as error:
-        raise MissingDependencyError("BD-rates need bjontegaard: pip install 'ddpm-codec[bench]'") from error
-    columns = [np.array(column) for curve in (first, second) for column in zip(*curve, strict=True)]
-    percent = bjontegaard.bd_rate(*columns, method="pchip", require_matching_points=False, min_overlap=0)
-    return float(percent), low, high
+    of_anchor, of_test = (_integral_of_log10_rate(curve, low, high) for curve in (first, second))
+    return (10.0 ** ((of_test - of_anchor) / (high - low)) - 1.0) * 100.0, low, high
+
+
+def _integral_of_log10_rate(curve: Sequence[tuple[float, float]], low: float, high: float) -> float:
+    """Return int_low^high log10 R(Q) dQ of (rate, quality), both increasing."""
+    rates, qualities = (np.array(column) for column in zip(*curve, strict=True))
+    return float(PchipInterpolator(qualities, np.log10(rates)).integrate(low, high))
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Keep what is better than everything cheaper: both columns strictly increase."""
+    """Keep the points that are better than every cheaper one: both columns strictly increase."""
     kept: list[tuple[float, float]] = []
     for rate, value in sorted((r, v) for r, v in points if r > 0.0 and math.isfinite(v)):
         if not kept or (value > kept[-1][1] and rate > kept[-1][0]):
@@ -200,12 +198,9 @@ def bd_rate(pictures: Sequence[Points], metric: str, anchor: tuple[str, str], te
 
     Args:
         pictures: the points of each picture.
-        metric: which quality.
+        metric: name of the metric.
         anchor: (codec, reconstruction).
         test: (codec, reconstruction).
-
-    Raises:
-        MissingDependencyError: bjontegaard is not installed.
     """
     pairs = [(_select(points, metric, anchor), _select(points, metric, test)) for points in pictures]
     compared = [pair for pair in pairs if pair[0] and pair[1]]

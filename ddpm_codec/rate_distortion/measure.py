@@ -1,4 +1,4 @@
-"""One picture: every codec, every setting, every metric. Runs in a process of its own."""
+"""Measures one picture: every codec, every setting, every metric. Runs in a process of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,24 +21,24 @@ from ddpm_codec.rate_distortion.store import PictureRecord, Store
 Pixels = NDArray[np.uint8]
 
 CROP_SIDE: Final = 384
-"""Side of the cut-outs that the page shows."""
+"""Side of the crops on the page."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to measure a picture.
+    """All that a process needs to measure a picture.
 
     Attributes:
         picture: RGB.
-        store: where the record goes.
-        sources: of this codec's curves.
+        store: gets the record.
+        sources: this codec's curves.
         peers: names.
         metrics: names.
         model: name or file.
         device: ``auto``, ``cpu`` or ``cuda``.
-        steps: of the chain; None: the model's own.
-        reconstructions: how our pictures are made.
-        crops: also write the cut-outs for the page.
+        steps: K; None: the model's own.
+        reconstructions: of our pictures.
+        crops: also write the crops for the page.
     """
 
     picture: Picture
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass
 class _Measurement:
-    """A picture under way."""
+    """A picture being measured."""
 
     task: Task
     original: Pixels
@@ -64,7 +64,7 @@ class _Measurement:
     _values: dict[bytes, dict[str, float | None]] = field(default_factory=dict)
 
     def score(self, pixels: Pixels) -> dict[str, float | None]:
-        """Return every metric; equal pictures, which both curves of this codec have, are measured once."""
+        """Return every metric; equal pictures, which both curves of this codec share, are measured once."""
         key = pixels.tobytes()
         if key not in self._values:
             self._values[key] = {name: METRICS[name](self.original, pixels) for name in self.task.metrics}
@@ -75,7 +75,7 @@ def measure_picture(task: Task) -> PictureRecord:
     """Measure one picture and write its record.
 
     Raises:
-        DdpmCodecError: the model, the codec or the folder fails; what a peer refuses becomes a note.
+        DdpmCodecError: the model, the codec or the folder fails. A picture that a peer rejects becomes a note.
     """
     measurement = _Measurement(task, task.picture.array())
     if task.crops:
@@ -97,7 +97,7 @@ def measure_picture(task: Task) -> PictureRecord:
 
 
 def limit_to_one_thread() -> None:
-    """Keep torch to one thread in a process that is one of several."""
+    """Limit torch to one thread, in a process that is one of several."""
     import torch
 
     torch.set_num_threads(1)
@@ -138,12 +138,12 @@ def _peer_points(measurement: _Measurement, name: str) -> Iterator[tuple[RatePoi
 
 
 def _save_crop(task: Task, point: int | None, pixels: Pixels) -> None:
-    """Write the middle of a decoded picture as a WebP that looks the same: quality 95."""
+    """Write the middle of a decoded picture as WebP of quality 95, which looks the same."""
     path = task.store.crop_path(task.picture.name, point)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made a folder ({reason(error)})") from error
+        raise OutputError(f"{path.parent}: cannot create the folder ({reason(error)})") from error
     with new_file(path, overwrite=True) as temporary:
         image = Image.fromarray(np.ascontiguousarray(centre_crop(pixels, CROP_SIDE, CROP_SIDE)))
         image.save(temporary, "WEBP", quality=95, method=4, use_sharp_yuv=True)

@@ -1,6 +1,6 @@
-"""How far a decoded picture is from the original: the three metrics of a rate-distortion curve.
+"""Quality metrics of a decoded picture against its original.
 
-MS-SSIM and SSIMULACRA2 come from packages of the ``bench`` extra, which are imported at the first use.
+MS-SSIM and SSIMULACRA2 need packages of the ``bench`` extra, which are imported on first use.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from ddpm_codec.units import GREY_MAX
 Metric = Callable[[Pixels, Pixels], float | None]
 
 MS_SSIM_MIN_SIDE: Final = 161
-"""Four halvings must leave the window of 11 pixels room."""
+"""The window of 11 pixels must still fit after four halvings."""
 
 SSIMULACRA2_MIN_SIDE: Final = 8
 
@@ -53,7 +53,7 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> float | None:
 
 
 def ms_ssim_db(value: float) -> float:
-    """Return ``-10 log10(1 - value)`` in dB, which spreads what is close to 1; infinity for 1."""
+    """Return ``-10 log10(1 - value)`` in dB, which spreads values close to 1; infinity for 1."""
     return -10.0 * math.log10(1.0 - value) if value < 1.0 else math.inf
 
 
@@ -81,25 +81,25 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float | None:
 
     try:
         value = float(compute_ssimulacra2(_as_file(original), _as_file(decoded)))
-    except (ValueError, ZeroDivisionError):  # shapes that the package refuses
+    except (ValueError, ZeroDivisionError):  # a shape that the package rejects
         return None
     return value if math.isfinite(value) else None
 
 
 METRICS: Final[dict[str, Metric]] = {"psnr": psnr_db, "ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2}
-"""Metrics by the name that figures carry; greater is better."""
+"""Metrics by name; greater is better."""
 
 TITLES: Final = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA2"}
-"""What an axis says; MS-SSIM is drawn as :func:`ms_ssim_db`."""
+"""Axis titles; MS-SSIM is drawn as :func:`ms_ssim_db`."""
 
 _PACKAGES: Final = {"ms_ssim": ("pytorch_msssim", "pytorch-msssim"), "ssimulacra2": ("ssimulacra2", "ssimulacra2")}
 
 
 def usable_metrics(names: Sequence[str], note: Callable[[str], None]) -> tuple[str, ...]:
-    """Return those of ``names`` whose packages are here; ``note`` gets one line for each of the others.
+    """Return the metrics whose packages are installed; ``note`` is called with one line for each of the others.
 
     Raises:
-        InputError: a name that is none, or none that can be used.
+        InputError: an unknown name, or no usable metric.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
@@ -109,11 +109,11 @@ def usable_metrics(names: Sequence[str], note: Callable[[str], None]) -> tuple[s
         try:
             _need(name)
         except MissingDependencyError as error:
-            note(f"{error}; going on without it")
+            note(f"{error}; skipped")
         else:
             usable.append(name)
     if not usable:
-        raise InputError("no metric can be used")
+        raise InputError("no metric is usable")
     return tuple(usable)
 
 
@@ -124,7 +124,7 @@ def _need(name: str) -> None:
 
 
 def _as_file(pixels: Pixels) -> io.BytesIO:
-    """The package reads files alone: hand it one in memory."""
+    """Return a file in memory: the package reads nothing but files."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "BMP")
     buffer.seek(0)

@@ -1,6 +1,6 @@
-"""One page that shows a run: curves, BD-rates, and decoded pictures side by side at nearly equal bytes.
+"""The HTML page of a run: curves, BD-rates, and decoded pictures side by side at similar file sizes.
 
-The page holds all that it shows, loads nothing, and works from a folder.
+The page is self-contained: it loads nothing and works from a local folder.
 """
 
 import base64
@@ -16,32 +16,30 @@ from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import OutputError
 from ddpm_codec.rate_distortion.curves import OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import TITLES
-from ddpm_codec.rate_distortion.page_chart import chart, legend_entry
 from ddpm_codec.rate_distortion.peers import PEERS
 from ddpm_codec.rate_distortion.report import RdReport
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
 
 
-def write_page(report: RdReport, store: Store, pictures: int) -> None:
-    """Write ``index.html`` into the folder of a run, over what is there.
+def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> None:
+    """Write ``index.html`` into the folder of a run, replacing an existing one.
 
     Args:
-        report: what to show.
-        store: where the cut-outs of the pictures are.
-        pictures: how many pictures to show side by side; of these the folder has cut-outs.
+        report: the run.
+        figure: its curves as an ``<svg>`` element, of :func:`ddpm_codec.rate_distortion.plot.plot_curves`.
+        store: holds the crops of the pictures.
+        pictures: number of pictures to show side by side; the folder has crops of these.
 
     Raises:
-        OutputError: a cut-out is gone, or the page cannot be written.
+        OutputError: a crop is missing, or the page cannot be written.
     """
     images = _Images()
     shown = [_picture(record, store, images) for record in report.records[:pictures]]
     data = {"pictures": shown, "reconstructions": list(report.reconstructions), "images": images.uris}
-    first = report.curves[report.metrics[0]]
     template = Template((files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
         summary=_summary(report),
-        legend="".join(legend_entry(curve) for curve in first),
-        charts="".join(chart(report.curves[metric], metric) for metric in report.metrics),
+        figure=figure,
         curve_table=_curve_table(report),
         bd_table=_bd_table(report),
         shown_note=_shown_note(len(shown)),
@@ -53,14 +51,14 @@ def write_page(report: RdReport, store: Store, pictures: int) -> None:
 
 
 class _Images:
-    """Pictures as data URIs, each once."""
+    """Images as data URIs, each stored once."""
 
     def __init__(self) -> None:
         self.uris: list[str] = []
         self._places: dict[bytes, int] = {}
 
     def add(self, data: bytes) -> int:
-        """Return the place of a WebP file in :attr:`uris`."""
+        """Return the index of a WebP file in :attr:`uris`."""
         if data not in self._places:
             self._places[data] = len(self.uris)
             self.uris.append("data:image/webp;base64," + base64.b64encode(data).decode("ascii"))
@@ -68,7 +66,7 @@ class _Images:
 
 
 def _picture(record: PictureRecord, store: Store, images: _Images) -> dict[str, Any]:
-    """Return what the page shows of a picture: our rates, and of every peer the file of the nearest size."""
+    """Return what the page shows of a picture: each of our rates, with every peer's file of the nearest size."""
 
     def image(index: int | None) -> int:
         path = store.crop_path(record.name, index)
@@ -76,7 +74,7 @@ def _picture(record: PictureRecord, store: Store, images: _Images) -> dict[str, 
             return images.add(path.read_bytes())
         except OSError as error:
             raise OutputError(
-                f"{path}: cannot be read ({reason(error)}); remove {store.folder} to start anew"
+                f"{path}: cannot be read ({reason(error)}); delete {store.folder} and run again"
             ) from error
 
     ours: dict[str, list[dict[str, Any]]] = {}
@@ -91,7 +89,7 @@ def _picture(record: PictureRecord, store: Store, images: _Images) -> dict[str, 
 
 
 def _nearest(points: Sequence[RatePoint], count: int) -> dict[str, int]:
-    """Return the place of each peer's file whose size is nearest to ``count`` bytes, in ratio."""
+    """Return the index of each peer's file whose size is nearest to ``count`` bytes, by ratio."""
     best: dict[str, tuple[float, int]] = {}
     for index, point in enumerate(points):
         if point.codec in PEERS and point.file_bytes:
@@ -119,16 +117,16 @@ def _number(value: float) -> str:
 def _summary(report: RdReport) -> str:
     count = len(report.records)
     pictures = f"{count} picture{'s' if count != 1 else ''}"
-    used = f"model {report.facts['model']}, steps {report.facts.get('steps') or 'as the model has them'}"
+    used = f"model {report.facts['model']}, steps {report.facts.get('steps') or 'of the model'}"
     return escape(f"{pictures} of {report.facts['data']}; {used}.").encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _shown_note(count: int) -> str:
     if not count:
-        return "No pictures were asked for (--page-pictures)."
+        return "No pictures were requested (--page-pictures)."
     return (
-        "The middle of each picture, ours beside the other codecs at the nearest file size. What is shown is a copy in WebP "
-        "at quality 95; bytes and figures are those of the whole picture as the codec decodes it."
+        "The middle of each picture, ours beside the other codecs at the nearest file size. The images shown are WebP copies "
+        "of quality 95; bytes and metrics are those of the whole decoded picture."
     )
 
 

@@ -1,7 +1,7 @@
-"""The other lossy codecs, each with a ladder of settings from about 0.08 to 3 bits per pixel on photographs.
+"""Other lossy codecs, each with a ladder of settings from about 0.08 to 3 bits per pixel on photographs.
 
-All of them come with Pillow, but for JPEG XL, which its plug-in ``pillow-jxl-plugin`` adds. Every encoder runs on one
-thread, with its effort set high and without metadata, so a size is that of the whole smallest file.
+All come with Pillow except JPEG XL, which needs ``pillow-jxl-plugin``. Every encoder runs on one thread, at high effort and
+without metadata; sizes are those of whole files.
 """
 
 import importlib
@@ -26,8 +26,8 @@ class Setting:
     """One rung of a ladder.
 
     Attributes:
-        label: what a table calls it, such as ``q50``.
-        options: what Pillow's ``save`` is given.
+        label: its name in tables, such as ``q50``.
+        options: keywords of Pillow's ``save``.
     """
 
     label: str
@@ -40,10 +40,10 @@ class Peer:
 
     Attributes:
         name: as in ``--peers``.
-        title: as a person reads it.
+        title: for display.
         container: Pillow's name of the format.
-        ladder: settings, least bits first.
-        missing: says what is not installed, or None where the codec can be used.
+        ladder: settings by increasing rate.
+        missing: returns what is not installed, or None if the codec is usable.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Peer:
     missing: Callable[[], str | None]
 
     def encode(self, pixels: Pixels, setting: Setting) -> bytes:
-        """Return the whole file of ``pixels``, [H, W, 3] sRGB.
+        """Return a complete file of ``pixels``, [H, W, 3] sRGB.
 
         Raises:
-            InputError: the codec refuses the picture (its size, mostly).
+            InputError: the codec rejects the picture, usually because of its size.
         """
         buffer = io.BytesIO()
         self._load()
@@ -65,7 +65,7 @@ class Peer:
         except (OSError, ValueError, RuntimeError) as error:
             cause = " ".join(str(error).split())[:200]
             size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise InputError(f"{self.name} {setting.label} refuses a picture of {size} ({cause})") from error
+            raise InputError(f"{self.name} {setting.label} cannot encode a picture of {size} ({cause})") from error
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
@@ -80,10 +80,10 @@ class Peer:
 
 
 def usable_peers(names: Sequence[str], note: Callable[[str], None]) -> tuple[Peer, ...]:
-    """Return the peers of those names that can be used here; ``note`` gets one line for each of the others.
+    """Return the peers that are installed; ``note`` is called with one line for each of the others.
 
     Raises:
-        InputError: a name that is none.
+        InputError: an unknown name.
     """
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -94,12 +94,12 @@ def usable_peers(names: Sequence[str], note: Callable[[str], None]) -> tuple[Pee
         if missing is None:
             usable.append(PEERS[name])
         else:
-            note(f"{name} is left out: {missing}")
+            note(f"{name} is skipped: {missing}")
     return tuple(usable)
 
 
 def jxl_quality(distance: float) -> float:
-    """Return the quality that libjxl turns into a Butteraugli ``distance``, which the plug-in does not take itself.
+    """Return the quality that libjxl maps to a Butteraugli ``distance``: the plug-in does not accept distances.
 
     ``d = 0.1 + 0.09 (100 - q)`` for q >= 30, else ``d = 53/3000 q^2 - 23/20 q + 25``.
 
@@ -117,7 +117,7 @@ def _built_in(feature: str) -> Callable[[], str | None]:
 
 def _avif_missing() -> str | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a Pillow before 11.3 warns that it does not know the feature
+        warnings.simplefilter("ignore")  # Pillow before 11.3 warns about an unknown feature
         return None if features.check("avif") else "needs Pillow 11.3 or newer, built with AVIF"
 
 
@@ -134,7 +134,7 @@ def _jpeg(quality: int) -> Setting:
 
 
 def _jpeg2000(ratio: int) -> Setting:
-    # Pillow leaves the colour transform out unless it is asked for, which costs 5 dB.
+    # Without ``mct`` Pillow omits the colour transform, which costs 5 dB.
     return Setting(f"r{ratio}", {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True, "mct": 1})
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are measured: RGB of 8 bits, whatever kind of DATA they come in."""
+"""The pictures to measure: 8-bit RGB, from DATA of any kind."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,32 +14,32 @@ from ddpm_codec.picture import Picture, PictureInfo
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Pictures that are read one at a time.
+    """Pictures that are read one by one.
 
     Attributes:
-        count: how many there are, those too that turn out not to be RGB.
-        load: gives one by its place, or None (and says why) where it cannot be used.
+        count: number of pictures, including any that turn out not to be RGB.
+        load: returns a picture by index, or None (with a note) if it cannot be used.
     """
 
     count: int
     load: Callable[[int], Picture | None]
 
     def __iter__(self) -> Iterator[Picture | None]:
-        """Read them in their order."""
+        """Read them in order."""
         return (self.load(index) for index in range(self.count))
 
 
 def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Callable[[str], None]) -> PictureSource:
-    """Open DATA: a picture, or a folder of pictures of any sizes; else see :func:`ddpm_codec.datasets.open_images`.
+    """Open DATA: an image file, a folder of images of any sizes, or see :func:`ddpm_codec.datasets.open_images`.
 
     Args:
-        data: what the user named.
-        limit: look at the first so many alone.
-        crop: cut the middle of pictures to this side at most; None: whole pictures.
-        note: called with one line for each picture of a folder that is not RGB of 8 bits and is left out.
+        data: DATA as given by the user.
+        limit: use the first ``limit`` pictures.
+        crop: crop pictures to their middle, each side at most ``crop`` pixels; None: whole pictures.
+        note: called with one line for each picture of a folder that is skipped because it is not 8-bit RGB.
 
     Raises:
-        InputError: DATA cannot be used. Pictures are read, and may be refused, when they are asked for.
+        InputError: DATA is unusable. Pictures are read, and may be rejected, when they are loaded.
     """
     path = Path(data)
     try:
@@ -63,7 +63,7 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
 
 
 def crop_middle(picture: Picture, side: int) -> Picture:
-    """Return the middle of an RGB picture, each side ``side`` pixels at most."""
+    """Return the middle of an RGB picture, each side at most ``side`` pixels."""
     cut = centre_crop(picture.array(), side, side)
     return Picture(replace(picture.info, size=(cut.shape[1], cut.shape[0])), cut.tobytes())
 
@@ -76,7 +76,7 @@ def _from_files(files: list[tuple[Path, str]], note: Callable[[str], None]) -> C
         except InputError as error:
             if len(files) == 1:
                 raise
-            note(f"{error}; it is left out")
+            note(f"{error}; skipped")
             return None
         return picture
 
@@ -86,8 +86,8 @@ def _from_files(files: list[tuple[Path, str]], note: Callable[[str], None]) -> C
 def _read_rgb(path: Path, name: str) -> Picture:
     picture = read_picture(path, name=name)
     if picture.mode != "RGB":
-        raise InputError(f"{path}: pixel mode {picture.mode}, and only RGB is measured")
-    # What a file holds besides the pixels is no part of a rate.
+        raise InputError(f"{path}: pixel mode is {picture.mode}, but only RGB can be measured")
+    # Metadata must not count towards the rate.
     return Picture(PictureInfo(name, "RGB", picture.size), picture.pixels)
 
 

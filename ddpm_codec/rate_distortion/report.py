@@ -1,4 +1,4 @@
-"""What a run found: mean curves, BD-rates, and the files that hold them."""
+"""The results of a run: mean curves, BD-rates, and the files that hold them."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ from ddpm_codec.rate_distortion.store import PictureRecord, write_json
 
 @dataclass(frozen=True)
 class BdRow:
-    """A BD-rate and what it compares.
+    """A BD-rate and the curves that it compares.
 
     Attributes:
-        metric: at equal values of which the rates are compared.
-        codec: that is judged, ``OURS`` or ``IDEAL``.
-        reconstruction: of it.
+        metric: the quality at which rates are compared.
+        codec: the codec judged, ``OURS`` or ``IDEAL``.
+        reconstruction: its reconstruction.
         anchor: the peer that it is compared with.
         result: of :func:`ddpm_codec.rate_distortion.curves.bd_rate`.
     """
@@ -37,7 +37,7 @@ class BdRow:
         return curve_name(self.codec, self.reconstruction)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields in one row."""
+        """Return the fields as one row."""
         names = {
             "metric": self.metric,
             "codec": self.codec,
@@ -50,14 +50,14 @@ class BdRow:
 
 @dataclass(frozen=True)
 class RdReport:
-    """The points of every picture and what follows from them.
+    """The points of every picture, and the curves and BD-rates computed from them.
 
     Attributes:
-        records: of the pictures.
+        records: one per picture.
         metrics: names, in the order of the panels.
-        peers: names of those that were measured.
+        peers: names of the peers measured.
         reconstructions: of this codec.
-        facts: model, versions and the like.
+        facts: data, model, settings and versions.
     """
 
     records: tuple[PictureRecord, ...]
@@ -85,7 +85,7 @@ class RdReport:
         ]
 
     def mean_rows(self) -> list[dict[str, Any]]:
-        """Return a row per curve and setting: the mean rate, and the mean of every metric (MS-SSIM in dB)."""
+        """Return one row per curve and setting: mean rate and mean of every metric (MS-SSIM in dB)."""
         rows: dict[tuple[str, str, str], dict[str, Any]] = {}
         for metric in self.metrics:
             for curve in self.curves[metric]:
@@ -96,7 +96,7 @@ class RdReport:
         return list(rows.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the single points, which :meth:`write` puts into ``rd.json`` besides."""
+        """Return everything except the points, which :meth:`write` adds to ``rd.json``."""
         return self.facts | {
             "pictures": len(self.records),
             "pixels": sum(record.size[0] * record.size[1] for record in self.records),
@@ -108,7 +108,7 @@ class RdReport:
         }
 
     def write(self, folder: Path) -> None:
-        """Write ``rd.json``, ``rd.csv`` and ``bd_rate.csv``, over what is there.
+        """Write ``rd.json``, ``rd.csv`` and ``bd_rate.csv``, replacing existing ones.
 
         Raises:
             OutputError: a file cannot be written.

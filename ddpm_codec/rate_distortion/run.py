@@ -1,7 +1,6 @@
-"""The run behind ``ddpm-codec rd``: pictures in parallel, each kept as soon as it is measured."""
+"""The run behind ``ddpm-codec rd``: pictures are measured in parallel and each is stored at once."""
 
 import importlib.metadata
-import importlib.util
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ddpm_codec.device import pick_device
-from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError
+from ddpm_codec.errors import DdpmCodecError, InputError
 from ddpm_codec.models import find_model
 from ddpm_codec.models.registry import DEFAULT, model_id
+from ddpm_codec.plotting import need_matplotlib
 from ddpm_codec.rate_distortion.measure import Task, limit_to_one_thread, measure_picture
 from ddpm_codec.rate_distortion.metrics import METRICS, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, usable_peers
@@ -22,7 +22,7 @@ from ddpm_codec.rate_distortion.sources import RECONSTRUCTIONS, Sources, codec_s
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
 
 PACKAGES: Final = ("ddpm-codec", "pillow", "pillow-jxl-plugin", "pytorch-msssim", "ssimulacra2")
-"""A new version of one of these may change figures, so it counts as another setting."""
+"""A new version of one of these may change results, so versions belong to the settings."""
 
 
 def run_rd(
@@ -44,36 +44,36 @@ def run_rd(
     note: Callable[[str], None] = lambda line: None,
     sources: Sources | None = None,
 ) -> RdReport:
-    """Measure rate and distortion of this codec and its peers on the same pictures, and write all of it to a folder.
+    """Measure rate and distortion of this codec and its peers on the same pictures, and write the results to a folder.
 
-    A run that was killed goes on where it stopped, if it is started with the same settings.
+    An interrupted run resumes if it is started again with the same settings.
 
     Args:
         data: DATA of any kind (see :func:`ddpm_codec.rate_distortion.pictures.open_pictures`).
         output: folder.
-        peers: names; those that are not installed are left out.
-        metrics: names; those that are not installed are left out.
-        limit: use the first so many pictures.
-        workers: processes, each with one thread of torch; 1: this process, with all its threads.
+        peers: names; those not installed are skipped.
+        metrics: names; those not installed are skipped.
+        limit: use the first ``limit`` pictures.
+        workers: processes, each with one torch thread; 1: this process, with all its threads.
         model: name or file.
         device: ``auto``, ``cpu`` or ``cuda``.
-        steps: of the chain; None: the model's own.
-        reconstructions: how our pictures are made.
-        crop: cut the middle of pictures to this side at most.
-        page_pictures: how many pictures the page shows.
+        steps: K, for a DDPM the number of timesteps used; None: the model's own.
+        reconstructions: of our pictures.
+        crop: crop pictures to their middle, each side at most ``crop`` pixels.
+        page_pictures: number of pictures on the page.
         overwrite: replace results of other settings.
-        progress: called with (pictures done, pictures).
-        note: called with one line for whatever is left out.
-        sources: of our curves; None: the codec's own.
+        progress: called with (pictures done, total).
+        note: called with one line for whatever is skipped.
+        sources: our curves; None: those of the codec itself.
 
     Raises:
-        InputError: data or a name unusable.
-        MissingDependencyError: matplotlib or bjontegaard is not installed.
-        ModelError: model unknown or unusable.
+        InputError: DATA or a name is unusable.
+        MissingDependencyError: matplotlib is not installed.
+        ModelError: the model is unknown or unusable.
         OutputExistsError: the folder holds results of other settings.
         OutputError: it cannot be written.
     """
-    _need_packages()
+    need_matplotlib("rd")
     _check_apart(data, output)
     hows = _known_reconstructions(reconstructions)
     used_peers = tuple(peer.name for peer in usable_peers(peers, note))
@@ -101,7 +101,7 @@ def run_rd(
     for line in dict.fromkeys(line for record in records for line in record.notes):
         note(line)
     if not records:
-        raise InputError(f"{data}: holds no RGB picture of 8 bits a sample")
+        raise InputError(f"{data}: holds no 8-bit RGB picture")
     report = RdReport(tuple(records), used_metrics, used_peers, hows, {"data": data, **settings})
     _write(report, store, page_pictures)
     return report
@@ -112,14 +112,13 @@ def _write(report: RdReport, store: Store, page_pictures: int) -> None:
     from ddpm_codec.rate_distortion.plot import plot_curves
 
     report.write(store.folder)
-    plot_curves(report, [store.folder / "rd.png", store.folder / "rd.svg"])
-    write_page(report, store, page_pictures)
+    write_page(report, plot_curves(report, store.folder), store, page_pictures)
 
 
 def _measure_all(
     tasks: Iterator[Task | PictureRecord], count: int, workers: int, progress: Callable[[int, int], None] | None
 ) -> list[PictureRecord]:
-    """Return the records in the order of the pictures."""
+    """Return the records in picture order."""
     done: dict[int, PictureRecord] = {}
     measured = _in_this_process(tasks) if workers == 1 else _in_processes(tasks, workers)
     for index, record in measured:
@@ -135,7 +134,7 @@ def _in_this_process(tasks: Iterator[Task | PictureRecord]) -> Iterator[tuple[in
 
 
 def _in_processes(tasks: Iterator[Task | PictureRecord], workers: int) -> Iterator[tuple[int, PictureRecord]]:
-    """Measure in processes; pictures are read as they are needed, two a process in advance."""
+    """Measure in processes; pictures are read as needed, at most two per process ahead."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=limit_to_one_thread)
     waiting: dict[Future[PictureRecord], int] = {}
@@ -150,7 +149,7 @@ def _in_processes(tasks: Iterator[Task | PictureRecord], workers: int) -> Iterat
         while waiting:
             yield from _finished(waiting)
     except BrokenProcessPool as error:
-        raise DdpmCodecError("a process was killed (memory?); the same command goes on where it stopped") from error
+        raise DdpmCodecError("a worker process died (out of memory?); run the same command again to resume") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -169,7 +168,7 @@ def _settings(
     reconstructions: Sequence[str],
     crop: int | None,
 ) -> dict[str, Any]:
-    """Return all that the figures of a picture depend on, besides its pixels."""
+    """Return everything besides the pixels that the results depend on."""
     ladders = {name: [[setting.label, setting.options] for setting in PEERS[name].ladder] for name in peers}
     return {
         "model": model,
@@ -199,13 +198,7 @@ def _known_reconstructions(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_apart(data: str, output: Path) -> None:
-    """What a run writes must not be among the pictures of the next."""
+    """Refuse an output that the next run would take for input."""
     folder = Path(data)
     if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{output}: is inside {data}, whose pictures are measured")
-
-
-def _need_packages() -> None:
-    for package in ("matplotlib", "bjontegaard"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(f"rate-distortion needs {package}: pip install 'ddpm-codec[bench]'")
+        raise InputError(f"{output}: is inside {data}, the folder of pictures to measure")

@@ -1,4 +1,4 @@
-"""Where this codec's own curve comes from: what is shown after each part of a file, and what it has cost so far."""
+"""Where this codec's own curves come from: the picture after each section of a file, and its cost so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ddpm_codec.picture import Picture
 
 RECONSTRUCTIONS: Final = ("mean", "sample", "flow")
-"""How a picture is made of the part of a file that is there."""
+"""How a picture is reconstructed from a partial file."""
 
 
 class MilestoneLike(Protocol):
@@ -22,19 +22,19 @@ class MilestoneLike(Protocol):
 
     @property
     def file_bytes(self) -> int | None:
-        """Bytes of the shortest prefix of a real file that shows it; None on the theoretical curve."""
+        """Length in bytes of the shortest prefix of the file that shows it; None on the theoretical curve."""
 
     @property
     def bits(self) -> float:
-        """Bits of that prefix; on the theoretical curve at the price of the model, the divergences of the chain added up."""
+        """Bits of that prefix; on the theoretical curve, the sum of the KL divergences of the chain so far."""
 
     @property
     def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
-        """What is shown, [H, W, 3], by reconstruction."""
+        """The picture, [H, W, 3], by reconstruction."""
 
 
 class CurveSource(Protocol):
-    """Gives the milestones of one picture, least bits first. It is sent to other processes, so it must pickle."""
+    """Returns the milestones of one picture by increasing rate. Sent to other processes, so it must pickle."""
 
     def __call__(
         self, picture: Picture, *, model: str, device: str, steps: int | None, reconstructions: Sequence[str]
@@ -47,8 +47,8 @@ class Sources:
     """The two curves of this codec.
 
     Attributes:
-        real: prefixes of a file, the whole lossless file last.
-        ideal: the same chain at its theoretical price.
+        real: prefixes of a file; the last is the whole lossless file.
+        ideal: the same chain at its theoretical rate.
     """
 
     real: CurveSource
@@ -57,6 +57,6 @@ class Sources:
 
 def codec_sources() -> Sources:
     """Return the curves of the codec itself."""
-    from ddpm_codec.codecs.progressive.milestones import ideal_milestones, real_milestones
+    from ddpm_codec.rate_distortion.milestones import ideal_milestones, real_milestones
 
     return Sources(real_milestones, ideal_milestones)

@@ -1,6 +1,6 @@
-"""The folder of a run: one file a picture, written as soon as it is measured, so that a killed run goes on.
+"""The folder of a run: one file per picture, written as soon as it is measured, so that an interrupted run can resume.
 
-``settings.json`` says what the folder was measured with. Other settings are refused, and what is there is never mixed.
+``settings.json`` holds the settings of the folder. A run with other settings is refused, so results are never mixed.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ddpm_codec.rate_distortion.curves import RatePoint
 
 SETTINGS: Final = "settings.json"
 PRODUCTS: Final = ("rd.json", "rd.csv", "bd_rate.csv", "rd.png", "rd.svg", "index.html")
-"""What a finished run leaves beside the files of the pictures."""
+"""What a finished run writes beside the records."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class PictureRecord:
         name: of the picture.
         size: (width, height).
         key: hash of the settings and the pixels.
-        points: in the order in which they were measured.
-        notes: what a codec refused.
-        crops: whether the folder has cut-outs of the decoded pictures for the page.
+        points: in the order of measurement.
+        notes: pictures that a codec rejected.
+        crops: whether the folder has crops of the decoded pictures for the page.
     """
 
     name: str
@@ -42,7 +42,7 @@ class PictureRecord:
     crops: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as strict JSON has them."""
+        """Return the fields as strict JSON."""
         return {
             "name": self.name,
             "size": list(self.size),
@@ -62,25 +62,25 @@ class PictureRecord:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of records, all measured with the settings of one key."""
+    """A folder of records, all measured with the same settings."""
 
     folder: Path
     settings_key: str
 
     @classmethod
     def open(cls, folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> "Store":
-        """Make the folder, or go on in one that was measured with the same settings.
+        """Create the folder, or reopen one that was measured with the same settings.
 
         Raises:
-            OutputExistsError: it holds results of other settings, or other files in the place of results, and
+            OutputExistsError: it holds results of other settings, or other files under the names of results, and
                 ``overwrite`` is False.
-            OutputError: it cannot be made.
+            OutputError: it cannot be created.
         """
         store = cls(folder, digest(settings))
         try:
             (folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be made a folder ({reason(error)})") from error
+            raise OutputError(f"{folder}: cannot create the folder ({reason(error)})") from error
         found = _read(folder / SETTINGS)
         if found is not None and found.get("key") == store.settings_key:
             return store
@@ -97,7 +97,7 @@ class Store:
         return digest({"settings": self.settings_key, "size": picture.size, "pixels": pixels})
 
     def load(self, picture: Picture) -> PictureRecord | None:
-        """Return the record of a picture, or None where it has to be measured (anew)."""
+        """Return the record of a picture, or None if it must be measured."""
         values = _read(self._path(picture.name))
         if values is None or values.get("key") != self.picture_key(picture):
             return None
@@ -107,13 +107,13 @@ class Store:
             return None
 
     def save(self, record: PictureRecord) -> PictureRecord:
-        """Write a record, complete or not at all, and return it as :meth:`load` will."""
+        """Write a record, complete or not at all, and return it as :meth:`load` would."""
         values = record.to_json()
         write_json(self._path(record.name), values)
         return PictureRecord.from_json(values)
 
     def crop_path(self, name: str, point: int | None) -> Path:
-        """Return where the cut-out of a point lives, by its place in the record; None: that of the original."""
+        """Return the path of the crop of a point, by its index in the record; None: the crop of the original."""
         return self.folder / "crops" / slug(name) / ("original.webp" if point is None else f"{point:03d}.webp")
 
     def _path(self, name: str) -> Path:
@@ -121,18 +121,18 @@ class Store:
 
 
 def slug(name: str) -> str:
-    """Return a file name for the name of a picture: what is plain in it, and a hash that tells it from others."""
+    """Return a file name for the name of a picture: its plain characters, and a hash that keeps it unique."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:60]
     return f"{plain}-{hashlib.sha256(encode_name(name)).hexdigest()[:8]}"
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a JSON object, hexadecimal."""
+    """Return the SHA-256 of a JSON object in hexadecimal."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write strict JSON, complete or not at all, over what is there.
+    """Write strict JSON, complete or not at all, replacing an existing file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -142,7 +142,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is none that can be read."""
+    """Return a JSON object, or None if there is no readable one."""
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Figures drawn from a model: samples, samples as they come, samples that share a latent, mixtures of two pictures.
+"""Figures drawn from a model: samples, the way to them, samples that share a latent, mixtures of two pictures.
 
-Each is a list of pictures in reading order. Every picture has random numbers of its own, which depend on the seed and on its
-place in the figure alone.
+A figure is a list of pictures in reading order. Every picture has its own random numbers, which depend on the seed and on its
+position in the figure only.
 """
 
 from abc import ABC, abstractmethod
@@ -19,19 +19,19 @@ from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.sampling.sampler import Sampler, from_pixels, to_pixels
 
 _ROW = 1 << 32
-"""Random numbers of a row begin at so many pictures times its number, so that rows do not share them."""
+"""Random numbers of row n begin at picture n times this, so that rows do not share them."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What figures are drawn with.
+    """The tools that figures are drawn with.
 
     Attributes:
         sampler: the reverse process.
         height: of a picture in pixels.
-        width: the same.
+        width: of a picture in pixels.
         seed: of all random numbers.
-        batch: pictures that go through the network at once.
+        batch: pictures per network evaluation.
     """
 
     sampler: Sampler
@@ -65,44 +65,29 @@ class Figure(Protocol):
 
     @property
     def samples(self) -> int:
-        """Pictures of those that were drawn from the model down to level 0."""
+        """Pictures that are drawn from the model down to level 0."""
         ...
 
     @property
     def places(self) -> Sequence[int]:
-        """Levels that it shows, by index in the chain, noisiest first."""
+        """Indices of the levels that it shows, noisiest first."""
         ...
 
     def evaluations(self, noisiest: int) -> int:
-        """Return how many pictures the network sees, where ``noisiest`` is the index of level T."""
+        """Return the number of network evaluations of a picture; ``noisiest`` is the index of level T."""
         ...
 
     def draw(self, canvas: Canvas) -> Pixels:
-        """Return the pictures of each frame, uint8 [frames, pictures, H, W, 3]; a still has one frame."""
+        """Return the pictures of each frame, uint8 [frames, pictures, H, W, 3]; a still picture has one frame."""
         ...
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Samples; in several frames, x0_mean on the way to them.
-
-    Attributes:
-        count: samples.
-        places: levels of the frames; the last one is 0.
-    """
+class _Samples:
+    """Samples from x_T down to level 0, with x0_mean at ``places`` on the way."""
 
     count: int
     places: Sequence[int] = (0,)
-
-    @property
-    def columns(self) -> int:
-        """As many as make a square."""
-        return int(np.ceil(np.sqrt(self.count)))
-
-    @property
-    def pictures(self) -> int:
-        """One a sample."""
-        return self.count
 
     @property
     def samples(self) -> int:
@@ -113,8 +98,8 @@ class Grid:
         """See :class:`Figure`."""
         return self.count * (noisiest + 1)
 
-    def draw(self, canvas: Canvas) -> Pixels:
-        """See :class:`Figure`."""
+    def _visits(self, canvas: Canvas) -> Pixels:
+        """Return x0_mean at each place, [places, count, H, W, 3]."""
         frame_of = {place: frame for frame, place in enumerate(self.places)}
         shown = np.empty((len(self.places), self.count, canvas.height, canvas.width, 3), dtype=np.uint8)
         sampler = canvas.sampler
@@ -128,8 +113,32 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Progressive:
-    """Samples as they come: a row each, x0_mean at several levels in its columns.
+class Grid(_Samples):
+    """Samples; with several frames, x0_mean on the way to them.
+
+    Attributes:
+        count: samples.
+        places: levels of the frames; the last one is 0.
+    """
+
+    @property
+    def columns(self) -> int:
+        """Enough for a square."""
+        return int(np.ceil(np.sqrt(self.count)))
+
+    @property
+    def pictures(self) -> int:
+        """One per sample."""
+        return self.count
+
+    def draw(self, canvas: Canvas) -> Pixels:
+        """See :class:`Figure`."""
+        return self._visits(canvas)
+
+
+@dataclass(frozen=True)
+class Progressive(_Samples):
+    """The way to each sample: a row each, x0_mean at several levels in its columns.
 
     Attributes:
         count: samples.
@@ -138,37 +147,25 @@ class Progressive:
     Source: Ho et al. 2020, fig. 6.
     """
 
-    count: int
-    places: Sequence[int]
-
     @property
     def columns(self) -> int:
-        """One a level."""
+        """One per level."""
         return len(self.places)
 
     @property
     def pictures(self) -> int:
-        """One a sample and level."""
+        """One per sample and level."""
         return self.count * len(self.places)
-
-    @property
-    def samples(self) -> int:
-        """One a row."""
-        return self.count
-
-    def evaluations(self, noisiest: int) -> int:
-        """See :class:`Figure`."""
-        return self.count * (noisiest + 1)
 
     def draw(self, canvas: Canvas) -> Pixels:
         """See :class:`Figure`."""
-        frames = Grid(self.count, self.places).draw(canvas)
+        frames = self._visits(canvas)
         return frames.swapaxes(0, 1).reshape(1, self.pictures, *frames.shape[2:])
 
 
 @dataclass(frozen=True)
 class _Rows(ABC):
-    """A row a level, as wide as ``columns``, ``count`` of them drawn."""
+    """One row per level, ``columns`` pictures wide, of which ``count`` are drawn."""
 
     count: int
     places: Sequence[int]
@@ -180,23 +177,23 @@ class _Rows(ABC):
 
     @property
     def pictures(self) -> int:
-        """Those of all rows."""
+        """All rows."""
         return self.columns * len(self.places)
 
     @property
     def samples(self) -> int:
-        """The drawn ones of all rows."""
+        """The drawn pictures of all rows."""
         return self.count * len(self.places)
 
 
 @dataclass(frozen=True)
 class Shared(_Rows):
-    """Draws x_0 ~ p(x_0 | x_t) from one x_t: a row a level, x_t itself in the first column.
+    """Draws x_0 ~ p(x_0 | x_t) from one x_t: one row per level, with x_t in the first column.
 
-    The x_t of all rows lie on one way down from x_T.
+    The x_t of all rows belong to one trajectory from x_T.
 
     Attributes:
-        count: draws of each row.
+        count: draws per row.
         places: levels t of the rows.
 
     Source: Ho et al. 2020, fig. 7.
@@ -238,15 +235,15 @@ class Shared(_Rows):
 
 @dataclass(frozen=True)
 class Interpolation(_Rows):
-    """Two pictures mixed in x_t: a row a level, the pictures themselves in the first and the last column.
+    """Two pictures mixed in x_t: one row per level, with the pictures themselves in the first and last column.
 
         x_t = (1 - lambda) x_t(first) + lambda x_t(second),   lambda from 0 to 1.
 
-    The noise of either picture and that of the way down is the same for all mixtures and rows.
+    The noise of both pictures and of the steps is the same for all mixtures and rows.
 
     Attributes:
         pair: the pictures, [2, H, W, 3].
-        count: mixtures, lambda = 0 and 1 included.
+        count: mixtures per row, including lambda = 0 and 1.
         places: levels t of the rows.
 
     Source: Ho et al. 2020, fig. 8 and 9.

@@ -1,4 +1,4 @@
-"""Pictures from a model into a file: what ``ddpm-codec sample`` does."""
+"""Samples from a model, written to a file: what ``ddpm-codec sample`` does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ FigureKind = Literal["grid", "progressive", "shared", "interpolation"]
 mixtures of two pictures in x_t."""
 
 SamplingMethod = Literal["ancestral", "ddim"]
-"""Rule of the steps, see :mod:`ddpm_codec.sampling.steps`."""
+"""Sampling rule, see :mod:`ddpm_codec.sampling.steps`."""
 
 COUNTS: dict[FigureKind, int] = {"grid": 16, "progressive": 4, "shared": 4, "interpolation": 9}
 SIDE_OF_CODECS = 32
-"""Of samples of codec models, which know textures and no scenes, so that the side of their tiles says nothing."""
+"""Side of samples of codec models, which have learnt textures and not scenes: the side of their tiles means nothing here."""
 
 FRAMES = 24
 COLUMNS = 8
@@ -52,19 +52,19 @@ class SampleOptions:
     Attributes:
         model: name, file or folder.
         figure: what to draw.
-        method: rule of the steps.
+        method: sampling rule.
         eta: of DDIM, 0 to 1; None: 0.
         steps: K, of a DDPM the number of timesteps used; None: the model's own, of a DDPM all timesteps.
-        schedule: how the levels are chosen, ``dp`` or ``even``; None: the model's choice.
+        schedule: how levels are chosen, ``dp`` or ``even``; None: the model's choice.
         variance: of ancestral steps; None: the model's choice.
         count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
-        size: width and height in pixels; None: the side that the model was trained on, 32 of a codec model, or that of the
-            pair. Larger pictures of a pair are cut to it around their centre.
-        data: where the pair comes from, of any kind (see :func:`~ddpm_codec.datasets.open_images`); of a CIFAR-10
-            folder, its test batch.
-        pair: the indices of two pictures there; None: the first two.
-        at: levels to show (see :func:`~ddpm_codec.sampling.places.find_places`); None: some.
-        frames: of an animation, at most; None: a still, of a ``.gif`` 24.
+        size: width and height in pixels; None: the side that the model was trained on, 32 for a codec model, or the size
+            of the pair. Larger pictures of a pair are cropped to their middle.
+        data: source of the pair, DATA of any kind (see :func:`~ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives
+            its test batch.
+        pair: indices of two pictures of DATA; None: the first two.
+        at: levels to show (see :func:`~ddpm_codec.sampling.places.find_places`); None: a few even ones.
+        frames: most frames of an animation; None: a still picture, or 24 frames for a ``.gif``.
         batch: 32x32 pictures (or as many pixels) that go through the network at once.
         seed: of all random numbers, 0 or more.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -95,26 +95,26 @@ def sample_pictures(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Draw pictures from a model and write them to a file.
+    """Draw samples from a model and write them to a file.
 
-    The same options give the same file on the same machine, and the noise does not depend on the batch. An exact network
-    gives the same file whatever the batch; one in floating point may round otherwise in another batch or elsewhere.
+    Equal options give equal files on the same machine, and the noise does not depend on the batch size. An exact network
+    gives the same file for every batch size; a floating-point network may round differently in another batch.
 
     Args:
-        output: ``.png`` or lossless ``.webp``; ``.npy`` or ``.npz`` of uint8 [N, H, W, 3]; of a grid also ``.gif``, or
-            ``.webp`` with ``frames``, of x0_mean as sampling goes on.
-        options: see there.
+        output: ``.png`` or lossless ``.webp``; ``.npy`` or ``.npz`` of uint8 [N, H, W, 3]; for a grid also ``.gif``, or
+            ``.webp`` with ``frames``, which show x0_mean during sampling.
+        options: what to draw.
         overwrite: replace ``output``.
-        progress: called with (pictures that the network saw, all that it is going to see).
+        progress: called with (network evaluations of a picture done, total).
 
     Returns:
-        What was drawn, ready for JSON: output, figure, samples, steps, evaluations of the network by picture, seconds and
+        A report, ready for JSON: output, figure, samples, steps, evaluations of the network by picture, seconds and
         the like; ``at``, the log-SNR of the rows, columns or frames.
 
     Raises:
-        InputError: options that do not fit each other or the model, or data that cannot be used.
-        ModelError: model unknown or unusable, or without a chain of that length.
-        OutputExistsError: ``output`` is there.
+        InputError: options that do not fit each other or the model, or unusable DATA.
+        ModelError: the model is unknown or unusable, or has no chain of that length.
+        OutputExistsError: ``output`` exists.
         OutputError: it cannot be written.
     """
     moves = _check(output, options, overwrite)
@@ -146,7 +146,7 @@ def sample_pictures(
 
 
 class _Meter:
-    """Counts what the network saw."""
+    """Counts the pictures that the network has seen."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
         self._total, self._progress = total, progress
@@ -168,7 +168,7 @@ def _sampler(
 
 
 def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, device: torch.device) -> dict[str, Any]:
-    """Return what the pictures were drawn with; eta and variance are None where the method has none."""
+    """Return how the pictures were drawn; eta and variance are None if the method has none."""
     ddim = options.method == "ddim"
     return {
         "figure": options.figure,
@@ -185,7 +185,7 @@ def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, dev
 
 
 def _check(output: Path, options: SampleOptions, overwrite: bool) -> bool:
-    """Refuse what needs no model to be refused; return whether an animation is asked for."""
+    """Check all that can be checked without a model; return whether the output is an animation."""
     for key, kinds in (("figure", FigureKind), ("method", SamplingMethod)):
         if getattr(options, key) not in get_args(kinds):
             raise InputError(f"{key} = {getattr(options, key)!r}: use one of {', '.join(get_args(kinds))}")
@@ -199,19 +199,19 @@ def _check(output: Path, options: SampleOptions, overwrite: bool) -> bool:
         if value is not None and value < least:
             raise InputError(f"{key} = {value}: must be {least} or more")
     if options.method == "ancestral" and options.eta is not None:
-        raise InputError("eta belongs to method ddim")
+        raise InputError("eta is only for method ddim")
     if options.method == "ddim" and options.variance is not None:
-        raise InputError("variance belongs to method ancestral: that of ddim is eta's")
+        raise InputError("variance is only for method ancestral; ddim has eta")
     if options.figure == "shared" and options.method == "ddim" and not options.eta:
-        raise InputError("figure shared needs noise: ddim with eta = 0 would draw the same picture again and again")
+        raise InputError("figure shared needs noise: ddim with eta = 0 would draw the same picture every time")
     if options.figure == "interpolation" and options.data is None:
-        raise InputError("figure interpolation needs data to take two pictures from")
+        raise InputError("figure interpolation needs data: the source of its two pictures")
     if options.figure != "interpolation" and (options.data, options.pair) != (None, None):
-        raise InputError("data and pair belong to figure interpolation")
+        raise InputError("data and pair are only for figure interpolation")
     if options.figure == "grid" and options.at is not None:
-        raise InputError("at belongs to the other figures; a grid shows level 0")
+        raise InputError("at is not for figure grid, which shows level 0")
     if options.figure != "grid" and options.frames is not None:
-        raise InputError("frames belong to figure grid")
+        raise InputError("frames are only for figure grid")
     moves = options.frames is not None or (options.figure == "grid" and output.suffix.lower() == ".gif")
     sources = [source for source in (options.model, options.data) if source is not None]
     check_output(output, sources, moves=moves, overwrite=overwrite)
@@ -246,11 +246,11 @@ def _figure(options: SampleOptions, chain: Chain, pair: Pixels | None, *, moves:
 
 
 def _read_pair(options: SampleOptions) -> Pixels:
-    """Return the two pictures, cut to the size that was asked for, [2, H, W, 3]."""
+    """Return the two pictures, cropped to the requested size, [2, H, W, 3]."""
     images = open_images(str(options.data), test=True)
     indices = options.pair or (0, 1)
     if not 0 <= min(indices) <= max(indices) < len(images):
-        raise InputError(f"{options.data}: has {len(images)} pictures; there is no pair {indices[0]},{indices[1]}")
+        raise InputError(f"{options.data}: has {len(images)} pictures, so there is no pair {indices[0]},{indices[1]}")
     pictures = [images[index] for index in indices]
     if options.size is not None:
         pictures = [
@@ -259,7 +259,7 @@ def _read_pair(options: SampleOptions) -> Pixels:
         ]
     if pictures[0].shape != pictures[1].shape:
         sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
-        raise InputError(f"{options.data}: the pictures of a pair are {sizes}; cut them to a size that both have")
+        raise InputError(f"{options.data}: the pictures of the pair are {sizes}; crop them with a size that both have")
     return np.stack(pictures)
 
 

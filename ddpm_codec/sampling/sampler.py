@@ -21,16 +21,16 @@ from ddpm_codec.errors import ModelError
 from ddpm_codec.sampling.steps import StepRule
 
 Generators = list[torch.Generator]
-"""One for each picture, on the CPU, so that no picture depends on its batch or on the device."""
+"""One per picture, on the CPU, so that pictures depend neither on the batch nor on the device."""
 
 
 class Visit(NamedTuple):
     """A level on the way down.
 
     Attributes:
-        place: of the level in its chain, 0 the cleanest.
+        place: index of the level in its chain, 0 the cleanest.
         x_t: float64, [B, 3, H, W].
-        x0_mean: what the denoiser says about it, float64, the same shape.
+        x0_mean: the denoiser's mean of x_0 given x_t, float64, the same shape.
     """
 
     place: int
@@ -40,17 +40,17 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampler:
-    """A denoiser with a chain, a prior and a rule for the steps.
+    """A denoiser with a chain, a prior and a sampling rule.
 
     Attributes:
-        denoiser: gets x_t in float32.
+        denoiser: called with x_t in float32.
         chain: the levels.
         transform: W, in which the prior is given.
         prior: p(x_T).
-        rule: of the steps.
-        device: where pictures live.
+        rule: makes x_s from x_t.
+        device: of the pictures.
         name: of the model, for messages.
-        evaluated: told after each network evaluation how many pictures it saw, as ``tqdm.update``.
+        evaluated: called after each network evaluation with the number of pictures in it, like ``tqdm.update``.
     """
 
     denoiser: Denoiser
@@ -68,7 +68,7 @@ class Sampler:
         return self.chain.steps
 
     def draw_prior(self, generators: Generators, height: int, width: int) -> Tensor:
-        """Draw x_T ~ p(x_T), float64 [B, 3, H, W], one picture a generator.
+        """Draw x_T ~ p(x_T), float64 [B, 3, H, W], one picture per generator.
 
         Each coefficient class of W x has mean sqrt(alpha_bar_T) m and variance alpha_bar_T w + 1 - alpha_bar_T.
         """
@@ -79,22 +79,22 @@ class Sampler:
         return self.transform.inverse(signal**0.5 * mean + (signal * variance + noise).sqrt() * drawn)
 
     def noise_like(self, pictures: Tensor, generators: Generators) -> Tensor:
-        """Return standard normal noise in float64, drawn on the CPU picture by picture, where the pictures are."""
+        """Return standard normal noise like ``pictures`` in float64, drawn picture by picture on the CPU."""
         return draw_noise(pictures.double(), generators)
 
     def walk(self, x_t: Tensor, place: int, generators: Generators) -> Iterator[Visit]:
-        """Go from level ``place`` down to level 0 and give every level that is visited, both included.
+        """Sample from level ``place`` down to level 0 and yield every level visited, both included.
 
-        The picture that is drawn is the x0_mean of the last one: the decoder L_0 is a distribution around it, and its mean
-        is shown without noise, as in Ho et al. 2020 (end of sec. 3.3), whose pictures would only be grainier with it.
+        The sample is the x0_mean of the last level, the mean of the decoder L_0, shown without its noise as in Ho et al. 2020
+        (end of sec. 3.3).
 
         Args:
             x_t: at level ``place``, [B, 3, H, W].
-            place: of the level.
+            place: index of the level.
             generators: of the noise of the steps.
 
         Raises:
-            ModelError: the denoiser gives numbers that are not finite.
+            ModelError: the output of the denoiser is not finite.
         """
         x_t = x_t.double()
         levels = self.chain.log_snr
@@ -106,7 +106,7 @@ class Sampler:
                 x_t = self.rule(x_t, prediction, levels[t - 1], levels[t], draw)
 
     def finish(self, x_t: Tensor, place: int, generators: Generators) -> Tensor:
-        """Return the picture x_0 at the end of :meth:`walk`, float64 [B, 3, H, W]."""
+        """Return x_0 at the end of :meth:`walk`, float64 [B, 3, H, W]."""
         for visit in self.walk(x_t, place, generators):
             last = visit.x0_mean
         return last
@@ -116,7 +116,7 @@ class Sampler:
         with torch.no_grad():
             prediction = self.denoiser(x_t.float(), level)
         if not torch.isfinite(prediction.x0_mean).all():
-            raise ModelError(f"{self.name}: its network gives numbers that are not finite at log-SNR {log_snr:g}")
+            raise ModelError(f"{self.name}: the output of the network is not finite at log-SNR {log_snr:g}")
         if self.evaluated is not None:
             self.evaluated(len(x_t))
         return prediction

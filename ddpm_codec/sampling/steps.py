@@ -1,6 +1,6 @@
 r"""One step t -> s of sampling, s < t: ancestral, or of DDIM.
 
-Everything is computed in float64, whatever the denoiser computes in: of a thousand steps each adds its rounding.
+Everything is computed in float64, whatever the denoiser uses: with a thousand steps, rounding errors add up.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ddpm_codec.diffusion.variance import Variances
 from ddpm_codec.errors import InputError
 
 Draw = Callable[[], Tensor]
-"""Gives standard normal noise of the shape of the pictures, float64."""
+"""Returns standard normal noise of the shape of the pictures, float64."""
 
 
 class StepRule(Protocol):
@@ -28,10 +28,10 @@ class StepRule(Protocol):
 
         Args:
             x_t: float64, [B, 3, H, W].
-            prediction: what the denoiser says about it.
+            prediction: the denoiser's prediction from it.
             log_snr_s: level s.
             log_snr_t: level t, noisier.
-            draw: called where the step needs noise, at most once.
+            draw: called at most once, if the step needs noise.
         """
         ...
 
@@ -42,8 +42,8 @@ class Ancestral:
 
         x_s = a x_t + c x0_mean + sqrt(v e^rho) n,   n ~ N(0, I),
 
-    with a, c, v of :func:`~ddpm_codec.diffusion.gaussian.posterior`. Where rho is one of coefficients of W x, W n is
-    scaled (which is standard normal too, since W is orthonormal); where it is one of sub-pixels, n itself.
+    with a, c, v of :func:`~ddpm_codec.diffusion.gaussian.posterior`. Where rho belongs to coefficients of W x, W n is
+    scaled (also standard normal, since W is orthonormal); where it belongs to sub-pixels, n itself.
 
     Attributes:
         transform: W.
@@ -75,14 +75,14 @@ class Ddim:
         x_s = sqrt(alpha_bar_s) x0_mean + sqrt(1 - alpha_bar_s - eta^2 v) eps_hat + eta sqrt(v) n,
         eps_hat = (x_t - sqrt(alpha_bar_t) x0_mean) / sqrt(1 - alpha_bar_t).
 
-    eta = 0 draws nothing; eta = 1 is the ancestral step with beta-tilde. Where a model bounds x0_mean to the range of data,
-    eps_hat is what remains of x_t after that, so that x_t is still made of the two.
+    eta = 0 draws nothing; eta = 1 is the ancestral step with beta-tilde. Where a model clips x0_mean to the range of the
+    data, eps_hat is computed from the clipped x0_mean, so that both still add up to x_t.
 
     Attributes:
         eta: share of noise, 0 to 1.
 
     Raises:
-        InputError: an eta out of that range.
+        InputError: eta is outside that range.
 
     Source: Song et al. 2021 (DDIM), eq. 12 and 16; their sigma^2 of eta = 1 is v for any s < t.
     """
@@ -116,7 +116,7 @@ def coefficients(log_snr_s: float, log_snr_t: float) -> Coefficients:
     """Return a, c, v of :func:`~ddpm_codec.diffusion.gaussian.posterior` in double precision.
 
     Raises:
-        InputError: where t is cleaner than s.
+        InputError: t is cleaner than s.
     """
     values: Posterior = posterior(_scalar(log_snr_s), _scalar(log_snr_t))
     return Coefficients(*(value.item() for value in values))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block, whiten
-from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.fallback import encode_array
+from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES
 from ddpm_codec.codecs.tiling import Rect, plan_tiles, shape_runs
@@ -56,24 +56,24 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(np.rint(x), 0, 255).astype(np.uint8)
 
 
-def sizes_of(parts: list[np.ndarray]) -> list[Rect]:
-    return [Rect(0, 0, *part.shape[:2]) for part in parts]
+def sizes_of(regions: list[np.ndarray]) -> list[Rect]:
+    return [Rect(0, 0, *region.shape[:2]) for region in regions]
 
 
-def encoded(model: DiffusionLattice, parts: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
-    result = encode_block(lambda _: model, parts, tile)
+def encoded(model: DiffusionLattice, regions: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
+    result = encode_block(lambda _: model, regions, tile)
     assert result is not None
     return result
 
 
-def check_round_trip(model: DiffusionLattice, parts: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
-    payload, stats = encoded(model, parts, tile)
-    decoded = decode_block(lambda _: model, payload, sizes_of(parts), tile)
-    assert len(decoded) == len(parts)
-    for got, part in zip(decoded, parts, strict=True):
-        np.testing.assert_array_equal(got, part)
-    assert stats.dims + stats.seed_dims == sum(part.size for part in parts)
-    assert sum(stats.part_bits) == pytest.approx(stats.net_bits + stats.seed_bits)
+def check_round_trip(model: DiffusionLattice, regions: list[np.ndarray], tile: int = TILE) -> tuple[bytes, BlockStats]:
+    payload, stats = encoded(model, regions, tile)
+    decoded = decode_block(lambda _: model, payload, sizes_of(regions), tile)
+    assert len(decoded) == len(regions)
+    for got, region in zip(decoded, regions, strict=True):
+        np.testing.assert_array_equal(got, region)
+    assert stats.dims + stats.seed_dims == sum(region.size for region in regions)
+    assert sum(stats.region_bits) == pytest.approx(stats.net_bits + stats.seed_bits)
     return payload, stats
 
 
@@ -87,18 +87,18 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("tile", [32, 64, 256])
-def test_parts_come_back(model: DiffusionLattice, name: str, tile: int) -> None:
+def test_regions_come_back(model: DiffusionLattice, name: str, tile: int) -> None:
     check_round_trip(model, [picture(*size, seed=index) for index, size in enumerate(PARTS[name])], tile)
 
 
 @settings(max_examples=15)
 @given(sizes=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=2, max_size=8))
-def test_parts_of_any_sizes_come_back_or_are_too_small(sizes: list[tuple[int, int]]) -> None:
+def test_regions_of_any_sizes_come_back_or_are_too_small(sizes: list[tuple[int, int]]) -> None:
     prior = np.zeros(192), np.full(192, SPREAD**2)
     model = DiffusionLattice(GreyChain(Shrinkage(), by_name("colour-8x8"), SIGMAS, *prior))
-    parts = [picture(*size) for size in sizes]
-    if encode_block(lambda _: model, parts, 32) is not None:
-        check_round_trip(model, parts, 32)
+    regions = [picture(*size) for size in sizes]
+    if encode_block(lambda _: model, regions, 32) is not None:
+        check_round_trip(model, regions, 32)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -144,10 +144,10 @@ def test_a_wrong_guess_of_the_initial_bits_costs_time_not_pixels(
 
 def test_the_seeds_are_the_fallback_of_the_first_tiles(model: DiffusionLattice) -> None:
     """What is left on the stack when all batches are popped."""
-    parts = [picture(32, 32, seed) for seed in range(12)]
-    payload, stats = encoded(model, parts)
+    regions = [picture(32, 32, seed) for seed in range(12)]
+    payload, stats = encoded(model, regions)
     seeds = Reader(payload).varint()
-    sheet = encode_array(np.concatenate(parts[:seeds]))
+    sheet = encode_array(np.concatenate(regions[:seeds]))
     assert stats.seed_dims == seeds * 32 * 32 * 3
     assert 0 <= stats.seed_bits - 8 * len(sheet) <= 8 * 3 + 64
 
@@ -155,8 +155,8 @@ def test_the_seeds_are_the_fallback_of_the_first_tiles(model: DiffusionLattice) 
 def test_flat_pictures_need_more_seeds(model: DiffusionLattice) -> None:
     """The fallback makes next to nothing of them, and the chain cannot start from that."""
     flat = np.full((32, 32, 3), 128, np.uint8)
-    parts = [picture(32, 32, seed) for seed in range(8)] + [flat] * 6
-    payload, _ = check_round_trip(model, parts)
+    regions = [picture(32, 32, seed) for seed in range(8)] + [flat] * 6
+    payload, _ = check_round_trip(model, regions)
     # A flat one is the largest and last, and comes first.
     assert Reader(payload).varint() > 1
 
@@ -164,10 +164,10 @@ def test_flat_pictures_need_more_seeds(model: DiffusionLattice) -> None:
 def test_the_share_of_a_part_is_what_it_costs(model: DiffusionLattice) -> None:
     """Within batches that good and bad pictures have in common, each is charged for its own."""
     rough = [picture(32, 32, seed) for seed in range(30)]
-    smooth = [(part // 4 + 96).astype(np.uint8) for part in rough]
-    mixed = [part for pair in zip(smooth, rough, strict=True) for part in pair]
-    shares = [np.array(encoded(model, parts)[1].part_bits) for parts in (smooth, rough, mixed)]
-    # The last parts hold the first tiles, which the fallback codes.
+    smooth = [(region // 4 + 96).astype(np.uint8) for region in rough]
+    mixed = [region for pair in zip(smooth, rough, strict=True) for region in pair]
+    shares = [np.array(encoded(model, regions)[1].region_bits) for regions in (smooth, rough, mixed)]
+    # The last regions hold the first tiles, which the fallback codes.
     apart, together = np.array([shares[0][:20], shares[1][:20]]), np.array([shares[2][:40:2], shares[2][1:40:2]])
     np.testing.assert_allclose(together.mean(axis=1), apart.mean(axis=1), rtol=0.02)
     assert apart[0].mean() < 0.95 * apart[1].mean()
@@ -179,11 +179,11 @@ def test_what_is_too_small_is_none(model: DiffusionLattice, sizes: list[tuple[in
 
 
 def test_the_same_block_has_the_same_bytes(model: DiffusionLattice) -> None:
-    parts = [picture(150, 100)]
-    assert encoded(model, parts) == encoded(model, parts)
+    regions = [picture(150, 100)]
+    assert encoded(model, regions) == encoded(model, regions)
 
 
-def test_parts_may_be_views(model: DiffusionLattice) -> None:
+def test_regions_may_be_views(model: DiffusionLattice) -> None:
     whole = picture(200, 300)
     view = whole[17:140, 20:220]
     assert encoded(model, [view])[0] == encoded(model, [np.ascontiguousarray(view)])[0]
@@ -212,7 +212,7 @@ def decode_damaged(model: DiffusionLattice, data: bytes) -> None:
     """Decode: a FormatError or other pixels, which the block's checksum sees; any other exception is a defect."""
     with contextlib.suppress(FormatError):
         decoded = decode_block(lambda _: model, data, sizes_of(PARTS_DAMAGED), TILE)
-        assert any((got != part).any() for got, part in zip(decoded, PARTS_DAMAGED, strict=True))
+        assert any((got != region).any() for got, region in zip(decoded, PARTS_DAMAGED, strict=True))
 
 
 def test_flipped_bits_never_go_by_in_silence(model: DiffusionLattice, payload: bytes) -> None:
@@ -259,12 +259,12 @@ def test_a_plan_that_does_not_fit_is_refused(model: DiffusionLattice, payload: b
 
 
 def test_a_batch_of_unequal_tiles_is_refused(model: DiffusionLattice) -> None:
-    parts = [picture(32, 32, seed) for seed in range(5)] + [picture(40, 40), picture(40, 40, 1)]
-    payload, _ = encoded(model, parts)
+    regions = [picture(32, 32, seed) for seed in range(5)] + [picture(40, 40), picture(40, 40, 1)]
+    payload, _ = encoded(model, regions)
     seeds = Reader(payload).varint()
     assert seeds < 6
     with pytest.raises(FormatError, match="its plan does not fit"):
-        decode_block(lambda _: model, with_plan(payload, seeds, 1, 7 - seeds), sizes_of(parts), TILE)
+        decode_block(lambda _: model, with_plan(payload, seeds, 1, 7 - seeds), sizes_of(regions), TILE)
 
 
 @pytest.mark.parametrize(
@@ -285,14 +285,14 @@ def test_an_absurd_number_of_tiles_is_refused_before_they_are_made(model: Diffus
 
 
 def test_bytes_left_over_among_the_seeds_are_noticed() -> None:
-    parts = [picture(9, 9), picture(9, 9, 1), picture(10, 9)]
-    tiles = plan_tiles(sizes_of(parts), TILE)
+    regions = [picture(9, 9), picture(9, 9, 1), picture(10, 9)]
+    tiles = plan_tiles(sizes_of(regions), TILE)
     assert len(shape_runs(tiles)) == 2
-    data = block._encode_seeds(parts, tiles)
-    blank = [np.zeros_like(part) for part in parts]
+    data = block._encode_seeds(regions, tiles)
+    blank = [np.zeros_like(region) for region in regions]
     block._decode_seeds(data, tiles, blank)
-    for got, part in zip(blank, parts, strict=True):
-        np.testing.assert_array_equal(got, part)
+    for got, region in zip(blank, regions, strict=True):
+        np.testing.assert_array_equal(got, region)
     with pytest.raises(FormatError, match="left over"):
         block._decode_seeds(data + b"\0", tiles, blank)
     with pytest.raises(FormatError):

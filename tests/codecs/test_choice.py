@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.choice import OVERHEAD_BYTES, PICTURE_BYTES, Group, served_by_model
+from ddpm_codec.codecs.lossless.choice import OVERHEAD_BYTES, PICTURE_BYTES, PendingBlock, served_by_model
 from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
 from ddpm_codec.picture import Picture, PictureInfo
 
@@ -12,11 +12,11 @@ SAVES_THE_LIMIT = [2761.1, 8460.6, 1827.1, 4343.2, 58157.0], [2902, 8601, 1968, 
 COSTS = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 1_000_000)), min_size=1, max_size=9)
 
 
-def group_of(*sizes: tuple[int, int], tile: int = 64) -> Group:
-    group = Group()
+def pending_of(*sizes: tuple[int, int], tile: int = 64) -> PendingBlock:
+    pending = PendingBlock()
     for index, size in enumerate(sizes):
-        group.add(3 * index, Picture(PictureInfo(f"{index}.png", "L", size), b""), bytes(10 + index), tile)
-    return group
+        pending.add(3 * index, Picture(PictureInfo(f"{index}.png", "L", size), b""), bytes(10 + index), tile)
+    return pending
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_a_choice_does_not_depend_on_how_costs_are_added_up(order: list[int]) ->
     assert served_by_model([model_bytes[i] for i in order], [fallback_bytes[i] for i in order]) is None
 
 
-def test_a_group_splits_into_the_chosen_and_the_others() -> None:
-    kept, others = group_of((64, 65), (9, 9), (130, 1)).split([True, False, True], 64)
+def test_a_pending_block_splits_into_the_chosen_and_the_others() -> None:
+    kept, others = pending_of((64, 65), (9, 9), (130, 1)).split([True, False, True], 64)
     assert (kept.indices, others.indices) == ((0, 6), (3,))
     assert (kept.pixels, kept.tiles, others.pixels, others.tiles) == (64 * 65 + 130, 2 + 3, 81, 1)
     assert (kept.fallback_bytes, others.fallback_bytes) == (10 + 12, 11)
     assert kept.model_bytes(b"abc") == 3 + OVERHEAD_BYTES + 2 * PICTURE_BYTES
 
 
-def test_a_group_is_full_by_its_pixels_or_its_tiles() -> None:
+def test_a_pending_block_is_full_by_its_pixels_or_its_tiles() -> None:
     options = CodingOptions(1 << 40, 8)
-    assert not group_of((8, 8 * 100), tile=8).full(options)
-    assert group_of((8, 8 * 100), tile=8).full(CodingOptions(6400, 8))
-    assert not group_of((4 * MAX_BLOCK_TILES - 8, 1), tile=8).full(options)
-    assert group_of((4 * MAX_BLOCK_TILES, 1), tile=8).full(options)
+    assert not pending_of((8, 8 * 100), tile=8).full(options)
+    assert pending_of((8, 8 * 100), tile=8).full(CodingOptions(6400, 8))
+    assert not pending_of((4 * MAX_BLOCK_TILES - 8, 1), tile=8).full(options)
+    assert pending_of((4 * MAX_BLOCK_TILES, 1), tile=8).full(options)

@@ -1,6 +1,7 @@
 """Damaged, foreign and hostile files: one line, nothing written, never wrong pixels."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,21 @@ import pytest
 import torch
 
 from ddpm_codec import container
-from ddpm_codec.codecs.api import decode_file, encode_files
-from ddpm_codec.container import ContainerWriter, read_container
 from ddpm_codec.errors import (
     DdpmCodecError,
     EnvironmentMismatchError,
     FormatError,
     ModelError,
 )
+from ddpm_codec.files import decode_file, encode_files
 from ddpm_codec.picture import PictureInfo
+from tests.containers import archive_writer, read_archive
 from tests.helpers import PHOTO, leftovers, same
 
 
 def test_a_damaged_block_costs_its_pictures_only(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
     folder, path = blocks_file
-    opened = read_container(path)
+    opened = read_archive(path)
     block = opened.blocks[1]
     assert block is not None
     data = bytearray(path.read_bytes())
@@ -62,8 +63,8 @@ def test_every_flipped_byte_and_every_cut_is_refused(tmp_path: Path, photo_file:
 
 def with_block(source: Path, target: Path, change: Callable[[bytes], bytes]) -> None:
     """Copy a file of one block with another payload and right checksums."""
-    opened = read_container(source)
-    with ContainerWriter(target, overwrite=True) as writer:
+    opened = read_archive(source)
+    with archive_writer(target, overwrite=True) as writer:
         writer.add_block(change(opened.read_block(0)))
         writer.finish(opened.head, opened.images)
 
@@ -71,7 +72,7 @@ def with_block(source: Path, target: Path, change: Callable[[bytes], bytes]) -> 
 def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Path) -> None:
     rng = np.random.default_rng(3)
     bad = tmp_path / "bad.ddpm"
-    size = len(read_container(photo_file).read_block(0))
+    size = len(read_archive(photo_file).read_block(0))
     for at in [*range(10), *rng.integers(10, size, 3).tolist()]:
 
         def change(payload: bytes, at: int = at) -> bytes:
@@ -81,7 +82,7 @@ def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Pa
         with pytest.raises(FormatError):
             decode_file(bad, tmp_path / "x.png")
     for length in (0, 1, 5, 9, size - 1):
-        with_block(photo_file, bad, lambda payload, length=length: payload[:length])
+        with_block(photo_file, bad, itemgetter(slice(length)))
         with pytest.raises(FormatError):
             decode_file(bad, tmp_path / "x.png")
     with_block(photo_file, bad, lambda _: rng.bytes(3000))
@@ -93,7 +94,7 @@ def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Pa
 def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.ddpm"
     info = PictureInfo("a.png", "RGB", (1 << 16, 1 << 15))
-    with ContainerWriter(path) as writer:
+    with archive_writer(path) as writer:
         writer.add_block(b"\0\0\1\0\1\4abc")
         writer.finish(container.Head(), [container.ImageEntry(info)])
     with pytest.raises(FormatError, match="pixels"):
@@ -111,9 +112,9 @@ def test_another_environment_is_refused(
 
 
 def test_an_unknown_model_is_refused(tmp_path: Path, photo_file: Path) -> None:
-    opened = read_container(photo_file)
+    opened = read_archive(photo_file)
     head = container.Head(1, "other", bytes(32), opened.head.fingerprint, opened.head.parameters)
-    with ContainerWriter(tmp_path / "x.ddpm") as writer:
+    with archive_writer(tmp_path / "x.ddpm") as writer:
         writer.add_block(opened.read_block(0))
         writer.finish(head, opened.images)
     with pytest.raises(ModelError, match="not here"):

@@ -7,22 +7,23 @@ import pytest
 import torch
 
 from ddpm_codec.codecs import fingerprint
-from ddpm_codec.codecs.api import decode_file
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
-from ddpm_codec.container import ContainerWriter, Head, read_container
+from ddpm_codec.container import Head
 from ddpm_codec.device import preferred_dtype
 from ddpm_codec.errors import EnvironmentMismatchError, FormatError
+from ddpm_codec.files import decode_file
+from tests.containers import archive_writer, read_archive
 
 CPU = torch.device("cpu")
 
 
 def with_fingerprint(source: Path, target: Path, change: Callable[[Fingerprint], object]) -> None:
     """Copy a file of one block, with another environment in its head."""
-    opened = read_container(source)
+    opened = read_archive(source)
     values = dict(opened.head.fingerprint)
     change(values)
     head = Head(opened.head.codec, opened.head.model_name, opened.head.model_id, values, opened.head.parameters)
-    with ContainerWriter(target, overwrite=True) as writer:
+    with archive_writer(target, overwrite=True) as writer:
         writer.add_block(opened.read_block(0))
         writer.finish(head, opened.images)
 
@@ -71,7 +72,7 @@ def test_a_processor_without_the_arithmetic_differs_in_its_features(
 
 
 def test_threads_are_taken_over_and_given_back(float_file: Path, float_model: Path, tmp_path: Path) -> None:
-    recorded = read_container(float_file).head.fingerprint["threads"]
+    recorded = read_archive(float_file).head.fingerprint["threads"]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(int(recorded) + 1)
@@ -113,7 +114,7 @@ def test_the_preferred_arithmetic_is_one_that_decoding_knows(monkeypatch: pytest
 
 
 def test_an_exact_file_records_no_environment(photo_file: Path) -> None:
-    assert read_container(photo_file).head.fingerprint == {}
+    assert read_archive(photo_file).head.fingerprint == {}
 
 
 def test_kinds_of_arithmetic_are_not_mixed(

@@ -8,8 +8,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from ddpm_codec.codecs.arithmetic import noisy_picture
-from ddpm_codec.codecs.chain import GreyChain
+from ddpm_codec.codecs.latents import GreyChain, noisy_picture
 from ddpm_codec.codecs.lattice import RATIO, DiffusionLattice
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.bits_back import decode_batch, encode_batch

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader, read_header
+from ddpm_codec.codecs.lossless.layout import FALLBACK, MODEL, BlockHeader, read_header
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
 
@@ -26,13 +26,13 @@ def test_any_set_of_pictures_comes_back(pictures: set[int], kind: int) -> None:
     assert reader.rest() == b"body"
 
 
-def test_a_part_of_one_picture_comes_back() -> None:
+def test_a_region_of_one_picture_comes_back() -> None:
     header = BlockHeader(MODEL, 70_000, (299,))
     assert read_header(Reader(header.pack()), PICTURES) == header
 
 
 def test_consecutive_pictures_cost_five_bytes_however_many() -> None:
-    """FORMAT.md: kind, part, number of runs, gap, length."""
+    """FORMAT.md: kind, region, number of runs, gap, length."""
     assert BlockHeader(MODEL, 0, tuple(range(5, 105))).pack() == bytes([1, 0, 1, 5, 100])
     assert BlockHeader(FALLBACK, 0, (0, 1, 4)).pack() == bytes([0, 0, 2, 0, 2, 2, 1])
 
@@ -47,7 +47,7 @@ def test_consecutive_pictures_cost_five_bytes_however_many() -> None:
         (1, 0, 1, PICTURES, 1),  # behind the table
         (1, 0, 1, PICTURES - 1, 2),
         (1, 0, 2, 0, PICTURES - 1, 1, 1),
-        (1, 1, 1, 0, 2),  # a part of two pictures
+        (1, 1, 1, 0, 2),  # a region of two pictures
         (1, 1 << 40, 1, 0, 1),
         (1, 0, PICTURES + 1),
         (1, 0, 1, 0),  # cut short

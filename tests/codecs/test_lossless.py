@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm_codec.codecs import block, choice, lossless
-from ddpm_codec.codecs.choice import PICTURE_BYTES
-from ddpm_codec.codecs.colour_block import ColourBody, encode_colours
+from ddpm_codec.codecs import block
 from ddpm_codec.codecs.fallback import encode_fallback
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.layout import FALLBACK, MODEL, BlockHeader
-from ddpm_codec.codecs.lossless import LosslessDecoder, LosslessEncoder
+from ddpm_codec.codecs.lossless import choice
+from ddpm_codec.codecs.lossless import encoder as lossless
+from ddpm_codec.codecs.lossless.choice import PICTURE_BYTES
+from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
+from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
+from ddpm_codec.codecs.lossless.encoder import LosslessEncoder
+from ddpm_codec.codecs.lossless.layout import FALLBACK, MODEL, BlockHeader
 from ddpm_codec.codecs.options import CodingOptions
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.errors import FormatError
@@ -24,7 +27,7 @@ from ddpm_codec.picture import Picture, PictureInfo
 DATA = Path(__file__).resolve().parents[1] / "data"
 TILE = 64
 BLOCK = 120 * 120
-PART = 256 * 64
+REGION = 256 * 64
 Blocks = list[tuple[BlockHeader, bytes]]
 Model = Callable[[], DiffusionLattice]
 
@@ -48,10 +51,10 @@ def photo(name: str, width: int, height: int, mode: str = "RGB", turn: int = 0) 
 
 def encode(pictures: list[Picture], model: Model | None, options: CodingOptions) -> tuple[Blocks, LosslessEncoder]:
     blocks: Blocks = []
-    encoder = LosslessEncoder(model, options, lambda header, payload: blocks.append((header, payload)))
+    encoder = LosslessEncoder(model, options)
     for picture in pictures:
-        encoder.add(picture)
-    encoder.finish()
+        blocks += [(block.header, block.data) for block in encoder.add(picture)]
+    blocks += [(block.header, block.data) for block in encoder.finish()]
     return blocks, encoder
 
 
@@ -84,16 +87,16 @@ def test_mixed_pictures_come_back_from_blocks_in_any_order(model: Model) -> None
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_a_large_picture_is_cut_into_parts_that_come_back(mode: str, model: Model) -> None:
-    blocks, _ = check([photo("a.png", 256, 241, mode)], model, CodingOptions(PART, TILE))
-    assert [header for header, _ in blocks] == [BlockHeader(MODEL, part, (0,)) for part in range(4)]
+def test_a_large_picture_is_cut_into_regions_that_come_back(mode: str, model: Model) -> None:
+    blocks, _ = check([photo("a.png", 256, 241, mode)], model, CodingOptions(REGION, TILE))
+    assert [header for header, _ in blocks] == [BlockHeader(MODEL, region, (0,)) for region in range(4)]
 
 
 def test_what_the_model_does_not_make_smaller_goes_to_the_fallback(model: Model) -> None:
     rng = np.random.default_rng(0)
     noise = Picture(PictureInfo("noise.png", "RGB", (128, 100)), rng.bytes(128 * 100 * 3))
     flat = Picture(PictureInfo("flat.png", "RGB", (128, 100)), b"abc" * 12800)
-    for options in (CodingOptions(1 << 20, TILE), CodingOptions(PART // 2, TILE)):
+    for options in (CodingOptions(1 << 20, TILE), CodingOptions(REGION // 2, TILE)):
         blocks, encoder = check([noise, flat], model, options)
         assert not encoder.used_model
         assert encoder.totals.fallback_images == 2
@@ -213,32 +216,32 @@ def test_a_network_that_does_not_repeat_itself_is_noticed(model: Model) -> None:
 
 
 def test_blocks_that_do_not_belong_are_refused(model: Model) -> None:
-    options = CodingOptions(PART, TILE)
+    options = CodingOptions(REGION, TILE)
     large, small, grey = photo("a.png", 256, 256), photo("b.png", 128, 64), photo("g.png", 9, 9, "L")
-    parts, _ = encode([large], model, options)
+    regions, _ = encode([large], model, options)
     ((_, other),), _ = encode([grey], None, options)
-    decoder = decoder_of([large], model, options, parts)
-    assert decoder.decode(parts[0][1]) == []
-    with pytest.raises(FormatError, match="a part of a picture for the second time"):
-        decoder.decode(parts[0][1])
+    decoder = decoder_of([large], model, options, regions)
+    assert decoder.decode(regions[0][1]) == []
+    with pytest.raises(FormatError, match="a region of a picture for the second time"):
+        decoder.decode(regions[0][1])
     with pytest.raises(FormatError):
-        decoder_of([small], model, options, parts).decode(parts[1][1])
-    with pytest.raises(FormatError, match="more parts than the file has blocks"):
-        LosslessDecoder(model, options, [large.info], 2).decode(parts[0][1])
+        decoder_of([small], model, options, regions).decode(regions[1][1])
+    with pytest.raises(FormatError, match="more regions than the file has blocks"):
+        LosslessDecoder(model, options, [large.info], 2).decode(regions[0][1])
     with pytest.raises(FormatError, match="that the model does not serve"):
-        decoder_of([grey], model, options, parts).decode(parts[0][1])
+        decoder_of([grey], model, options, regions).decode(regions[0][1])
     with pytest.raises(FormatError, match="needs a model that the file does not name"):
-        decoder_of([large], None, options, parts).decode(parts[0][1])
+        decoder_of([large], None, options, regions).decode(regions[0][1])
     decoder = decoder_of([grey], None, options, [])
     decoder.decode(other)
     with pytest.raises(FormatError, match="a picture for the second time"):
         decoder.decode(other)
-    with pytest.raises(FormatError, match="a part of a picture where whole ones belong"):
+    with pytest.raises(FormatError, match="a region of a picture where whole ones belong"):
         decoder_of([grey], None, options, []).decode(BlockHeader(FALLBACK, 1, (0,)).pack() + b"x")
 
 
-def test_a_part_of_a_picture_that_is_lost_is_missing(model: Model) -> None:
-    options = CodingOptions(PART, TILE)
+def test_a_region_of_a_picture_that_is_lost_is_missing(model: Model) -> None:
+    options = CodingOptions(REGION, TILE)
     pictures = [photo("a.png", 256, 256), photo("g.png", 9, 9, "L")]
     blocks, _ = encode(pictures, model, options)
     decoder = decoder_of(pictures, model, options, blocks)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs.output import PictureSink
 from ddpm_codec.errors import InputError, OutputError, OutputExistsError
+from ddpm_codec.files.output import PictureSink
 from ddpm_codec.picture import Picture, PictureInfo
 
 NAMES = ["a.png", "sub/b.png", "sub/deep/c.png"]

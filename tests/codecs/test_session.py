@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_codec.codecs.api import decode_file, encode_files
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.errors import ModelError
+from ddpm_codec.files import decode_file, encode_files
 from ddpm_codec.models.frozen import load_model, model_bytes
 from tests.golden.regenerate import EXACT, FOLDER
 

@@ -14,7 +14,7 @@ from ddpm_codec.codecs.tiling import (
     largest_tile_count,
     plan_tiles,
     shape_runs,
-    split_parts,
+    split_regions,
     tile_count,
 )
 
@@ -45,18 +45,18 @@ def test_a_cut_keeps_its_place() -> None:
 
 
 @given(height=SIDES, width=SIDES, block_pixels=st.integers(64, 1 << 17), tile=TILES)
-def test_parts_cover_a_picture_once_and_are_small(height: int, width: int, block_pixels: int, tile: int) -> None:
-    parts = split_parts(width, height, block_pixels, tile)
-    assert (cover(parts, height, width) == 1).all()
-    assert all(part.pixels <= max(block_pixels, tile * tile) for part in parts)
-    assert (len(parts) == 1) == (width * height <= block_pixels or (height <= tile and width <= tile))
-    assert all(part.top % tile == 0 and part.left % tile == 0 for part in parts)
-    assert parts == split_parts(width, height, block_pixels, tile)
+def test_regions_cover_a_picture_once_and_are_small(height: int, width: int, block_pixels: int, tile: int) -> None:
+    regions = split_regions(width, height, block_pixels, tile)
+    assert (cover(regions, height, width) == 1).all()
+    assert all(region.pixels <= max(block_pixels, tile * tile) for region in regions)
+    assert (len(regions) == 1) == (width * height <= block_pixels or (height <= tile and width <= tile))
+    assert all(region.top % tile == 0 and region.left % tile == 0 for region in regions)
+    assert regions == split_regions(width, height, block_pixels, tile)
 
 
 @given(height=SIDES, width=SIDES, block_pixels=st.integers(64, 1 << 17), tile=TILES)
 def test_tiles_are_counted_without_making_them(height: int, width: int, block_pixels: int, tile: int) -> None:
-    counts = [len(part.cut(tile, tile)) for part in split_parts(width, height, block_pixels, tile)]
+    counts = [len(region.cut(tile, tile)) for region in split_regions(width, height, block_pixels, tile)]
     assert largest_tile_count(width, height, block_pixels, tile) == max(counts)
     assert tile_count(height, width, tile) == len(Rect(0, 0, height, width).cut(tile, tile))
 
@@ -65,24 +65,24 @@ def test_tiles_are_counted_without_making_them(height: int, width: int, block_pi
 @pytest.mark.parametrize("block_pixels", [1 << 16, 1 << 20, 1 << 22])
 def test_huge_aspect_ratios(width: int, height: int, block_pixels: int) -> None:
     tile = 256
-    parts = split_parts(width, height, block_pixels, tile)
-    assert sum(part.pixels for part in parts) == width * height
-    assert all(part.pixels <= block_pixels for part in parts)
-    tiles = plan_tiles(parts, tile)
+    regions = split_regions(width, height, block_pixels, tile)
+    assert sum(region.pixels for region in regions) == width * height
+    assert all(region.pixels <= block_pixels for region in regions)
+    tiles = plan_tiles(regions, tile)
     assert sum(piece.rect.pixels for piece in tiles) == width * height
     assert max(max(piece.shape) for piece in tiles) <= tile
 
 
-@pytest.mark.parametrize(("size", "part"), [((256, 256), (256, 256)), ((4000, 3000), (256, 4000)), ((9, 9), (9, 9))])
-def test_parts_of_known_pictures(size: tuple[int, int], part: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("size", "region"), [((256, 256), (256, 256)), ((4000, 3000), (256, 4000)), ((9, 9), (9, 9))])
+def test_regions_of_known_pictures(size: tuple[int, int], region: tuple[int, int]) -> None:
     """Bands of the full width wherever one fits."""
-    first = split_parts(*size, 1 << 20, 256)[0]
-    assert (first.height, first.width) == part
+    first = split_regions(*size, 1 << 20, 256)[0]
+    assert (first.height, first.width) == region
 
 
 def test_a_picture_too_wide_for_a_band_is_cut_into_columns() -> None:
-    parts = split_parts(10_000, 600, 1 << 20, 256)
-    assert [(part.top, part.left, part.height, part.width) for part in parts[:4]] == [
+    regions = split_regions(10_000, 600, 1 << 20, 256)
+    assert [(region.top, region.left, region.height, region.width) for region in regions[:4]] == [
         (0, 0, 256, 4096),
         (0, 4096, 256, 4096),
         (0, 8192, 256, 1808),
@@ -91,14 +91,14 @@ def test_a_picture_too_wide_for_a_band_is_cut_into_columns() -> None:
 
 
 @given(sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6), tile=TILES)
-def test_tiles_cover_every_part_once(sizes: list[tuple[int, int]], tile: int) -> None:
-    parts = [Rect(11 * index, 13, *size) for index, size in enumerate(sizes)]
-    tiles = plan_tiles(parts, tile)
-    for index, part in enumerate(parts):
-        own = [piece.rect for piece in tiles if piece.part == index]
-        assert (cover(own, part.height, part.width) == 1).all()
+def test_tiles_cover_every_region_once(sizes: list[tuple[int, int]], tile: int) -> None:
+    regions = [Rect(11 * index, 13, *size) for index, size in enumerate(sizes)]
+    tiles = plan_tiles(regions, tile)
+    for index, region in enumerate(regions):
+        own = [piece.rect for piece in tiles if piece.region == index]
+        assert (cover(own, region.height, region.width) == 1).all()
     assert all(max(piece.shape) <= tile for piece in tiles)
-    assert tiles == plan_tiles([Rect(0, 0, part.height, part.width) for part in parts], tile)
+    assert tiles == plan_tiles([Rect(0, 0, region.height, region.width) for region in regions], tile)
 
 
 @given(sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6), tile=TILES)
@@ -118,8 +118,8 @@ def test_coding_order_is_small_tiles_first_and_equal_shapes_together(sizes: list
 
 
 def is_one_tile(tiles: list[Tile]) -> bool:
-    """Say whether tiles make up one rectangle of a part, its top left corner and all."""
-    if not tiles or len({piece.part for piece in tiles}) > 1:
+    """Say whether tiles make up one rectangle of a region, its top left corner and all."""
+    if not tiles or len({piece.region for piece in tiles}) > 1:
         return False
     rects = [piece.rect for piece in tiles]
     top, left = min(rect.top for rect in rects), min(rect.left for rect in rects)
@@ -138,9 +138,9 @@ def test_the_largest_tile_is_cut_so_that_slivers_do_not_starve_the_chain() -> No
     assert [piece.rect.pixels for piece in tiles] == 16 * [4096] + [64, 256, 256 * 64]
 
 
-def test_equal_tiles_keep_the_order_of_their_parts() -> None:
+def test_equal_tiles_keep_the_order_of_their_regions() -> None:
     tiles = plan_tiles([Rect(0, 0, 64, 64)] * 5 + [Rect(0, 0, 32, 32)], 64)
-    assert [piece.part for piece in tiles] == [4, 5, 0, 1, 2, 3]
+    assert [piece.region for piece in tiles] == [4, 5, 0, 1, 2, 3]
 
 
 def test_runs_put_equal_neighbours_together() -> None:

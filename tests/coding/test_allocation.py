@@ -21,9 +21,9 @@ from ddpm_codec.coding.allocation import (
 HALF_CLASS = 0.5 / CLASSES_PER_OCTAVE
 
 
-def ratio_of(bits: np.ndarray) -> np.ndarray:
+def ratio_of(bits: np.ndarray | float) -> np.ndarray:
     """Return S^2 / v of dimensions that expect log2(S / sqrt(v)) = bits."""
-    return 4.0**bits
+    return np.asarray(4.0**bits)
 
 
 def class_edges() -> np.ndarray:

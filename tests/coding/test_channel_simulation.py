@@ -365,12 +365,12 @@ def test_damaged_messages_decode_to_other_codewords(sent: tuple[ChannelCode, Pla
             assert found.shape == right.shape
             assert (found != right).any()
     for flip in range(1, 256):
-        damaged = message[:-1] + bytes([message[-1] ^ flip])
+        ending = message[:-1] + bytes([message[-1] ^ flip])
         if flip % (1 << (8 * plan.byte_count - plan.bits)):
             with pytest.raises(FormatError):
-                code.decode(plan, damaged)
+                code.decode(plan, ending)
         else:
-            assert code.decode(plan, damaged).shape == right.shape
+            assert code.decode(plan, ending).shape == right.shape
 
 
 def test_noise_decodes(sent: tuple[ChannelCode, Plan, bytes]) -> None:

@@ -78,7 +78,7 @@ def test_a_stream_does_not_depend_on_how_much_of_it_is_asked_for(count: int) -> 
 def test_streams_of_different_keys_have_nothing_in_common() -> None:
     count = 20_000
     streams = np.stack([gaussian_labels(key, count) for key in (0, 1, 2, 10, 1 << 32, 1 << 63)]) / UNIT
-    correlations = np.corrcoef(streams)[np.triu_indices(len(streams), 1)]
+    correlations = np.asarray(np.corrcoef(streams))[np.triu_indices(len(streams), 1)]
     # Fifteen correlations of standard deviation 1 / sqrt(20,000): 4.5 of them are significant at 1e-4, corrected.
     assert np.abs(correlations).max() < 4.5 / np.sqrt(count)
 

@@ -61,7 +61,7 @@ def test_both_are_monotone_as_finely_as_tables_ask() -> None:
     assert (np.diff(exact_exp(x)) >= 0).all()
     assert (np.diff(exact_normal_cdf(x)) >= 0).all()
     assert (np.diff(exact_normal_cdf(-x[::-1])) >= 0).all()
-    seam = -2.0 + np.arange(-1000, 1001) * 2.0**-40
+    seam = -2.0 + np.arange(-1000.0, 1001.0) * 2.0**-40
     assert (np.diff(exact_normal_cdf(seam)) >= -1e-16).all()
 
 

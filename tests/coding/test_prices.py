@@ -8,7 +8,7 @@ import pytest
 from ddpm_codec.coding import prices
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.prices import DEAREST, PRICE_BITS, lattice_bits, pixel_bits
-from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
+from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID, ScaleGrid
 
 SHAPE = (4, 3, 40, 40)
 
@@ -24,7 +24,7 @@ def pushed(method: str, values: np.ndarray, mean: np.ndarray, index: np.ndarray)
     return np.array(costs)
 
 
-def gaussians(grid: object, smallest: float, centre: float, spread: float) -> tuple[np.ndarray, ...]:
+def gaussians(grid: ScaleGrid, smallest: float, centre: float, spread: float) -> tuple[np.ndarray, ...]:
     """Return samples, means and scale indices; later pictures have wider scales."""
     rng = np.random.default_rng(5)
     scale = smallest * 2.0 ** (np.arange(4)[:, None, None, None] + rng.uniform(0, 1, SHAPE))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.diffusion.conftest import GaussianToy, GreyToy
 
 
-def information_bpd(terms: BoundTerms) -> np.ndarray:  # type: ignore[type-arg]
+def information_bpd(terms: BoundTerms) -> np.ndarray:
     """L_T + sum L_k of each picture: with an ideal model, its mean is I(x_0; x at the cleanest level)."""
     return terms.total_bpd - terms.reconstruction_bpd
 

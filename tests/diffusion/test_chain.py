@@ -27,7 +27,7 @@ def random_table(count: int, seed: int, missing: float = 0.0) -> LevelTable:
     return LevelTable(np.linspace(9.0, -4.0, count), transition, rng.uniform(0, 1, count), rng.uniform(0, 1, count))
 
 
-def analytic_table(log_snr: np.ndarray, variance: np.ndarray) -> LevelTable:  # type: ignore[type-arg]
+def analytic_table(log_snr: np.ndarray, variance: np.ndarray) -> LevelTable:
     """Return the costs of ideal denoising of N(0, variance), classes [D], with the class-wise optimal variances."""
     mse = variance / (1.0 + np.exp(log_snr)[:, None] * variance)
     prior = 0.5 * np.log1p(np.exp(log_snr)[:, None] * variance).mean(axis=1)

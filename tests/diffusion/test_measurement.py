@@ -143,7 +143,7 @@ def test_heads_that_do_not_fit_are_refused() -> None:
         (np.array([np.nan, 0.0]), np.ones(2)),
     ],
 )
-def test_impossible_priors_are_refused(mean: np.ndarray, variance: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_impossible_priors_are_refused(mean: np.ndarray, variance: np.ndarray) -> None:
     with pytest.raises(InputError):
         PriorModel(mean, variance)
 

@@ -31,7 +31,7 @@ def betas_of(name: str, steps: int) -> Array:
 
 
 def alpha_bars(name: str, steps: int) -> Array:
-    return np.cumprod(1.0 - betas_of(name, steps))
+    return np.cumprod(1.0 - betas_of(name, steps), dtype=np.float64)
 
 
 def process_of(name: str, steps: int, **values: Any) -> ReverseProcess:  # noqa: ANN401

@@ -208,11 +208,11 @@ def test_variances_by_name() -> None:
     prediction = saying(-1.0)
     assert isinstance(variances_of("predicted", BLOCKS, None, chain), NetworkVariances)
     for kind in ("class", "level"):
-        found = variances_of(kind, BLOCKS, calibration, chain)  # type: ignore[arg-type]
+        found = variances_of(kind, BLOCKS, calibration, chain)
         assert isinstance(found, CalibratedVariances)
         assert found.kind == kind
         with pytest.raises(InputError, match=rf"\Avariance '{kind}' needs a calibration[^\n]*\Z"):
-            variances_of(kind, BLOCKS, None, chain)  # type: ignore[arg-type]
+            variances_of(kind, BLOCKS, None, chain)
     for kind in ("beta", "beta-tilde"):
         fixed = variances_of(kind, BLOCKS, None, chain)  # type: ignore[arg-type]
         for s, t in ((chain[0], chain[1]), (chain[1], chain[4])):

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_files, encode_progressive
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
 from ddpm_codec.training.run import train
@@ -71,8 +72,8 @@ def _encode_progressive() -> None:
         Image.fromarray(noisy_picture(400, 100, 150)).save(source)
         found: dict[str, object] = {}
         for file, level in PROGRESSIVE.items():
-            options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=8, tail_level=level, tile=64)
-            encode_progressive([source], FOLDER / file, options, overwrite=True)
+            options = ProgressiveOptions(steps=8, register_bits=8, tail_level=level, tile=64)
+            encode_progressive_files([source], FOLDER / file, options, model=EXACT, overwrite=True)
             found[file] = {
                 "lossless": pixel_hash(source),
                 **{how: shown(FOLDER / file, back, level=5, reconstruction=how) for how in ("mean", "sample", "flow")},
@@ -108,7 +109,7 @@ def _encode(folder: Path) -> None:
     tiny = str(EXACT)
     encode_files([one], FOLDER / "noise.ddpm", model=tiny, overwrite=True)
     encode_files([many], FOLDER / "set.ddpm", model=tiny, overwrite=True)
-    encode_files([one], FOLDER / "levels.ddpm", model=tiny, levels=4, tile=64, overwrite=True)
+    encode_files([one], FOLDER / "levels.ddpm", model=tiny, steps=4, tile=64, overwrite=True)
     sources = {
         "noise.ddpm": {"noise.png": pixel_hash(one)},
         "set.ddpm": {path.name: pixel_hash(path) for path in sorted(many.iterdir())},

@@ -214,7 +214,7 @@ def test_levels_count_timesteps(pictures: torch.Tensor) -> None:
     model = calibrated(random_ddpm(), pictures)
     for levels in (2, 5, 20):
         for schedule in ("even", "dp"):
-            setting = model.bound_setting(model.chain_steps(levels), schedule, "level")  # type: ignore[arg-type]
+            setting = model.bound_setting(model.chain_steps(levels), schedule, "level")
             assert len(setting.chain.log_snr) == levels
     assert len(model.bound_setting(None, None, "predicted").chain.log_snr) == 20
     assert model.bound_setting(4, None, "predicted").schedule == "dp"
@@ -227,7 +227,7 @@ def test_what_a_model_has_not_is_refused(pictures: torch.Tensor) -> None:
     bare = DdpmModel(random_ddpm())
     for kind in ("class", "level"):
         with pytest.raises(InputError, match=r"\A[^\n]*no calibration[^\n]*\Z"):
-            bare.bound_setting(4, "even", kind)  # type: ignore[arg-type]
+            bare.bound_setting(4, "even", kind)
     with pytest.raises(ModelError, match=r"\A[^\n]*needs a calibration[^\n]*\Z"):
         bare.bound_setting(4, "dp", "beta")
     with pytest.raises(ModelError, match=r"\A[^\n]*needs a calibration[^\n]*\Z"):
@@ -259,4 +259,4 @@ def test_calibrated_variances_are_the_best_at_every_level(pictures: torch.Tensor
     for factor in (0.8, 1.25):
         assert total(Calibration(levels, factor * measured.mse), "level") > best
     for kind in ("beta", "beta-tilde"):
-        assert total(measured, kind) > best  # type: ignore[arg-type]
+        assert total(measured, kind) > best

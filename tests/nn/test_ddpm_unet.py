@@ -21,7 +21,7 @@ from ddpm_codec.nn.ddpm_unet.blocks import (
     Upsample,
     time_features,
 )
-from ddpm_codec.nn.ddpm_unet.config import UNETS
+from ddpm_codec.nn.ddpm_unet.config import UNETS, Conditioning, Resample, TimeFeatures
 
 SMALL: dict[str, Any] = {"widths": (8, 16), "blocks": 1, "groups": 4, "time_channels": 8}
 
@@ -67,8 +67,8 @@ def test_shapes_of_every_preset(name: str, learned_range: bool) -> None:
 
 def test_attention_where_it_is_asked_for() -> None:
     network = UNet(UNetConfig(**SMALL | {"widths": (8, 16, 16), "blocks": 2, "attention": (1,)}))
-    assert [len(stage.attentions) for stage in network.down] == [0, 2, 0]
-    assert [len(stage.attentions) for stage in network.up] == [0, 3, 0]
+    for stages, counts in ((network.down, [0, 2, 0]), (network.up, [0, 3, 0])):
+        assert [sum(isinstance(layer, Attention) for layer in stage.modules()) for stage in stages] == counts
     assert isinstance(network.middle_attention, Attention)
     without = UNet(UNetConfig(**SMALL, attention=(), middle_attention=False))
     assert not any(isinstance(module, Attention) for module in without.modules())
@@ -118,10 +118,12 @@ def test_spread_of_the_fourier_frequencies() -> None:
 
 
 @pytest.mark.parametrize("heads", [{"heads": 1}, {"heads": 4}, {"head_channels": 4}, {"heads": 2, "head_channels": 16}])
-def test_attention_is_a_softmax_over_places(heads: dict[str, int]) -> None:
+def test_attention_is_a_softmax_over_places(heads: dict[str, Any]) -> None:
     layer = shaken(Attention(16, UNetConfig(**SMALL, **heads)))
     count = 16 // heads["head_channels"] if "head_channels" in heads else heads["heads"]
     x = torch.randn(2, 16, 3, 5)
+    assert layer.qkv.bias is not None
+    assert layer.out.bias is not None
     rows = layer.qkv.weight[:, :, 0, 0] @ layer.norm(x).flatten(2) + layer.qkv.bias[:, None]
     query, key, value = rows.split(16, dim=1)
     parts = []
@@ -137,7 +139,7 @@ def test_attention_is_a_softmax_over_places(heads: dict[str, int]) -> None:
 @pytest.mark.parametrize("conditioning", ["add", "scale-shift"])
 @pytest.mark.parametrize("change", ["", "down", "up"])
 @pytest.mark.parametrize("outer", [8, 12])
-def test_a_residual_block(outer: int, change: str, conditioning: str) -> None:
+def test_a_residual_block(outer: int, change: str, conditioning: Conditioning) -> None:
     block = shaken(ResidualBlock(8, outer, UNetConfig(**SMALL, conditioning=conditioning), change))
     x, embedding = torch.randn(2, 8, 6, 4), torch.randn(2, 32)
 
@@ -181,27 +183,30 @@ def test_a_network_of_residual_resampling() -> None:
 
 @pytest.mark.parametrize("conditioning", ["add", "scale-shift"])
 @pytest.mark.parametrize("resample", ["conv", "residual"])
-def test_the_start(resample: str, conditioning: str) -> None:
+def test_the_start(resample: Resample, conditioning: Conditioning) -> None:
     """The output is zero, every residual block and attention is its shortcut, the rest has variance 2 / (in + out)."""
     network = UNet(UNetConfig(widths=(32, 64), blocks=1, resample=resample, conditioning=conditioning))
     x, t = inputs()
     assert not network(x, t).any()
-    block, wide = network.down[0].blocks[0], torch.randn(2, 32, 8, 8)
+    block, wide = network.get_submodule("down.0.blocks.0"), torch.randn(2, 32, 8, 8)
     assert torch.equal(block(wide, torch.randn(2, 512)), wide)
-    attention, wide = network.down[1].attentions[0], torch.randn(2, 64, 4, 4)
+    attention, wide = network.get_submodule("down.1.attentions.0"), torch.randn(2, 64, 4, 4)
     assert torch.equal(attention(wide), wide)
-    weight = network.up[0].blocks[0].conv_in.weight
+    weight = network.get_parameter("up.0.blocks.0.conv_in.weight")
     expected = math.sqrt(2.0 / (9 * (weight.shape[0] + weight.shape[1])))
     assert weight.std().item() == pytest.approx(expected, rel=0.03)
     assert weight.abs().max().item() <= math.sqrt(3.0) * expected
     network(x, t).sum().backward()
+    assert network.head.weight.grad is not None
     assert network.head.weight.grad.abs().sum() > 0.0
 
 
 @pytest.mark.parametrize("learned_range", [False, True])
 @pytest.mark.parametrize("conditioning", ["add", "scale-shift"])
 @pytest.mark.parametrize("time", ["sinusoidal", "fourier"])
-def test_every_weight_and_both_inputs_matter(time: str, conditioning: str, learned_range: bool) -> None:
+def test_every_weight_and_both_inputs_matter(
+    time: TimeFeatures, conditioning: Conditioning, learned_range: bool
+) -> None:
     config = UNetConfig(**SMALL, time_features=time, conditioning=conditioning, learned_range=learned_range)
     network = shaken(UNet(config))
     x, t = inputs()

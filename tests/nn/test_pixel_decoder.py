@@ -111,8 +111,7 @@ def test_no_sub_pixel_sees_itself_or_a_later_one(name: str) -> None:
 @pytest.mark.parametrize("broken", ["stem", "block"])
 def test_a_broken_mask_is_found(broken: str) -> None:
     network = random_decoder(scale=0.2)
-    layer = network.masked_stem if broken == "stem" else network.blocks[1].masked  # type: ignore[union-attr]
-    mask = layer.conv.mask  # type: ignore[union-attr]
+    mask = network.get_buffer(f"{'masked_stem' if broken == 'stem' else 'blocks.1.masked'}.conv.mask")
     middle = mask.shape[0] // 2
     mask[middle, middle + (0 if broken == "stem" else 1)] = 1.0
     seen = first_dependences(network)

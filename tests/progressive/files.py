@@ -8,10 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
-from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION
-from ddpm_codec.container.sections import crc_bytes, framed_section, read_sections, stored_crc, write_sections
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION, Values
+from ddpm_codec.container.sections import crc_bytes, framed_section, stored_crc
+from ddpm_codec.files import encode_progressive_files
 from ddpm_codec.varint import Reader
+from tests.containers import read_progressive, write_progressive
 from tests.golden.regenerate import EXACT, noisy_picture
 from tests.helpers import Run, leftovers, pixels
 
@@ -49,8 +51,8 @@ def coded(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB", reg
         image.putalpha(Image.linear_gradient("L").resize(size))
     source, file = folder / f"{name}.png", folder / f"{name}.ddpm"
     image.save(source)
-    options = ProgressiveOptions(model=str(EXACT), levels=8, register_bits=register_bits)
-    report = encode_progressive([source], file, options)[0]
+    options = ProgressiveOptions(steps=8, register_bits=register_bits)
+    report = encode_progressive_files([source], file, options, model=EXACT)[0]
     assert report.lossless
     return Coded(source, file, [section["end"] for section in report.sections], report.tail_level)
 
@@ -81,18 +83,18 @@ def remade(
     size: tuple[int, int] | None = None,
     mode: str | None = None,
     identity: bytes | None = None,
-    **parameters: int,
+    **parameters: int | str,
 ) -> bytes:
     """Return a file with something else in it and all its checksums right."""
-    opened = read_sections(source.file)
-    values = opened.head.parameters | parameters
+    opened = read_progressive(source.file)
+    values: Values = opened.head.parameters | parameters
     if values["tail_level"]:
-        values = {"tile": 64, "block_pixels": 1 << 22} | values
+        values = {**{"tile": 64, "block_pixels": 1 << 22}, **values}
     head = replace(opened.head, model_id=identity or opened.head.model_id, parameters=values)
     info = replace(opened.info, size=size or opened.info.size, mode=mode or opened.info.mode)
     path = folder / "remade.ddpm"
     sections = opened.sections if payloads is None else payloads
-    write_sections(path, head, info, sections, named_after=source.file, overwrite=True)
+    write_progressive(path, head, info, sections, named_after=source.file)
     return path.read_bytes()
 
 

@@ -8,16 +8,17 @@ import zlib
 from decimal import Context, Decimal
 from itertools import pairwise
 from math import gcd
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import decode_block
-from ddpm_codec.codecs.chain import GreyChain
 from ddpm_codec.codecs.fallback import decode_fallback
+from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.tiling import Rect, Tile, split_parts
+from ddpm_codec.codecs.tiling import Rect, Tile, split_regions
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.exact_math import exact_exp, exact_normal_cdf
 from ddpm_codec.coding.tables import LATTICE_GRID, PIXEL_GRID
@@ -30,6 +31,7 @@ from ddpm_codec.varint import Reader
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 
 UNSENT = 96
 """In the place of the class of a dimension that is not sent."""
@@ -110,7 +112,7 @@ COSTS = [round(power(2, 4 - (c + Decimal("0.5")) / 8) * 65536) for c in range(UN
 """What a dimension of each class costs, in units of 2^-16 bits."""
 
 
-def parts(classes: Ints) -> list[range]:
+def parts(classes: NDArray[np.integer]) -> list[range]:
     """Return the classes of each part of a patch."""
     counts = np.bincount(classes.ravel(), minlength=UNSENT + 1)[:UNSENT].tolist()
     sums = np.cumsum([count * cost for count, cost in zip(counts, COSTS, strict=True)]).tolist()
@@ -196,7 +198,8 @@ class Decoder:
         if self.whole.pixels > whole_pixels:
             counts = [-(-side // patch_side) for side in sides]
         self.patches = self.whole.cut(*(-(-side // (8 * count)) * 8 for side, count in zip(sides, counts, strict=True)))
-        self.level, self.pixels = head.steps + 1, None
+        self.level = head.steps + 1
+        self.pixels: Pixels | None = None
         self.z = np.zeros((len(self.norm), sides[0] // self.block, sides[1] // self.block), np.int64)
         self._steps: list[Step] = []
         self._decode(sections)
@@ -229,7 +232,7 @@ class Decoder:
         """Dimensions that are known of the level below the last complete one."""
         return sum(int(step.known.sum()) for step in self._steps)
 
-    def cut(self, z: NDArray[np.generic], rect: Rect) -> NDArray[np.generic]:
+    def cut(self, z: NDArray[Number], rect: Rect) -> NDArray[Number]:
         """Return the coefficients of a rectangle of pixels."""
         top, left = rect.top // self.block, rect.left // self.block
         return z[..., top : top + -(-rect.height // self.block), left : left + -(-rect.width // self.block)]
@@ -317,7 +320,7 @@ class Decoder:
 
     def _end(self, sections: list[bytes], alpha: list[bytes]) -> None:
         head = self.head
-        regions = split_parts(head.width, head.height, head.block_pixels, head.tile) if head.tail else self.patches
+        regions = split_regions(head.width, head.height, head.block_pixels, head.tile) if head.tail else self.patches
         assert len(sections) <= len(regions)
         if len(sections) < len(regions):
             return
@@ -334,8 +337,9 @@ class Decoder:
     def _popped(self, patch: Rect, coded: bytes, shape: tuple[int, int]) -> Pixels:
         stack = Stack.from_bytes(coded + b"\0" * (-len(coded) % 4)) if coded else Stack.empty()
         m, w = self.predict(0, patch, pixels=True)
-        laws = 64 * m + 255 * 32768, PIXEL_GRID.index(np.sqrt(w)).astype(np.int32)
-        pixels = stack.pop_pixels(*(law[:, : shape[0], : shape[1]] for law in laws))
+        place = np.s_[:, : shape[0], : shape[1]]
+        means, scales = 64 * m + 255 * 32768, PIXEL_GRID.index(np.sqrt(w)).astype(np.int32)
+        pixels = stack.pop_pixels(means[place], scales[place])
         assert stack.is_empty
         return pixels.transpose(1, 2, 0)
 
@@ -349,7 +353,7 @@ class Decoder:
         return decode_block(model, coded, [Rect(0, 0, *shape)], self.head.tile)[0]
 
 
-def inside(values: NDArray[np.generic], rect: Rect) -> NDArray[np.generic]:
+def inside(values: NDArray[Number], rect: Rect) -> NDArray[Number]:
     """Return the part of [..., height, width] that is in a rectangle."""
     return values[..., rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
 
@@ -383,7 +387,7 @@ class Bridge(DiffusionLattice):
         s, t, m = self._taus(level)
         return float(np.sqrt((t - s) * (m - t) / (m - s)) / self.unit(level))
 
-    def _bridge(self, cleaner: Floats, level: int) -> Ints:
+    def _bridge(self, cleaner: NDArray[np.floating], level: int) -> Ints:
         s, t, m = self._taus(level)
         moved = cleaner + (t - s) / (m - s) * (self._known - cleaner)
         return np.rint(moved * (65536 / self.unit(level))).astype(np.int64)

@@ -5,14 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ddpm_codec.container.layout import SHORT_ID_BYTES
-from ddpm_codec.container.sections import read_sections
 from ddpm_codec.models import find_model
 from ddpm_codec.models.registry import model_id
+from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT
 from tests.helpers import Run, pixels
 from tests.progressive.files import SECONDS, Coded, chained, check_refused, decode, payloads_of, remade
@@ -33,7 +34,7 @@ def test_sections_out_of_order_are_damage(middle: Coded, run: Run, tmp_path: Pat
 
 
 def test_sections_out_of_order_behind_right_checksums_are_one_line(middle: Coded, run: Run, tmp_path: Path) -> None:
-    a, b, *rest = read_sections(middle.file).sections
+    a, b, *rest = read_progressive(middle.file).sections
     end = rest[-1]
     cases: dict[str, list[bytes]] = {
         "swapped": [b, a, *rest],
@@ -66,7 +67,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("parameters", EXTREMES, ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()))
-def test_extreme_parameters_are_one_line(parameters: dict[str, int], middle: Coded, run: Run, tmp_path: Path) -> None:
+def test_extreme_parameters_are_one_line(parameters: dict[str, Any], middle: Coded, run: Run, tmp_path: Path) -> None:
     started = time.process_time()
     check_refused(decode(run, tmp_path, remade(middle, tmp_path, **parameters)), tmp_path)
     assert time.process_time() - started < SECONDS
@@ -78,7 +79,7 @@ def test_extreme_parameters_are_one_line(parameters: dict[str, int], middle: Cod
     ids=str,
 )
 def test_extreme_tails_are_the_picture_or_one_line(
-    parameters: dict[str, int], bridged: Coded, run: Run, tmp_path: Path
+    parameters: dict[str, Any], bridged: Coded, run: Run, tmp_path: Path
 ) -> None:
     started = time.process_time()
     result = decode(run, tmp_path, remade(bridged, tmp_path, **parameters))
@@ -102,14 +103,14 @@ def test_a_picture_without_alpha_taken_for_one_with_it_is_one_line(small: Coded,
 
 def test_alpha_taken_for_a_picture_is_one_line(alpha: Coded, run: Run, tmp_path: Path) -> None:
     check_refused(decode(run, tmp_path, remade(alpha, tmp_path, mode="RGB")), tmp_path, "section 0 cannot be decoded")
-    payloads = read_sections(alpha.file).sections
+    payloads = read_progressive(alpha.file).sections
     for broken in (b"", b"\xff", b"\1" + bytes(30), payloads[0][:-1], payloads[1]):
         data = remade(alpha, tmp_path, payloads=[broken, *payloads[1:]])
         check_refused(decode(run, tmp_path, data), tmp_path)
 
 
 def test_alpha_that_is_broken_behind_a_right_checksum_names_the_file(alpha: Coded, run: Run, tmp_path: Path) -> None:
-    payloads = read_sections(alpha.file).sections
+    payloads = read_progressive(alpha.file).sections
     data = remade(alpha, tmp_path, payloads=[b"\xff", *payloads[1:]])
     check_refused(decode(run, tmp_path, data), tmp_path, f"{tmp_path / 'x.ddpm'}: ")
 
@@ -133,6 +134,8 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from ddpm_codec_cli.main import main
+from tests.containers import read_progressive
+from tests.containers import read_progressive
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -174,7 +177,7 @@ def test_the_start_of_a_file_is_looked_at(small: Coded, run: Run, tmp_path: Path
 
 def test_heads_that_no_encoder_writes_are_one_line(small: Coded, run: Run, tmp_path: Path) -> None:
     """Every byte of the head, behind right checksums."""
-    opened = read_sections(small.file)
+    opened = read_progressive(small.file)
     (_, start, end), *_ = payloads_of(small)
     payload = small.data[start:end]
     rng = np.random.default_rng(4)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs.api import ProgressiveOptions, encode_progressive
-from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
-from ddpm_codec.container.sections import read_sections
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.codecs.progressive.reader import ProgressiveReader
+from ddpm_codec.files import encode_progressive_files
+from tests.containers import read_progressive
 from tests.helpers import PHOTO, Run, pixels
 from tests.progressive.files import (
     Coded,
@@ -51,17 +52,17 @@ def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
     """The mean reconstruction, at the end of every section, with the model that ships."""
     Image.open(PHOTO).crop((32, 32, 96, 96)).save(tmp_path / "a.png")
     options = ProgressiveOptions(register_bits=10)
-    report = encode_progressive([tmp_path / "a.png"], tmp_path / "a.ddpm", options)[0]
+    report = encode_progressive_files([tmp_path / "a.png"], tmp_path / "a.ddpm", options)[0]
     assert report.lossless
     assert report.model == "photo"
     want = np.asarray(Image.open(tmp_path / "a.png"), np.float64)
     quality = []
-    with OpenedProgressive(read_sections(tmp_path / "a.ddpm"), DecodeOptions()) as opened:
-        while opened.remaining:
-            opened.feed()
-            shown = np.frombuffer(opened.picture("mean").pixels, np.uint8).reshape(want.shape)
-            quality.append(10 * np.log10(255.0**2 / max(float(np.mean((shown - want) ** 2)), 1e-9)))
-            assert opened.decoder.lossless is (opened.remaining == 0)
+    opened = ProgressiveReader(read_progressive(tmp_path / "a.ddpm"))
+    while opened.remaining:
+        opened.feed()
+        shown = np.frombuffer(opened.decoder.picture("mean").pixels, np.uint8).reshape(want.shape)
+        quality.append(10 * np.log10(255.0**2 / max(float(np.mean((shown - want) ** 2)), 1e-9)))
+        assert opened.decoder.lossless is (opened.remaining == 0)
     assert len(quality) > 5
     assert np.diff(quality).min() > -0.1, quality
     assert quality[-1] > 100.0
@@ -70,7 +71,7 @@ def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
 def test_every_byte_may_be_damaged(small: Coded, run: Run, tmp_path: Path) -> None:
     """Also a length that then reaches beyond the end of the file: the head says how long that was."""
     rng = np.random.default_rng(1)
-    start = read_sections(small.file).start
+    start = read_progressive(small.file).start
     for at in range(len(small.data)):
         data = bytearray(small.data)
         data[at] ^= int(rng.integers(1, 256))
@@ -128,12 +129,12 @@ def test_damage_behind_right_checksums_is_no_traceback(
     name: str, count: int, run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     source: Coded = request.getfixturevalue(name)
-    payloads = read_sections(source.file).sections
+    payloads = read_progressive(source.file).sections
     rng = np.random.default_rng(3)
     for number in range(count):
         changed = [bytearray(payload) for payload in payloads]
         section = changed[number % len(changed)]
-        # Heads of parts and counts of tails stand at the start.
+        # Heads of messages and counts of tails stand at the start.
         at = int(rng.integers(0, min(len(section), 12) if number % 3 == 0 else len(section)))
         section[at] ^= int(rng.integers(1, 256))
         data = remade(source, tmp_path, payloads=[bytes(payload) for payload in changed])
@@ -149,7 +150,7 @@ def test_damage_behind_right_checksums_is_no_traceback(
 
 
 def test_what_was_made_up_is_shown_up_to_there_where_one_keeps_going(middle: Coded, run: Run, tmp_path: Path) -> None:
-    payloads = list(read_sections(middle.file).sections)
+    payloads = list(read_progressive(middle.file).sections)
     payloads[1] = bytes(len(payloads[1]))
     data = remade(middle, tmp_path, payloads=payloads)
     check_refused(decode(run, tmp_path, data), tmp_path, "section 1 cannot be decoded")

@@ -3,16 +3,18 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs.api import ProgressiveOptions, decode_file, encode_progressive
-from ddpm_codec.codecs.progressive import encoder, patch
-from ddpm_codec.codecs.progressive.part import cut_classes
-from ddpm_codec.container.sections import read_sections
+from ddpm_codec.codecs.progressive import encoder, steps
+from ddpm_codec.codecs.progressive.message import cut_classes
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.files import decode_file, encode_progressive_files
 from ddpm_codec.models.frozen import FrozenModel, load_model
+from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, parts
 
@@ -25,17 +27,17 @@ def model() -> FrozenModel:
     return load_model(EXACT)
 
 
-def encoded(folder: Path, image: Image.Image, **metadata: object) -> Path:
+def encoded(folder: Path, image: Image.Image, **metadata: Any) -> Path:  # noqa: ANN401
     """Encode a picture ``source.png`` down to level 0."""
     source, file = folder / "source.png", folder / "file.ddpm"
     image.save(source, **metadata)
-    options = ProgressiveOptions(model=str(EXACT), levels=3, register_bits=6, tail_level=0)
-    encode_progressive([source], file, options)
+    options = ProgressiveOptions(steps=3, register_bits=6, tail_level=0)
+    encode_progressive_files([source], file, options, model=EXACT)
     return file
 
 
 def ends(file: Path) -> list[int]:
-    return list(read_sections(file).ends)
+    return list(read_progressive(file).ends)
 
 
 def shown(file: Path, folder: Path, end: int) -> Pixels:
@@ -70,8 +72,8 @@ def test_prefixes_show_the_same_mean(place: str, model: FrozenModel, tmp_path: P
 def test_transparent_picture_in_patches_with_name_and_metadata(
     model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch, "WHOLE_PIXELS", PATCH["whole_pixels"])
-    monkeypatch.setattr(patch, "PATCH_SIDE", PATCH["patch_side"])
+    monkeypatch.setattr(steps, "WHOLE_PIXELS", PATCH["whole_pixels"])
+    monkeypatch.setattr(steps, "PATCH_SIDE", PATCH["patch_side"])
     monkeypatch.setattr(encoder, "LARGEST_SMALL_SECTION", 1)
     image = Image.fromarray(noisy_picture(5, 37, 114))
     image.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -85,6 +87,7 @@ def test_transparent_picture_in_patches_with_name_and_metadata(
     assert decoder.head.name == b"source.png"
     assert decoder.head.metadata["icc"] == b"profile"
     assert b"waves" in decoder.head.metadata["exif"]
+    assert decoder.pixels is not None
     assert np.array_equal(decoder.pixels, np.asarray(image))
 
     # The second patch of the first step is the last that is known: most of its dimensions were not sent.
@@ -97,7 +100,7 @@ def test_transparent_picture_in_patches_with_name_and_metadata(
 
 def test_black_pixels_that_leave_nothing_on_the_stack(model: FrozenModel, tmp_path: Path) -> None:
     file = encoded(tmp_path, Image.new("RGB", (9, 7)))
-    assert len(read_sections(file).sections[-1]) == 2
+    assert len(read_progressive(file).sections[-1]) == 2
     pixels = Decoder(file.read_bytes(), model).pixels
     assert pixels is not None
     assert not pixels.any()

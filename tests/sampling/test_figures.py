@@ -45,7 +45,7 @@ def test_layout_and_work_are_as_announced(figure: Figure) -> None:
     counted: list[int] = []
     frames = figure.draw(canvas(evaluated=counted.append))
     expected = len(figure.places) if isinstance(figure, Grid) else 1
-    assert (frames.shape, frames.dtype) == ((expected, figure.pictures, SIDE, 2 * SIDE, 3), np.uint8)
+    assert (frames.shape, frames.dtype) == ((expected, figure.pictures, SIDE, 2 * SIDE, 3), np.dtype(np.uint8))
     assert figure.pictures % figure.columns == 0 or isinstance(figure, Grid)
     assert sum(counted) == figure.evaluations(STEPS)
     assert max(counted) == 3

@@ -99,10 +99,10 @@ def test_animations_move(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "moves", "cause"),
     [
-        ("x.jpg", False, ".jpg is not written"),
-        ("x", False, "no extension is not written"),
-        ("x.png", True, "does not move"),
-        ("x.npy", True, "does not move"),
+        ("x.jpg", False, ".jpg is not supported"),
+        ("x", False, "no extension is not supported"),
+        ("x.png", True, "cannot be animated"),
+        ("x.npy", True, "cannot be animated"),
         ("x.gif", False, "256 colours"),
     ],
 )
@@ -118,7 +118,7 @@ def test_nothing_is_written_over_by_accident(tmp_path: Path) -> None:
         check_output(path, [], moves=False, overwrite=False)
     with pytest.raises(OutputExistsError):
         write_frames(pictures(2)[None], 1, path, overwrite=False)
-    with pytest.raises(InputError, match="made of"):
+    with pytest.raises(InputError, match="one of the inputs"):
         check_output(path, ["missing", str(path)], moves=False, overwrite=True)
     check_output(path, ["missing"], moves=False, overwrite=True)
     with pytest.raises(OutputError, match="folder"):
@@ -130,8 +130,8 @@ def test_nothing_is_written_over_by_accident(tmp_path: Path) -> None:
 def test_sheets_fit_their_format() -> None:
     # 16383 = 2 + 1637 * (8 + 2) + 11 is the most that WebP has.
     check_sheet(Path("x.webp"), 1638, 1638, 8, 8)
-    with pytest.raises(InputError, match=r"x\.webp: would have 16392x12 pixels"):
+    with pytest.raises(InputError, match=r"x\.webp: 16392x12 pixels"):
         check_sheet(Path("x.webp"), 1639, 1639, 8, 8)
-    with pytest.raises(InputError, match="would have 12x16392"):
+    with pytest.raises(InputError, match="12x16392 pixels"):
         check_sheet(Path("x.webp"), 1639, 1, 8, 8)
     check_sheet(Path("x.npy"), 1 << 40, 1, 8, 8)

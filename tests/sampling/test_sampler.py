@@ -88,7 +88,7 @@ def test_numbers_that_are_not_finite_are_refused(drawn: Sampler) -> None:
 def test_pixels_are_the_nearest_grey_levels() -> None:
     grey = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     values = from_pixels(grey, torch.device("cpu"))
-    assert (values.min(), values.max()) == (-1.0, 1.0)
+    assert (values.min().item(), values.max().item()) == (-1.0, 1.0)
     assert np.array_equal(to_pixels(values), grey)
     assert np.array_equal(to_pixels(values + 0.49 / 127.5), grey)
     beyond = torch.tensor([-7.0, 7.0, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1)

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import process_group
 from ddpm_codec.training.trainer import Trainer
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "simple": {"objective": "simple", "variance": "beta"},
     "vlb": {"objective": "vlb", "variance": "learned-range"},
     "hybrid": {"objective": "hybrid", "variance": "learned-range"},

@@ -21,16 +21,15 @@ def main(config_file: Path, output: Path) -> None:
         trainer = Trainer(config, device, rank, world)
         with torch.no_grad():
             # As the rounding errors of another processor would, only more so.
-            trainer.denoiser.net.stem.conv.weight.mul_(1.0 + 0.5 * rank)
+            trainer.denoiser.get_parameter("net.stem.conv.weight").mul_(1.0 + 0.5 * rank)
         trainer.prepare()
         both = {"raw": trainer.denoiser, "average": trainer.average}
         steps = {name: dict(denoiser.named_buffers()) for name, denoiser in both.items()}
         torch.save(steps, output / f"steps-{rank}.pt")
         broken = Trainer(config, device, rank, world)
         if rank == 0:
-            layer = broken.denoiser.net.layers()["middle.0.first"].conv
             with torch.no_grad():
-                layer.weight[3] = 0.0
+                broken.denoiser.get_parameter("net.middle.0.first.conv.weight")[3] = 0.0
         try:
             broken.prepare()
         except ModelError as error:

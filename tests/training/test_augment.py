@@ -44,7 +44,7 @@ def test_any_picture_gives_a_crop(height: int, width: int, side: int, chances: l
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     out = augmented(picture, side, Augmentation(1.0, *chances), rng)
-    assert (out.shape, out.dtype) == ((side, side, 3), np.uint8)
+    assert (out.shape, out.dtype) == ((side, side, 3), np.dtype(np.uint8))
 
 
 def test_without_changes_a_crop_is_a_piece_of_the_picture(photo: NDArray[np.uint8]) -> None:

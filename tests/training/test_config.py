@@ -24,7 +24,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 def test_saved_configuration_reads_equal(
     data: str, lr: float, seed: int, flip: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    config = TrainConfig(data=data, lr=lr, seed=seed, flip=flip)
+    config = TrainConfig(data=(data,) if data else (), lr=lr, seed=seed, flip=flip)
     path = tmp_path_factory.getbasetemp() / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
     assert TrainConfig.from_sources(path, {}) == config
@@ -33,7 +33,7 @@ def test_saved_configuration_reads_equal(
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("batch = 16\nlr = 1\nsteps = 7\n")
     config = TrainConfig.from_sources(tmp_path / "c.toml", {"steps": 9, "batch": None, "data": "x"})
-    assert config == TrainConfig(data="x", batch=16, lr=1.0, steps=9)
+    assert config == TrainConfig(data=("x",), batch=16, lr=1.0, steps=9)
     assert TrainConfig.from_sources(None, {}) == TrainConfig()
 
 

@@ -168,7 +168,7 @@ def test_gradients_are_finite_at_the_extremes(picture: str, spread: float, dtype
         x_0[..., ::2] = -1.0
     noise = torch.randn(x_0.shape, generator=generator)
     loss = bound_loss(denoiser, by_name("colour-8x8"), x_0, noise, draw_levels(config, 8, generator), config)
-    loss.total.backward()  # type: ignore[no-untyped-call]
+    loss.total.backward()
     assert torch.isfinite(loss.total)
     for name, parameter in denoiser.named_parameters():
         assert parameter.grad is not None, name

@@ -232,6 +232,7 @@ def test_it_starts_with_the_mean_of_a_trained_denoiser(tiny: Make, decoder: Make
     task = PixelDecoderTask(config)
     source = some_denoiser(tiny, tmp_path / "denoiser.pt")
     network = task.build(torch.device("cpu"))
+    assert isinstance(network, PixelDecoder)
     load_weights(network, task.first_weights(source), "source")
     denoiser = build_denoiser(tiny(size="tiny"))
     load_weights(denoiser, load_checkpoint(source).ema, "source")
@@ -239,7 +240,7 @@ def test_it_starts_with_the_mean_of_a_trained_denoiser(tiny: Make, decoder: Make
     with torch.no_grad():
         torch.testing.assert_close(
             network.trunk(z_0, level).mean,
-            denoiser.predict_scaled(z_0, level).x0_mean,  # type: ignore[operator]
+            denoiser.predict_scaled(z_0, level).x0_mean,
         )
 
 

@@ -34,7 +34,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def watch(name: str) -> None:
         original = getattr(codec_task, name)
-        monkeypatch.setattr(codec_task, name, lambda *args: (made.append(name), original(*args))[1])
+
+        def noted(*args: object) -> object:
+            made.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(codec_task, name, noted)
 
     watch("calibrate_on")
     watch("check_freezes")

@@ -222,7 +222,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
     def poisoned(self: Trainer) -> Loss:
         loss = backward(self)
         if self.step in steps:
-            gradient = self.denoiser.net.stem.conv.weight.grad
+            gradient = self.denoiser.get_parameter("net.stem.conv.weight").grad
             assert gradient is not None
             gradient[3, 0, 1, 1] = math.nan
         return loss

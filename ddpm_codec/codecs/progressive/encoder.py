@@ -1,21 +1,39 @@
-"""A picture to the sections of a progressive file."""
+"""A picture to a progressive file: its sections, chosen under the limits, and the file around them."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.progressive.parameters import FIRST_SECTION, LARGEST_SMALL_SECTION, ProgressiveParameters
-from ddpm_codec.codecs.progressive.part import encode_part
+from ddpm_codec.codecs.fallback import encode_array
+from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.codecs.progressive.message import encode_message
+from ddpm_codec.codecs.progressive.parameters import (
+    BRIDGED_PIXELS,
+    COMPARED_PIXELS,
+    FIRST_SECTION,
+    LARGEST_SMALL_SECTION,
+    TAIL_TILES,
+    ProgressiveOptions,
+    ProgressiveParameters,
+    choose_parameters,
+)
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
+from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.bits_back import pad_to_multiple
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
+from ddpm_codec.container.sections import ProgressiveFile, preamble_bytes, section_bytes, write_sections
 from ddpm_codec.distortion import psnr_db
+from ddpm_codec.errors import InputError
+from ddpm_codec.picture import Picture
 
 Pixels = NDArray[np.uint8]
 
@@ -40,7 +58,6 @@ class ProgressiveEncoder:
 
     Args:
         chain: the chain.
-        lattice: opens the lattice model of the same chain, for a tail level above 0.
         parameters: of the file.
         pixels: the picture, [H, W, 3].
         code: the channel code; None: a trellis of the parameters' register.
@@ -55,8 +72,7 @@ class ProgressiveEncoder:
 
     def __init__(
         self,
-        chain: ProgressiveChain,
-        lattice: Callable[[], DiffusionLattice],
+        chain: GreyChain,
         parameters: ProgressiveParameters,
         pixels: Pixels,
         *,
@@ -65,7 +81,7 @@ class ProgressiveEncoder:
         threads: int = 1,
         each_level: bool = False,
     ) -> None:
-        self._chain, self._lattice, self.parameters, self._pixels = chain, lattice, parameters, pixels
+        self._chain, self.parameters, self._pixels = ProgressiveChain(chain), parameters, pixels
         self._padded = padded_pixels(pixels)
         self._code = code or TrellisCode(parameters.register_bits)
         self._slack = slack if slack is not None else parameters.slack
@@ -73,14 +89,14 @@ class ProgressiveEncoder:
         self._each_level = each_level
         self._sent = 0
         height, width = self._padded.shape[:2]
-        self.walk = Walk(chain, height, width, parameters.tail_level)
+        self.walk = Walk(self._chain, height, width, parameters.tail_level)
 
     def sections(self) -> Iterator[Section]:
         """Yield the sections down to the tail level."""
         payload, ideal = bytearray(), 0.0
         while not self.walk.finished:
             level = self.walk.level
-            data, bits = self.part()
+            data, bits = self.message()
             payload += data
             ideal += bits
             enough = min(max(FIRST_SECTION, 2 * self._sent), LARGEST_SMALL_SECTION)
@@ -114,7 +130,7 @@ class ProgressiveEncoder:
 
     def _tail(self, tile: int) -> list[Section] | None:
         height, width = self._pixels.shape[:2]
-        tail = Tail(self.walk, (width, height), self._lattice, tile, self.parameters.block_pixels)
+        tail = Tail(self.walk, (width, height), tile, self.parameters.block_pixels)
         sections = []
         for number, rect in enumerate(tail.regions):
             region = self._pixels[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
@@ -124,13 +140,13 @@ class ProgressiveEncoder:
             sections.append(Section(payload, -1, 0.0))
         return sections
 
-    def part(self) -> tuple[bytes, float]:
-        """Encode the next part and walk on; return its bytes and the KL of what it sends, in bits."""
+    def message(self) -> tuple[bytes, float]:
+        """Encode the next message and walk on; return its bytes and the KL of what it sends, in bits."""
         walk = self.walk
-        state = walk.patch()
-        part = encode_part(self._code, state.law, self._target(state.law), walk.part(), self._slack, self._threads)
-        walk.put(part.order, part.labels, part.law)
-        return part.data, part.ideal_bits
+        law = walk.patch().law
+        coded = encode_message(self._code, law, self._target(law), walk.message(), self._slack, self._threads)
+        walk.put(coded.order, coded.labels, coded.law)
+        return coded.data, coded.ideal_bits
 
     def _target(self, law: StepLaw) -> NDArray[np.float64]:
         """Return the mean of q(z_s | z_t, x_0) of the patch in progress, in units of latents, flat."""
@@ -142,3 +158,158 @@ class ProgressiveEncoder:
 def padded_pixels(pixels: Pixels) -> Pixels:
     """Return a picture [H, W, 3] with its last row and column repeated up to multiples of eight."""
     return np.ascontiguousarray(pad_to_multiple(pixels.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0))
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A progressive file and what it is made of.
+
+    Attributes:
+        file: the file.
+        parameters: how it is coded.
+        sections: indices and tail, without the alpha plane.
+        alpha_bytes: of the alpha plane.
+        lossless: whether the file holds the whole picture.
+    """
+
+    file: ProgressiveFile
+    parameters: ProgressiveParameters
+    sections: tuple[Section, ...]
+    alpha_bytes: int
+    lossless: bool
+
+
+def encode_picture(
+    session: CodingSession, picture: Picture, options: ProgressiveOptions, *, file_name: str = ""
+) -> EncodedPicture:
+    """Encode a picture, RGB or RGBA, into a progressive file.
+
+    Args:
+        session: the model over the chain that codes.
+        picture: what to encode.
+        options: limits, and what else an encoder may choose.
+        file_name: that the file will have: the picture's usual name is not stored.
+
+    Raises:
+        InputError: an option does not fit the chain, or the bits allowed are too few for a first picture.
+    """
+    info, array = picture.info, picture.array()
+    chosen = choose_parameters(session.chain.sigmas, info.pixel_count, options)
+    alpha = encode_array(np.ascontiguousarray(array[:, :, 3])) if picture.mode == "RGBA" else None
+    encoder = ProgressiveEncoder(
+        session.chain,
+        chosen,
+        np.ascontiguousarray(array[:, :, :3]),
+        threads=torch.get_num_threads(),
+        each_level=info.pixel_count >= BRIDGED_PIXELS or options.min_psnr_db is not None,
+    )
+    before = preamble_bytes(_head(session, chosen), info, file_name) + (0 if alpha is None else section_bytes(alpha))
+    # Everything is encoded before anything is put together: what the end is like stands in the head.
+    found = _Sections(encoder, options, info.pixel_count, before)
+    found.choose(picture.name)
+    payloads = ([] if alpha is None else [alpha]) + [section.payload for section in found.sections]
+    return EncodedPicture(
+        write_sections(_head(session, found.parameters), info, payloads, file_name=file_name),
+        found.parameters,
+        tuple(found.sections),
+        0 if alpha is None else len(alpha),
+        found.lossless,
+    )
+
+
+def _head(session: CodingSession, parameters: ProgressiveParameters) -> Head:
+    """Return the head of a file; it names the model only where that does not ship, for the identity alone finds it then."""
+    name = "" if session.ships else session.model.name
+    identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
+    return Head(CODEC_PROGRESSIVE, name, identity, session.fingerprint(), parameters.values())
+
+
+class _Stop(Enum):
+    """Why no more indices are sent."""
+
+    TAIL = "the tail level is reached"
+    RATE = "the next section would be too much"
+    QUALITY = "the picture is good enough"
+
+
+class _Sections:
+    """Chooses the sections of a file: as far as rate and quality go, and the cheaper of two ways to the end.
+
+    Args:
+        encoder: at its start.
+        options: the limits.
+        pixels: of the picture.
+        before: bytes that come before the sections.
+
+    Attributes:
+        sections: the choice.
+        parameters: of the file.
+        lossless: whether they end with the picture itself.
+    """
+
+    def __init__(self, encoder: ProgressiveEncoder, options: ProgressiveOptions, pixels: int, before: int) -> None:
+        self._encoder, self._options, self._pixels, self._before = encoder, options, pixels, before
+        self._limit = math.inf if options.max_bpp is None else options.max_bpp * pixels / 8 - before
+        self.sections: list[Section] = []
+        self.parameters = encoder.parameters
+        self.lossless = False
+
+    def choose(self, name: str) -> None:
+        """Choose.
+
+        Raises:
+            InputError: the bits allowed are too few for a first picture.
+        """
+        encoder, options = self._encoder, self._options
+        stop, needed = self._send(self.sections)
+        if not self.sections:
+            bpp = 8 * (self._before + needed) / self._pixels
+            raise InputError(f"{name}: the first picture takes {bpp:.3f} bits a pixel")
+        if stop is not _Stop.TAIL:
+            return
+        tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,))
+        self.parameters = encoder.parameters
+        fits = tail is not None and _bytes_of(self.sections + tail) <= self._limit
+        ends = fits and options.min_psnr_db is None
+        if self.parameters.tail_level and not (ends and self._pixels > COMPARED_PIXELS):
+            tail = self._by_indices(tail if fits else None)
+        if tail is not None and _bytes_of(self.sections + tail) <= self._limit:
+            self.sections += tail
+            self.lossless = True
+
+    def _by_indices(self, tail: list[Section] | None) -> list[Section] | None:
+        """Go on with indices below the tail level; keep, and return the tail of, whichever way ends better.
+
+        That is the smaller of two files that are whole and within the limit; or the one that is; or indices as far as limit
+        and quality let them go.
+
+        Args:
+            tail: that of the file as it is, where it is within the limit.
+        """
+        longer = list(self.sections)
+        self._encoder.go_on_to(0)
+        stop, _ = self._send(longer)
+        direct = self._encoder.tail(TAIL_TILES) if stop is _Stop.TAIL else None
+        if stop is _Stop.QUALITY:
+            tail = None
+        if tail is not None and (direct is None or _bytes_of(self.sections + tail) <= _bytes_of(longer + direct)):
+            return tail
+        self.sections, self.parameters = longer, self._encoder.parameters
+        return direct
+
+    def _send(self, found: list[Section]) -> tuple[_Stop, int]:
+        """Append sections down to the tail level, or as far as the limits go; return why they end, and their bytes."""
+        goal, size = self._options.min_psnr_db, _bytes_of(found)
+        for section in self._encoder.sections():
+            size += section_bytes(section.payload)
+            if size > self._limit:
+                return _Stop.RATE, size
+            found.append(section)
+            # Between levels it would cost a network evaluation a section.
+            if goal is not None and self._encoder.walk.at_level_end and self._encoder.psnr_db() >= goal:
+                return _Stop.QUALITY, size
+        return _Stop.TAIL, size
+
+
+def _bytes_of(sections: Sequence[Section]) -> int:
+    return sum(section_bytes(section.payload) for section in sections)

@@ -1,6 +1,6 @@
 """Pictures from what is known so far.
 
-- ``mean``: x0_mean at the latest complete level; where a part of the next step is known already, its dimensions are better
+- ``mean``: x0_mean at the latest complete level; where some of the next step is known already, its dimensions are better
   known by the gain of a linear observation, (1 - a) w / ((1 - a)^2 w + v). The least squared error.
 - ``sample``: the rest of the chain by ancestral sampling from shared noise (Ho et al. 2020, algorithm 4). The most realistic.
 - ``flow``: the rest of the chain by the probability-flow ODE, one Euler step a level (Song et al. 2021, DDIM):
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.arithmetic import noisy_picture, rounded
+from ddpm_codec.codecs.latents import noisy_picture, rounded
 from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS, Latents, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.coding.codebook import gaussian_labels

@@ -1,4 +1,4 @@
-"""The reverse steps of a chain on whole pictures, as encoder and decoder both compute them.
+"""The reverse steps of a chain on whole pictures, patch by patch, as encoder and decoder both compute them.
 
 Latents z_t = W (x_0 - 127.5) + sigma_t eps are integers in units of 2**-VALUE_BITS grey levels. Step t leads from level t to
 level t - 1; step K + 1 is the first one and leads from nothing to level K, with the prior in the network's place:
@@ -9,14 +9,14 @@ and a = 0 for the first. Everything that a decoder needs is integers, tables, or
 """
 
 from dataclasses import dataclass, replace
+from types import EllipsisType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.arithmetic import rounded
-from ddpm_codec.codecs.chain import GreyChain
-from ddpm_codec.codecs.progressive.patch import Patch
+from ddpm_codec.codecs.latents import GreyChain, rounded
 from ddpm_codec.coding.allocation import LOWEST, Classes, cost_class
+from ddpm_codec.coding.bits_back import PADDING
 from ddpm_codec.coding.codebook import LABEL_BITS, Labels
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
@@ -41,6 +41,73 @@ JUMP = 2.5
 """Standard deviations of p to a jump."""
 
 _ONE = float(1 << VALUE_BITS)
+
+WHOLE_PIXELS = 1 << 20
+"""A picture of at most so many pixels is one patch."""
+
+PATCH_SIDE = 1024
+"""Of a larger one, no patch is wider or higher."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A rectangle of blocks.
+
+    Attributes:
+        rows: of blocks.
+        columns: of blocks.
+    """
+
+    rows: slice
+    columns: slice
+
+    @property
+    def at(self) -> tuple[EllipsisType, slice, slice]:
+        """Index into arrays whose last two axes are rows and columns of blocks."""
+        return ..., self.rows, self.columns
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def pixels(self, block: int) -> tuple[slice, slice]:
+        """Return the rows and columns of pixels."""
+        return _scaled(self.rows, block), _scaled(self.columns, block)
+
+    def widened(self, margin: int, shape: tuple[int, int]) -> "Patch":
+        """Return the patch with ``margin`` more blocks on every side, within a picture of ``shape``."""
+        return Patch(_widened(self.rows, margin, shape[0]), _widened(self.columns, margin, shape[1]))
+
+    def within(self, outer: "Patch") -> "Patch":
+        """Return where this patch lies in one that holds it."""
+        return Patch(_moved(self.rows, outer.rows.start), _moved(self.columns, outer.columns.start))
+
+
+def plan_patches(height: int, width: int, block: int) -> list[Patch]:
+    """Return the patches of a picture whose sides are multiples of the block and of PADDING, row by row."""
+    whole = height * width <= WHOLE_PIXELS
+    rows, columns = (_cut(side, side if whole else PATCH_SIDE, block) for side in (height, width))
+    return [Patch(row, column) for row in rows for column in columns]
+
+
+def _cut(side: int, longest: int, block: int) -> list[slice]:
+    """Cut a side of so many pixels into as few pieces as can be, as even as multiples of PADDING are."""
+    count = -(-side // longest)
+    piece = -(-side // (count * PADDING)) * PADDING
+    return [slice(start // block, min(start + piece, side) // block) for start in range(0, side, piece)]
+
+
+def _scaled(blocks: slice, block: int) -> slice:
+    return slice(blocks.start * block, blocks.stop * block)
+
+
+def _widened(blocks: slice, margin: int, end: int) -> slice:
+    return slice(max(0, blocks.start - margin), min(end, blocks.stop + margin))
+
+
+def _moved(blocks: slice, by: int) -> slice:
+    return slice(blocks.start - by, blocks.stop - by)
 
 
 @dataclass(frozen=True)
@@ -130,13 +197,14 @@ class ProgressiveChain:
         chain: the denoiser and its levels.
 
     Attributes:
+        grey: the same.
         steps: K.
         transform: W.
         sigmas: in grey levels, [K + 1].
     """
 
     def __init__(self, chain: GreyChain) -> None:
-        self._chain = chain
+        self.grey = chain
         self.steps, self.transform, self.sigmas = chain.steps, chain.transform, chain.sigmas
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -146,16 +214,16 @@ class ProgressiveChain:
     def coefficients(self, x_0: NDArray[np.uint8]) -> Floats:
         """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], of pixels [H, W, 3]."""
         doubled = 2 * x_0.transpose(2, 0, 1)[None].astype(np.int64) - 255
-        y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self._chain.norm))[0]
+        y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self.grey.norm))[0]
         return y_0
 
     def first_law(self, shape: tuple[int, int, int]) -> StepLaw:
         """Return the law of step K + 1, from nothing to level K, for latents of ``shape`` [D, h, w]."""
         variance = float(self.sigmas[-1] * self.sigmas[-1])
         index = np.broadcast_to(np.arange(shape[0], dtype=np.int16)[:, None, None], shape)
-        mean = np.broadcast_to(self._chain.prior_mean[:, None, None], shape)
+        mean = np.broadcast_to(self.grey.prior_mean[:, None, None], shape)
         sigma = float(self.sigmas[-1])
-        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self._chain.prior_variance, sigma)
+        return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self.grey.prior_variance, sigma)
 
     def law(self, z_t: Latents, patch: Patch, level: int) -> StepLaw:
         """Return the law of the step from ``level`` to the one below, for a patch.
@@ -166,24 +234,24 @@ class ProgressiveChain:
             level: t, 1 to K.
         """
         seen, inner = self._seen(z_t, patch)
-        mean, index = self._chain.predict(seen, UNIT, level)
-        mean, kept = mean[inner.at], self._chain.kept(level)
-        from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self._chain.norm))
+        mean, index = self.grey.predict(seen, UNIT, level)
+        mean, kept = mean[inner.at], self.grey.kept(level)
+        from_mean = mean * ((1.0 - kept) * _ONE / (2**integer.MEAN_BITS * self.grey.norm))
         variance = float(self.sigmas[level - 1] * self.sigmas[level - 1] * (1.0 - kept))
         return self._law(
             rounded(z_t[patch.at] * kept + from_mean[0]),
             index[0][inner.at],
             variance,
             kept,
-            (mean / (2**integer.MEAN_BITS * self._chain.norm))[0],
-            self._chain.variance,
+            (mean / (2**integer.MEAN_BITS * self.grey.norm))[0],
+            self.grey.variance,
             float(self.sigmas[level - 1]),
         )
 
     def pixel_law(self, z_0: Latents, patch: Patch) -> tuple[Ints, NDArray[np.int32]]:
         """Return mean and scale index of p(x_0 | z_0) of a patch, [3, H, W]."""
         seen, inner = self._seen(z_0, patch)
-        mean, scale = self._chain.pixel_law(seen, UNIT)
+        mean, scale = self.grey.pixel_law(seen, UNIT)
         at = (0, slice(None), *inner.pixels(self.transform.block))
         return mean[at], scale[at]
 

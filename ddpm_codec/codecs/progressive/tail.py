@@ -1,32 +1,130 @@
-"""The lossless end of a progressive file: what turns the last latents into the picture itself.
+r"""The lossless end of a progressive file: what turns the last latents into the picture itself.
 
-At tail level 0 the pixels of each patch are coded under p(x_0 | z_0). At a higher one the picture is cut into blocks, and
-each is coded by bits-back through the Gaussian bridge below that level. A tail section ends the reading of a region of the
-picture: it starts with a CRC of the region's pixels.
+At tail level 0 the pixels of each patch are coded under p(x_0 | z_0). At a higher one, m, the picture is cut into blocks, and
+each is coded by bits-back below that level. With z_m known to both sides, the forward chain below it is a Gaussian bridge: in
+tau = sigma^2 and for s < t < m,
+
+    q(z_t | z_s, z_m) = N( z_s + (tau_t - tau_s) / (tau_m - tau_s) (z_m - z_s),
+                           (tau_t - tau_s) (tau_m - tau_t) / (tau_m - tau_s) ),
+
+with z = y_0, tau = 0 in the place of the first z_s; p is the model's as ever, and p(z_{m-1} | z_m) takes the prior's place.
+
+A tail section completes a region of the picture. It starts with a CRC of the region's pixels.
 """
 
 import zlib
-from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import BlockStats, Models, decode_block, encode_block
+from ddpm_codec.codecs.latents import rounded
 from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.progressive.bridge import BridgedLattice, bridge_for
-from ddpm_codec.codecs.progressive.patch import Patch
+from ddpm_codec.codecs.progressive.steps import UNIT, Latents, Patch, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
-from ddpm_codec.codecs.tiling import Rect, Tile, split_parts
+from ddpm_codec.codecs.tiling import Rect, Tile, split_regions
 from ddpm_codec.coding.ans import Stack
+from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader
 
 Pixels = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Indices = NDArray[np.int32]
+
+_ONE = float(1 << MEAN_BITS)
 
 _SMALL_REGION = 1 << 14
 """Regions of fewer pixels have a checksum of two bytes."""
 
 _WORD_BYTES = 4
+
+
+class BridgedLattice:
+    """The :class:`~ddpm_codec.coding.bits_back.LatticeModel` of levels 0 to m - 1 of a chain, given z_m.
+
+    Args:
+        lattice: of the whole chain.
+        level: m, at least 1.
+        z_m: latents, [B, D, h, w].
+        mean: of p(z_{m-1} | z_m) in units of latents, [B, D, h, w].
+        spread: its standard deviation, by index.
+        index: into ``spread``, [B, D, h, w].
+    """
+
+    def __init__(
+        self,
+        lattice: DiffusionLattice,
+        level: int,
+        z_m: Latents,
+        mean: Ints,
+        spread: NDArray[np.float64],
+        index: NDArray[np.integer],
+    ) -> None:
+        self.steps = level - 1
+        self._lattice = lattice
+        self._tau = lattice.sigmas * lattice.sigmas
+        self._end = float(self._tau[level])
+        self._z_m = z_m * UNIT
+        delta = lattice.unit(self.steps)
+        self._mean = rounded(mean * (UNIT / delta * _ONE))
+        self._scale = LATTICE_GRID.index(spread * (UNIT / delta)).astype(np.int32)[index]
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See :class:`~ddpm_codec.coding.bits_back.LatticeModel`."""
+        return self._lattice.latent_shape(shape)
+
+    def encode_mean(self, x0: NDArray[np.uint8]) -> Ints:
+        """Return the mean of n_0 given padded pictures [B, 3, H, W]."""
+        delta = self._lattice.unit(0)
+        y_0 = self._lattice.encode_mean(x0) * (delta / _ONE)
+        return self._bridged(y_0, 0.0, 0)
+
+    def forward_scale(self, level: int) -> float:
+        """Return the scale of q(n_level | n_{level-1}, z_m); at level 0, of q(n_0 | x_0, z_m)."""
+        start = float(self._tau[level - 1]) if level else 0.0
+        here = float(self._tau[level])
+        variance = (here - start) * (self._end - here) / (self._end - start)
+        return float(np.sqrt(variance) / self._lattice.unit(level))
+
+    def forward_mean(self, n_prev: Latents, level: int) -> Ints:
+        """Return the mean of n_level given n_{level-1}."""
+        return self._bridged(n_prev * self._lattice.unit(level - 1), float(self._tau[level - 1]), level)
+
+    def likelihood(self, n_0: Latents) -> tuple[Ints, Indices]:
+        """Return means and scale indices of p(x_0 | n_0)."""
+        return self._lattice.likelihood(n_0)
+
+    def reverse(self, n_t: Latents, level: int) -> tuple[Ints, Indices]:
+        """Return means and scale indices of p(n_{level-1} | n_level)."""
+        return self._lattice.reverse(n_t, level)
+
+    def prior(self, _shape: tuple[int, ...]) -> tuple[Ints, Indices]:
+        """Return means and scale indices of p(n_{m-1} | z_m)."""
+        return self._mean, self._scale
+
+    def _bridged(self, z_s: NDArray[np.floating[Any]], start: float, level: int) -> Ints:
+        share = (float(self._tau[level]) - start) / (self._end - start)
+        z_t = z_s + share * (self._z_m - z_s)
+        return rounded(z_t * (_ONE / self._lattice.unit(level)))
+
+
+def bridge_for(
+    lattice: DiffusionLattice, level: int, z_m: Latents, law: StepLaw, places: list[tuple[slice, slice]]
+) -> BridgedLattice:
+    """Return the lattice model of equal tiles of a picture.
+
+    Args:
+        lattice: of the whole chain.
+        level: m.
+        z_m: latents of the picture, [D, h, w].
+        law: p(z_{m-1} | z_m) of the same.
+        places: rows and columns of blocks of each tile.
+    """
+    cut = [np.stack([values[:, rows, columns] for rows, columns in places]) for values in (z_m, law.mean, law.index)]
+    return BridgedLattice(lattice, level, cut[0], cut[1], law.spread, cut[2])
 
 
 class Tail:
@@ -35,7 +133,6 @@ class Tail:
     Args:
         walk: finished.
         size: (width, height) of the picture, not padded.
-        lattice: opens the lattice model of the whole chain; asked at a tail level above 0 only.
         tile: side of the tiles of a block.
         block_pixels: pixels of a block.
     """
@@ -44,17 +141,20 @@ class Tail:
         self,
         walk: Walk,
         size: tuple[int, int],
-        lattice: Callable[[], DiffusionLattice],
         tile: int,
         block_pixels: int,
     ) -> None:
-        self._walk, self._lattice, self._tile = walk, lattice, tile
+        self._walk, self._tile = walk, tile
         width, height = size
         if walk.last:
-            self.regions = split_parts(width, height, block_pixels, tile)
+            self.regions = split_regions(width, height, block_pixels, tile)
         else:
             block = walk.chain.transform.block
             self.regions = [_rect(patch.pixels(block), height, width) for patch in walk.patches]
+
+    @cached_property
+    def _lattice(self) -> DiffusionLattice:
+        return DiffusionLattice(self._walk.chain.grey)
 
     def encode(self, number: int, pixels: Pixels) -> bytes | None:
         """Return the payload for the pixels of a region, [H, W, 3]; None where it is too small for bits-back."""
@@ -119,7 +219,7 @@ class Tail:
         where = Patch(rows, columns)
         law = walk.chain.law(walk.latents, where, walk.last)
         z_m = walk.latents[where.at]
-        lattice = self._lattice()
+        lattice = self._lattice
 
         def models(batch: list[Tile]) -> BridgedLattice:
             places = [

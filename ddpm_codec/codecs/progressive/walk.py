@@ -1,22 +1,63 @@
-"""The order in which a progressive file tells a picture: step by step, patch by patch, part by part.
+"""The order in which a progressive file tells a picture: step by step, patch by patch, message by message.
 
 Encoder and decoder walk the same way. What a :class:`Walk` holds at any time is all that a decoder of the file up to there
 knows.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.progressive.part import cut_classes, part_classes
-from ddpm_codec.codecs.progressive.patch import Patch, plan_patches
-from ddpm_codec.codecs.progressive.patch_state import PatchState
-from ddpm_codec.codecs.progressive.steps import Latents, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.latents import rounded
+from ddpm_codec.codecs.progressive.message import cut_classes, message_classes
+from ddpm_codec.codecs.progressive.steps import (
+    UNIT,
+    VALUE_BITS,
+    Ints,
+    Latents,
+    Patch,
+    ProgressiveChain,
+    StepLaw,
+    plan_patches,
+)
 from ddpm_codec.coding.allocation import Classes
 from ddpm_codec.coding.codebook import Labels, gaussian_labels
 
-Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 _NOISE_KEY = 1 << 63
+
+
+@dataclass(frozen=True)
+class PatchState:
+    """What is known of a patch of the step in progress.
+
+    Attributes:
+        law: p(z_s | z_t), with the jumps so far.
+        labels: of all dimensions, shared noise where nothing was sent, [N].
+        known: dimensions whose labels were sent, [N].
+        plain: the mean of p without jumps, [D, h, w].
+    """
+
+    law: StepLaw
+    labels: Labels
+    known: Mask
+    plain: Ints
+
+    def updated_mean(self) -> Latents:
+        """Return W x0_mean given z_t and the dimensions of z_s that are known, in units of latents, [D, h, w].
+
+        A known z_s is an observation of y_0 whose gain is (1 - a) w / ((1 - a)^2 w + v).
+        """
+        law = self.law
+        weight = 1.0 - law.kept
+        gain = weight * law.x0_variance / (weight * weight * law.x0_variance + law.variance)
+        # Without jumps, the mean of p is what the gain refers to.
+        innovation = (law.sample(self.labels) - self.plain) * UNIT
+        known = self.known.reshape(law.mean.shape)
+        estimate = law.x0_mean + np.where(known, gain[law.index] * innovation, 0.0)
+        return rounded(estimate * float(1 << VALUE_BITS)).astype(np.int32)
 
 
 class Walk:
@@ -43,7 +84,7 @@ class Walk:
         self.done: list[Latents] = []
         self._next: Latents = np.zeros(self.shape, np.int32)
         self._open: PatchState | None = None
-        self._parts: list[tuple[int, int]] = []
+        self._messages: list[tuple[int, int]] = []
 
     @property
     def finished(self) -> bool:
@@ -74,26 +115,26 @@ class Walk:
             count = law.mean.size
             noise = gaussian_labels(_NOISE_KEY | self.level << 32 | len(self.done), count)
             self._open = PatchState(law, noise, np.zeros(count, np.bool_), law.mean)
-            self._parts = cut_classes(law.flat_classes())
+            self._messages = cut_classes(law.flat_classes())
         return self._open
 
-    def part(self) -> Classes:
-        """Return the classes of the part that comes next."""
+    def message(self) -> Classes:
+        """Return the classes of the message that comes next."""
         state = self.patch()
-        return part_classes(state.law.flat_classes(), self._parts[0])
+        return message_classes(state.law.flat_classes(), self._messages[0])
 
     def put(self, order: Ints, labels: Labels, law: StepLaw) -> None:
-        """Take what was sent of the next part: dimensions, their labels, and p with its jumps."""
+        """Take what the next message said: dimensions, their labels, and p with its jumps."""
         state = self.patch()
         new, known = state.labels.copy(), state.known.copy()
         new[order], known[order] = labels, True
         self._open = PatchState(law, new, known, state.plain)
-        del self._parts[0]
-        if not self._parts:
+        del self._messages[0]
+        if not self._messages:
             self._close_patch()
 
     def open_state(self) -> PatchState | None:
-        """Return the patch in progress if any part of it is known."""
+        """Return the patch in progress if anything of it is known."""
         return self._open if self._open is not None and self._open.known.any() else None
 
     def sampled(self, patch: int) -> Latents:

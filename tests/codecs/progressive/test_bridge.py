@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 
-from ddpm_codec.codecs.progressive.bridge import BridgedLattice
-from ddpm_codec.codecs.progressive.milestones import ideal_milestones
-from ddpm_codec.codecs.progressive.patch import Patch
-from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS
+from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS, Patch, ProgressiveChain
+from ddpm_codec.codecs.progressive.tail import BridgedLattice
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from ddpm_codec.coding.tables import MEAN_BITS
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.rate_distortion.milestones import ideal_milestones
 from tests.golden.regenerate import EXACT, noisy_picture
 
 LEVEL = 4
@@ -24,7 +23,7 @@ def session() -> CodingSession:
 
 def bridged(session: CodingSession, pixels: np.ndarray, seed: int = 0) -> tuple[BridgedLattice, np.ndarray]:
     """Return the chain below LEVEL for a picture [H, W, 3], and z_m in grey levels."""
-    chain = session.chain()
+    chain = ProgressiveChain(session.chain)
     y_0 = chain.coefficients(pixels)
     noise = np.random.default_rng(seed).standard_normal(y_0.shape)
     z_m = np.rint((y_0 + chain.sigmas[LEVEL] * noise) * (1 << VALUE_BITS)).astype(np.int32)
@@ -48,7 +47,7 @@ def conditional(tau: np.ndarray) -> tuple[float, float, float]:
 def test_the_bridge_is_the_conditional_of_the_forward_chain(session: CodingSession, level: int) -> None:
     pixels = noisy_picture(1, 16, 16)
     model, z_m = bridged(session, pixels)
-    lattice, chain = session.lattice(), session.chain()
+    lattice, chain = session.lattice(), ProgressiveChain(session.chain)
     sigma2 = chain.sigmas**2
     start = float(sigma2[level - 1]) if level else 0.0
     weight_s, weight_m, variance = conditional(np.array([start, sigma2[level], sigma2[LEVEL]]))

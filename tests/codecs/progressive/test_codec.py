@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive import encoder, options, part, patch
-from ddpm_codec.codecs.progressive.decoder import ProgressiveDecoder
+from ddpm_codec.codecs.progressive import encoder, message, parameters, steps
+from ddpm_codec.codecs.progressive.decoder import SectionDecoder
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder, Section
-from ddpm_codec.codecs.progressive.milestones import LOSSLESS, ideal_milestones, real_milestones
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import RECONSTRUCTIONS
 from ddpm_codec.codecs.session import CodingSession
@@ -20,6 +19,7 @@ from ddpm_codec.coding.channel_simulation import ChannelCode
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.rate_distortion.milestones import LOSSLESS, ideal_milestones, real_milestones
 from tests.golden.regenerate import EXACT, noisy_picture
 from tests.reference.block_code import BlockCode
 
@@ -34,8 +34,8 @@ def session() -> CodingSession:
 
 @contextmanager
 def small(**values: int) -> Iterator[None]:
-    """Make patches, parts or sections so small that small pictures have several."""
-    places = {"WHOLE_PIXELS": patch, "PATCH_SIDE": patch, "PART_BITS": part, "LARGEST_SMALL_SECTION": encoder}
+    """Make patches, messages or sections so small that small pictures have several."""
+    places = {"WHOLE_PIXELS": steps, "PATCH_SIDE": steps, "MESSAGE_BITS": message, "LARGEST_SMALL_SECTION": encoder}
     with pytest.MonkeyPatch.context() as context:
         for name, value in values.items():
             context.setattr(places[name], name, value)
@@ -46,7 +46,7 @@ def encode(
     session: CodingSession, pixels: Pixels, tail_level: int = 0, register: int = 6, code: ChannelCode | None = None
 ) -> tuple[ProgressiveParameters, list[Section], ProgressiveEncoder]:
     parameters = ProgressiveParameters(STEPS, register, tail_level, 64, 1 << 20)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels, code=code)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels, code=code)
     sections = list(encoder.sections())
     tail = encoder.tail((64,))
     assert tail is not None
@@ -55,9 +55,9 @@ def encode(
 
 def decoder_of(
     session: CodingSession, parameters: ProgressiveParameters, pixels: Pixels, code: ChannelCode | None = None
-) -> ProgressiveDecoder:
+) -> SectionDecoder:
     size = pixels.shape[1], pixels.shape[0]
-    return ProgressiveDecoder(session.chain(), session.lattice, parameters, size, code=code)
+    return SectionDecoder(session.chain, parameters, size, code=code)
 
 
 def psnr_db(found: Pixels, pixels: Pixels) -> float:
@@ -90,12 +90,12 @@ def test_pictures_of_any_size_come_back(
     [
         {},
         {"WHOLE_PIXELS": 1, "PATCH_SIDE": 64},
-        {"PART_BITS": 256},
-        {"WHOLE_PIXELS": 1, "PATCH_SIDE": 90, "PART_BITS": 64},
+        {"MESSAGE_BITS": 256},
+        {"WHOLE_PIXELS": 1, "PATCH_SIDE": 90, "MESSAGE_BITS": 64},
     ],
 )
 @pytest.mark.parametrize("tail_level", [0, 3])
-def test_patches_parts_and_tails_in_every_combination(
+def test_patches_messages_and_tails_in_every_combination(
     session: CodingSession, values: dict[str, int], tail_level: int
 ) -> None:
     pixels = noisy_picture(8, 150, 170)
@@ -130,7 +130,7 @@ def test_black_patches_come_back(session: CodingSession, tail_level: int) -> Non
 def test_the_decoder_knows_what_the_encoder_knows_it_knows(session: CodingSession) -> None:
     pixels = noisy_picture(9, 48, 40)
     parameters = ProgressiveParameters(STEPS, 6, 0, 64, 1 << 20)
-    encoder = ProgressiveEncoder(session.chain(), session.lattice, parameters, pixels)
+    encoder = ProgressiveEncoder(session.chain, parameters, pixels)
     decoder = decoder_of(session, parameters, pixels)
     for section in encoder.sections():
         decoder.feed(section.payload)
@@ -141,7 +141,7 @@ def test_the_decoder_knows_what_the_encoder_knows_it_knows(session: CodingSessio
 
 def test_more_of_a_file_is_a_better_picture(session: CodingSession) -> None:
     pixels = noisy_picture(10, 64, 64)
-    with small(PART_BITS=512, LARGEST_SMALL_SECTION=150):
+    with small(MESSAGE_BITS=512, LARGEST_SMALL_SECTION=150):
         parameters, sections, _ = encode(session, pixels, register=10)
         decoder = decoder_of(session, parameters, pixels)
         quality = []
@@ -187,7 +187,7 @@ def test_a_file_costs_little_more_than_the_bound(session: CodingSession) -> None
 
 
 def test_milestones_are_what_a_decoder_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "REGISTERS", ((1 << 20, 8),))
+    monkeypatch.setattr(parameters, "REGISTERS", ((1 << 20, 8),))
     pixels = noisy_picture(14, 40, 48)
     shown = real_milestones(
         picture_of(pixels), model=str(EXACT), device="cpu", steps=STEPS, reconstructions=RECONSTRUCTIONS

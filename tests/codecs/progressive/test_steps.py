@@ -6,10 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_codec.codecs.progressive import patch
-from ddpm_codec.codecs.progressive.patch import Patch, plan_patches
-from ddpm_codec.codecs.progressive.patch_state import PatchState
-from ddpm_codec.codecs.progressive.steps import JUMP, MARGIN, UNIT, VALUE_BITS, ProgressiveChain, StepLaw
+from ddpm_codec.codecs.progressive import steps
+from ddpm_codec.codecs.progressive.steps import (
+    JUMP,
+    MARGIN,
+    UNIT,
+    VALUE_BITS,
+    Patch,
+    ProgressiveChain,
+    StepLaw,
+    plan_patches,
+)
+from ddpm_codec.codecs.progressive.walk import PatchState
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import CLASSES, LOWEST, UNCODED, class_costs, cost_class
 from ddpm_codec.coding.codebook import LABEL_BITS, gaussian_labels
@@ -28,7 +36,7 @@ def session() -> CodingSession:
 
 @pytest.fixture(scope="module")
 def chain(session: CodingSession) -> ProgressiveChain:
-    return session.chain()
+    return ProgressiveChain(session.chain)
 
 
 def noisy_latents(chain: ProgressiveChain, level: int, height: int = 320, width: int = 160) -> np.ndarray:
@@ -92,8 +100,8 @@ def test_no_network_reaches_beyond_the_margin(size: str) -> None:
 def test_patches_cover_a_picture_once(rows: int, columns: int, longest: int, block: int) -> None:
     height, width = 8 * rows, 8 * columns
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(patch, "WHOLE_PIXELS", 64 * 64)
-        context.setattr(patch, "PATCH_SIDE", 8 * longest)
+        context.setattr(steps, "WHOLE_PIXELS", 64 * 64)
+        context.setattr(steps, "PATCH_SIDE", 8 * longest)
         patches = plan_patches(height, width, block)
     seen = np.zeros((height // block, width // block), np.int64)
     for where in patches:

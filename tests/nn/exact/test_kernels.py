@@ -189,7 +189,7 @@ def test_without_onednn_floating_point_serves() -> None:
 @pytest.mark.parametrize("isa", ["SSE41", "AVX2", "AVX512_CORE", "DEFAULT"])
 def test_processors_without_exact_byte_sums_are_found_out(isa: str) -> None:
     """oneDNN made to forget instruction sets: what it picks must be exact, whatever that is."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
     program = (
         "import torch; from ddpm_codec.nn.exact.kernels import *; from ddpm_codec.nn.exact.kernels import _USUAL;"

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
+from ddpm_codec.picture import PictureInfo
 from ddpm_codec.units import bytes_to_bpd
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.progressive.encoder import EncodedPicture
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
@@ -37,10 +41,14 @@ class EncodeReport:
     fallback_images: int = 0
     seconds: float = 0.0
     network_seconds: float = 0.0
-    coder_seconds: float = 0.0
     coding_seconds: float = 0.0
     model: str | None = None
     device: str = "cpu"
+
+    @property
+    def coder_seconds(self) -> float:
+        """Time spent in entropy coding."""
+        return max(0.0, self.coding_seconds - self.network_seconds)
 
     def to_json(self) -> dict[str, Any]:
         """Return the common keys; ``net_bpd`` is None where the model coded nothing."""
@@ -85,7 +93,6 @@ class DecodeReport:
     file_bytes: int = 0
     seconds: float = 0.0
     network_seconds: float = 0.0
-    coder_seconds: float = 0.0
     coding_seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -95,9 +102,15 @@ class DecodeReport:
     level: int | None = None
     used_bytes: int | None = None
 
+    @property
+    def coder_seconds(self) -> float:
+        """Time spent in entropy coding."""
+        return max(0.0, self.coding_seconds - self.network_seconds)
+
     def to_json(self) -> dict[str, Any]:
         """Return the common keys, and what went wrong."""
         values = {key: value for key, value in vars(self).items() if key != "coding_seconds"}
+        values["coder_seconds"] = self.coder_seconds
         return values | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None}
 
 
@@ -141,6 +154,30 @@ class ProgressiveReport:
     device: str = "cpu"
     sections: list[dict[str, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, encoded: "EncodedPicture", info: PictureInfo, network_seconds: float) -> Self:
+        """Return the sizes of an encoded picture; the name of its file and the whole time are left to the caller."""
+        file, dims = encoded.file, info.pixel_count * info.layout.channels
+        report = cls("", dims, info.pixel_count, len(file.data), alpha_bytes=encoded.alpha_bytes)
+        report.lossless, report.network_seconds = encoded.lossless, network_seconds
+        report.tail_level = encoded.parameters.tail_level
+        ends = file.ends[len(file.ends) - len(encoded.sections) :]
+        for section, end in zip(encoded.sections, ends, strict=True):
+            report.sections.append({"level": section.level, "end": end})
+            report.index_ideal_bits += section.ideal_bits
+            if section.level < 0:
+                report.tail_bytes += len(section.payload)
+            else:
+                report.index_bytes += len(section.payload)
+        report.header_bytes = len(file.data) - report.alpha_bytes - report.index_bytes - report.tail_bytes
+        return report
+
+    @classmethod
+    def of_whole(cls, info: PictureInfo, file_bytes: int, note: str) -> Self:
+        """Return the sizes of a picture that the fallback coded whole."""
+        dims = info.pixel_count * info.layout.channels
+        return cls("", dims, info.pixel_count, file_bytes, lossless=True, notes=[note])
 
     def to_json(self) -> dict[str, Any]:
         """Return the common keys and those of a progressive file."""

@@ -8,22 +8,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.progressive.assembly import Assembly
-from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
-from ddpm_codec.codecs.progressive.encoder import padded_pixels
-from ddpm_codec.codecs.progressive.options import ProgressiveOptions, chosen_steps
+from ddpm_codec.codecs.progressive.encoder import encode_picture, padded_pixels
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
+from ddpm_codec.codecs.progressive.reader import ProgressiveReader
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
 from ddpm_codec.codecs.progressive.steps import UNIT, ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
-from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.codecs.session import CodingSession, Model
 from ddpm_codec.coding.prices import pixel_bits
-from ddpm_codec.container.sections import read_sections
+from ddpm_codec.container import ByteSource, read_sections
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import Picture
 
@@ -31,7 +28,7 @@ Pixels = NDArray[np.uint8]
 
 LOSSLESS = "lossless"
 
-_NAME = Path("picture.ddpm")
+_NAME = "picture"
 
 
 @dataclass(frozen=True)
@@ -74,21 +71,21 @@ def real_milestones(
         ModelError: no such model or chain.
     """
     pixels, session = _rgb(picture), _session(picture, model, device, steps)
-    plain = replace(picture, info=replace(picture.info, name=_NAME.with_suffix(".png").name))
+    plain = replace(picture, info=replace(picture.info, name=f"{_NAME}.png"))
     found: list[Milestone] = []
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / _NAME
-        Assembly(session, plain, ProgressiveOptions()).write(path, path, False)
-        with OpenedProgressive(read_sections(path), DecodeOptions(model=Path(model), device=device)) as opened:
-            decoder = opened.decoder
-            while opened.remaining:
-                opened.feed()
-                label = LOSSLESS if decoder.lossless else f"level {decoder.level}"
-                # Between levels it would cost a network evaluation a section; and the lossless end may take several.
-                if decoder.walk.at_level_end and not (found and found[-1].label == label):
-                    shown = {how: decoder.picture(how) for how in reconstructions}
-                    found.append(Milestone(label, opened.used_bytes, 8.0 * opened.used_bytes, shown))
-    if not decoder.lossless or not np.array_equal(decoder.picture(MEAN), pixels):
+    data = encode_picture(session, plain, ProgressiveOptions(), file_name=f"{_NAME}.ddpm").file.data
+    file = read_sections(ByteSource(data, f"{_NAME}.ddpm", f"{_NAME}.ddpm"))
+    reader = ProgressiveReader(file, model=model, device=device)
+    decoder = reader.decoder
+    while reader.remaining:
+        reader.feed()
+        label = LOSSLESS if decoder.lossless else f"level {decoder.level}"
+        # Between levels it would cost a network evaluation a section; and the lossless end may take several.
+        if decoder.at_level_end and not (found and found[-1].label == label):
+            shown = {how: decoder.picture(how).array() for how in reconstructions}
+            found.append(Milestone(label, reader.used_bytes, 8.0 * reader.used_bytes, shown))
+    last = decoder.picture(MEAN).array()
+    if not decoder.lossless or not np.array_equal(last, pixels):
         raise FormatError(f"{picture.name}: did not come back as it was")
     return found
 
@@ -103,7 +100,7 @@ def ideal_milestones(
     seed: int = 0,
 ) -> list[Milestone]:
     """Return the milestones of a perfect channel code; see :func:`real_milestones`."""
-    pixels, chain = _rgb(picture), _session(picture, model, device, steps).chain()
+    pixels, chain = _rgb(picture), ProgressiveChain(_session(picture, model, device, steps).chain)
     padded, generator = padded_pixels(pixels), np.random.default_rng(seed)
     height, width = padded.shape[:2]
     walk = Walk(chain, height, width, 0)
@@ -153,9 +150,10 @@ def _rgb(picture: Picture) -> Pixels:
 
 
 def _session(picture: Picture, model: str, device: str, steps: int | None) -> CodingSession:
-    return _opened(model, device, chosen_steps(model, steps, picture.info.pixel_count))
+    opened = _opened(model, device)
+    return opened.session(choose_steps(opened.codec_model, steps, picture.info.pixel_count))
 
 
 @lru_cache(maxsize=2)
-def _opened(model: str, device: str, steps: int | None) -> CodingSession:
-    return CodingSession.for_encoding(model, device, steps)
+def _opened(model: str, device: str) -> Model:
+    return Model.open(model, device=device)

@@ -23,16 +23,16 @@ class ColourBody:
     Attributes:
         data: its bytes.
         stats: what the colours cost.
-        part_bytes: what each part costs, alpha included.
+        region_bytes: what each region costs, alpha included.
     """
 
     data: bytes
     stats: BlockStats
-    part_bytes: tuple[float, ...]
+    region_bytes: tuple[float, ...]
 
 
 def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> ColourBody | None:
-    """Code parts of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
+    """Code regions of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
     colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
     coded = encode_block(lambda _: model, colours, tile)
     if coded is None:
@@ -40,19 +40,21 @@ def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> 
     payload, stats = coded
     alphas = [_encode_alpha(array) for array in arrays]
     data = _checksum(colours).to_bytes(4, "little") + b"".join(alphas) + payload
-    costs = [len(alpha) + bits / 8 for alpha, bits in zip(alphas, stats.part_bits, strict=True)]
+    costs = [len(alpha) + bits / 8 for alpha, bits in zip(alphas, stats.region_bits, strict=True)]
     return ColourBody(data, stats, tuple(costs))
 
 
-def decode_colours(model: DiffusionLattice, reader: Reader, parts: list[tuple[Rect, bool]], tile: int) -> list[Pixels]:
-    """Undo :func:`encode_colours`, for parts of which each has a size, and alpha or not.
+def decode_colours(
+    model: DiffusionLattice, reader: Reader, regions: list[tuple[Rect, bool]], tile: int
+) -> list[Pixels]:
+    """Undo :func:`encode_colours`, for regions of which each has a size, and alpha or not.
 
     Raises:
-        FormatError: the body is not of these parts, or the network did not repeat itself.
+        FormatError: the body is not of these regions, or the network did not repeat itself.
     """
     checksum = int.from_bytes(reader.take(4), "little")
-    alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in parts]
-    colours = decode_block(lambda _: model, reader.rest(), [rect for rect, _ in parts], tile)
+    alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in regions]
+    colours = decode_block(lambda _: model, reader.rest(), [rect for rect, _ in regions], tile)
     if _checksum(colours) != checksum:
         raise FormatError("its pixels do not match their checksum")
     return [

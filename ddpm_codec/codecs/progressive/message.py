@@ -1,7 +1,7 @@
-"""Parts: what is sent of one patch and one step, the dearest dimensions first.
+"""Messages: what is sent of one patch and one step, the dearest dimensions first.
 
-A part is a range of cost classes. It says how many bits are paid for a bit expected, which dimensions lie so far out that
-their mean has to jump (a codebook of samples does not reach them, and an error that stays grows from step to step), and
+A message covers a range of cost classes. It says how many bits are paid for a bit expected, which dimensions lie so far out
+that their mean has to jump (a codebook of samples does not reach them, and an error that stays grows from step to step), and
 then the indices of the codewords.
 """
 
@@ -22,10 +22,10 @@ from ddpm_codec.varint import Reader, write_varint
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PART_BITS = 1 << 15
-"""A step of a patch is cut into parts of about so many expected bits,"""
+MESSAGE_BITS = 1 << 15
+"""A step of a patch is cut into messages of about so many expected bits,"""
 
-MAX_PARTS = 8
+MAX_MESSAGES = 8
 """but into no more than these."""
 
 FAR = 4.0
@@ -40,32 +40,32 @@ def _rates() -> Ints:
 
 
 _RATES = _rates()
-"""Rates that a part can have, 4.4 % apart, from 1/2 to 7.7, RATE_BITS fractional bits."""
+"""Rates that a message can have, 4.4 % apart, from 1/2 to 7.7, RATE_BITS fractional bits."""
 
 _MAX_JUMP = 1 << 20
 
 
 def cut_classes(classes: Classes) -> list[tuple[int, int]]:
-    """Return the ranges (first, end) of classes that make the parts of a patch, from its dimensions' classes [N]."""
+    """Return the ranges (first, end) of classes that make the messages of a patch, from its dimensions' classes [N]."""
     costs = class_costs() * np.bincount(classes, minlength=UNCODED + 1)[:UNCODED]
     total = int(costs.sum())
-    count = max(1, min(MAX_PARTS, total // (PART_BITS << COST_BITS)))
-    # The class that crosses a share of the total ends the part.
-    shares = [total * part // count for part in range(1, count)]
+    count = max(1, min(MAX_MESSAGES, total // (MESSAGE_BITS << COST_BITS)))
+    # The class that crosses a share of the total ends the message.
+    shares = [total * share // count for share in range(1, count)]
     ends = (np.searchsorted(np.cumsum(costs), shares) + 1).tolist()
     edges = sorted({0, UNCODED, *ends})
     return list(pairwise(edges))
 
 
-def part_classes(classes: Classes, limits: tuple[int, int]) -> Classes:
-    """Return ``classes`` with all outside the part UNCODED."""
+def message_classes(classes: Classes, limits: tuple[int, int]) -> Classes:
+    """Return ``classes`` with all outside the message UNCODED."""
     inside = (classes >= limits[0]) & (classes < limits[1])
     return np.where(inside, classes, UNCODED).astype(np.uint8)
 
 
 @dataclass(frozen=True)
-class CodedPart:
-    """A part as it is sent.
+class CodedMessage:
+    """A message as it is sent.
 
     Attributes:
         data: its bytes.
@@ -82,16 +82,16 @@ class CodedPart:
     law: StepLaw
 
 
-def encode_part(
+def encode_message(
     code: ChannelCode, law: StepLaw, target: Floats, classes: Classes, slack: float, threads: int
-) -> CodedPart:
-    """Choose the codewords of a part.
+) -> CodedMessage:
+    """Choose the codewords of a message.
 
     Args:
         code: the channel code.
         law: p.
         target: mean of q in units of latents, flat, [N].
-        classes: of all dimensions, UNCODED outside the part, [N].
+        classes: of all dimensions, UNCODED outside the message, [N].
         slack: bits paid for a bit of KL.
         threads: to search with.
     """
@@ -109,29 +109,29 @@ def encode_part(
     quadratic, linear = np.zeros(len(classes), np.float32), np.zeros(len(classes), np.float32)
     quadratic[chosen] = 0.5 * (1.0 - ratio)
     linear[chosen] = ratio * distance
-    message = code.encode(plan, quadratic, linear, threads)
+    words = code.encode(plan, quadratic, linear, threads)
     head = bytearray()
     write_varint(head, 2 * rate_code + bool(len(places)))
     if len(places):
         _write_jumps(head, plan, places, jumps)
     ideal = float(law.kl_bits(target[chosen], chosen).sum())
-    return CodedPart(bytes(head) + message, ideal, plan.order, code.decode(plan, message), moved)
+    return CodedMessage(bytes(head) + words, ideal, plan.order, code.decode(plan, words), moved)
 
 
-def decode_part(code: ChannelCode, law: StepLaw, classes: Classes, reader: Reader) -> tuple[Ints, Labels, StepLaw]:
-    """Read a part.
+def decode_message(code: ChannelCode, law: StepLaw, classes: Classes, reader: Reader) -> tuple[Ints, Labels, StepLaw]:
+    """Read a message.
 
     Args:
         code: the channel code.
-        law: p, with the jumps of the parts before.
-        classes: of all dimensions, UNCODED outside the part, [N].
-        reader: stands at the part.
+        law: p, with the jumps of the messages before.
+        classes: of all dimensions, UNCODED outside the message, [N].
+        reader: stands at the message.
 
     Returns:
         Its dimensions, their labels, and p with its jumps.
 
     Raises:
-        FormatError: the part is damaged.
+        FormatError: the message is damaged.
     """
     rate_code, jumping = divmod(reader.varint(2 * len(_RATES) - 1), 2)
     plan = code.plan(classes, int(_RATES[rate_code]))

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from ddpm_codec.atomic import check_target, new_file
-from ddpm_codec.codecs.progressive.decoding import DecodeOptions, OpenedProgressive
-from ddpm_codec.codecs.progressive.drawing import FORMATS, Pixels, draw_tiles, over_white, save_pictures, side_by_side
-from ddpm_codec.codecs.reports import Progress
-from ddpm_codec.container.layout import CODEC_PROGRESSIVE, DEFAULT_MAX_PIXELS
-from ddpm_codec.container.sections import file_codec, read_sections
+from ddpm_codec.codecs.progressive.reader import ProgressiveReader
+from ddpm_codec.container import CODEC_PROGRESSIVE, DEFAULT_MAX_PIXELS, SectionFile, file_codec, read_sections
 from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.files.drawing import FORMATS, Pixels, draw_tiles, over_white, save_pictures, side_by_side
+from ddpm_codec.files.reports import Progress
+from ddpm_codec.files.source import open_source
 from ddpm_codec.image_io import read_picture, to_image
+from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture
 
 REFERENCE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
@@ -35,7 +36,8 @@ class StripOptions:
         delay_ms: between the frames of an animation; the last one stays three times as long.
         still: a ``.webp`` with the frames side by side instead of an animation.
         reference: the picture that PSNR compares with; None: the last frame, where that is lossless.
-        decoding: model, device and reconstruction; its ``max_bpp`` and ``level`` are not looked at.
+        reconstruction: ``mean``, ``sample`` or ``flow``.
+        keep_going: of a damaged file draw what comes before the damage.
     """
 
     frames: int = 8
@@ -43,7 +45,8 @@ class StripOptions:
     delay_ms: int = 700
     still: bool = False
     reference: Path | None = None
-    decoding: DecodeOptions = field(default_factory=DecodeOptions)
+    reconstruction: str = "mean"
+    keep_going: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def draw_strip(
     output: Path,
     options: StripOptions,
     *,
+    model: ModelName | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     progress: Progress | None = None,
@@ -118,25 +123,29 @@ def draw_strip(
         path: the file, or the start of one.
         output: a ``.png`` or, with ``still``, ``.webp`` of frames side by side; a ``.gif`` or ``.webp`` that moves.
         options: see there.
+        model: the model that it was coded with; None: whichever it names among those that ship.
+        device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
         overwrite: replace ``output``.
         max_pixels: refuse a file that declares more.
         progress: called with (sections used, sections).
 
     Raises:
-        DdpmCodecError: see :class:`~ddpm_codec.codecs.progressive.decoding.OpenedProgressive`.
+        DdpmCodecError: see :class:`~ddpm_codec.codecs.progressive.reader.ProgressiveReader`.
         InputError: ``path`` is not progressive, the reference does not fit, or ``output`` is of no such kind.
         OutputExistsError: ``output`` is there.
         OutputError: it cannot be written.
     """
     kind = _checked_output(path, output, options, overwrite)
-    if file_codec(path) not in (None, CODEC_PROGRESSIVE):
-        raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
-    reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
-    with OpenedProgressive(read_sections(path, max_pixels=max_pixels), options.decoding) as opened:
-        metadata = opened.file.info.metadata
-        if reference is not None:
-            _check_size(options.reference, reference, opened)
-        found, damaged = _arrivals(opened, options.decoding, progress)
+    with open_source(path) as source:
+        if file_codec(source) not in (None, CODEC_PROGRESSIVE):
+            raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
+        reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
+        file = read_sections(source, max_pixels=max_pixels)
+    metadata = file.info.metadata
+    if reference is not None:
+        _check_size(options.reference, reference, file)
+    reader = ProgressiveReader(file, model=model, device=device, keep_going=options.keep_going)
+    found, damaged = _arrivals(reader, options, progress)
     frames = _compared(thinned(found, options.frames), reference)
     tiles = draw_tiles(
         [frame.shown for frame in frames], list(map(_caption, frames)), options.width, metadata.get("exif")
@@ -185,44 +194,45 @@ def _read_reference(path: Path, max_pixels: int) -> Pixels:
     return over_white(np.asarray(to_image(picture).convert("RGBA")))
 
 
-def _check_size(path: Path | None, reference: Pixels, opened: OpenedProgressive) -> None:
-    width, height = opened.file.info.size
+def _check_size(path: Path | None, reference: Pixels, file: SectionFile) -> None:
+    width, height = file.info.size
     if reference.shape[:2] != (height, width):
         raise InputError(
-            f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, and the picture of {opened.file.path} is "
+            f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, and the picture of {file.label} is "
             f"{width}x{height}"
         )
 
 
 def _arrivals(
-    opened: OpenedProgressive, options: DecodeOptions, progress: Progress | None
+    reader: ProgressiveReader, options: StripOptions, progress: Progress | None
 ) -> tuple[list[Frame], list[str]]:
     """Return a frame for each section that completes a level, and for the last one; and why it is the last."""
     frames: list[Frame] = []
-    damaged = [f"{opened.file.path}: is damaged behind byte {opened.file.used_bytes}"] if opened.file.damaged else []
-    total, level = opened.remaining, opened.decoder.level
-    while opened.remaining:
+    file, decoder = reader.file, reader.decoder
+    damaged = [f"{file.label}: is damaged behind byte {file.used_bytes}"] if file.damaged else []
+    total, level = reader.remaining, decoder.level
+    while reader.remaining:
         try:
-            opened.feed()
+            reader.feed()
         except FormatError as error:
             # What was fed may have been taken in part, so there is no picture but those that were drawn before.
             if not (options.keep_going and frames):
                 raise
             return frames, [str(error)]
         if progress is not None:
-            progress(opened.used, total)
-        if opened.decoder.level < level or not opened.remaining:
-            complete = opened.decoder.level < level and opened.decoder.walk.at_level_end
-            level = opened.decoder.level
-            frames.append(_frame(opened, options.reconstruction, complete))
+            progress(reader.used, total)
+        if decoder.level < level or not reader.remaining:
+            complete = decoder.level < level and decoder.at_level_end
+            level = decoder.level
+            frames.append(_frame(reader, options.reconstruction, complete))
     return frames, damaged
 
 
-def _frame(opened: OpenedProgressive, how: str, complete: bool) -> Frame:
-    picture: Picture = opened.picture(how)
-    used = opened.used_bytes
+def _frame(reader: ProgressiveReader, how: str, complete: bool) -> Frame:
+    picture: Picture = reader.decoder.picture(how)
+    used = reader.used_bytes
     bits_per_pixel = 8 * used / picture.info.pixel_count
-    return Frame(used, bits_per_pixel, opened.decoder.level, complete, over_white(picture.array()))
+    return Frame(used, bits_per_pixel, reader.decoder.level, complete, over_white(picture.array()))
 
 
 def _compared(frames: list[Frame], reference: Pixels | None) -> list[Frame]:

@@ -11,14 +11,14 @@ OVERHEAD_BYTES = 512
 """What a model-coded block must save beyond its own bytes: more than the head of a file that names a model."""
 
 PICTURE_BYTES = 16
-"""And for each picture or part in it: more than block framing and lists of indices may cost."""
+"""And for each picture or region in it: more than block framing and lists of indices may cost."""
 
 WORTH_CODING_AGAIN = 512
-"""A block is coded a second time only where that saves more than one part in so many of it."""
+"""A block is coded a second time only where that saves more than one byte in so many of it."""
 
 
 @dataclass
-class Group:
+class PendingBlock:
     """Pictures that wait to share a block: index in the table, picture, and its fallback."""
 
     pictures: list[tuple[int, Picture, bytes]] = field(default_factory=list)
@@ -46,12 +46,12 @@ class Group:
         """What the fallback makes of them."""
         return sum(len(data) for _, _, data in self.pictures)
 
-    def split(self, chosen: Sequence[bool], tile: int) -> tuple["Group", "Group"]:
+    def split(self, chosen: Sequence[bool], tile: int) -> tuple["PendingBlock", "PendingBlock"]:
         """Return the pictures that are chosen, and the others."""
-        parts = Group(), Group()
+        halves = PendingBlock(), PendingBlock()
         for entry, keep in zip(self.pictures, chosen, strict=True):
-            parts[0 if keep else 1].add(*entry, tile)
-        return parts
+            halves[0 if keep else 1].add(*entry, tile)
+        return halves
 
     def model_bytes(self, body: bytes) -> int:
         """Return what ``body``, the model's, counts for when it is compared with the fallback."""

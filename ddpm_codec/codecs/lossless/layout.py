@@ -1,4 +1,4 @@
-"""What a block says of itself: which pictures, which part of them, and how they are coded."""
+"""What a block says of itself: which pictures, which region of them, and how they are coded."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ from ddpm_codec.varint import Reader, write_varint
 FALLBACK = 0
 MODEL = 1
 
+COLOUR_MODES = ("RGB", "RGBA")
+"""Modes of pictures that the model codes."""
+
 
 @dataclass(frozen=True)
 class BlockHeader:
@@ -15,16 +18,16 @@ class BlockHeader:
 
     Attributes:
         kind: FALLBACK (whole pictures) or MODEL.
-        part: index of the part, where the block is one part of one large picture; else 0.
+        region: index of the region, where the block is one region of one large picture; else 0.
         pictures: indices into the image table, increasing.
     """
 
     kind: int
-    part: int
+    region: int
     pictures: tuple[int, ...]
 
     def pack(self) -> bytes:
-        """Return the header as varints: kind, part, number of runs, then (gap, length) of each run of indices."""
+        """Return the header as varints: kind, region, number of runs, then (gap, length) of each run of indices."""
         runs: list[list[int]] = []
         for index in self.pictures:
             if runs and runs[-1][0] + runs[-1][1] == index:
@@ -32,7 +35,7 @@ class BlockHeader:
             else:
                 runs.append([index, 1])
         out = bytearray()
-        for value in (self.kind, self.part, len(runs)):
+        for value in (self.kind, self.region, len(runs)):
             write_varint(out, value)
         end = 0
         for start, length in runs:
@@ -48,7 +51,7 @@ def read_header(reader: Reader, pictures: int) -> BlockHeader:
     Raises:
         FormatError: unknown kind, or indices outside the table.
     """
-    kind, part, runs = reader.varint(MODEL), reader.varint(1 << 32), reader.varint(pictures)
+    kind, region, runs = reader.varint(MODEL), reader.varint(1 << 32), reader.varint(pictures)
     indices: list[int] = []
     for _ in range(runs):
         start = reader.varint(pictures) + (indices[-1] + 1 if indices else 0)
@@ -56,6 +59,6 @@ def read_header(reader: Reader, pictures: int) -> BlockHeader:
         if start + length > pictures or not length:
             raise FormatError("a block names pictures that the image table lacks")
         indices.extend(range(start, start + length))
-    if not indices or (part and len(indices) != 1):
-        raise FormatError("a block names no pictures, or a part of several")
-    return BlockHeader(kind, part, tuple(indices))
+    if not indices or (region and len(indices) != 1):
+        raise FormatError("a block names no pictures, or a region of several")
+    return BlockHeader(kind, region, tuple(indices))

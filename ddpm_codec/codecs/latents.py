@@ -1,14 +1,71 @@
-"""A frozen model and one of its chains, in grey levels: what both ways of coding latents share."""
+"""Latents of a frozen chain in grey levels, as every codec computes with them: integers and correctly rounded float64."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.arithmetic import GREY2, Floats, Indices, Ints, grey_variances, noisy_picture, norms
+from ddpm_codec.coding.exact_math import exact_exp
 from ddpm_codec.coding.tables import MEAN_BITS, PIXEL_GRID
 from ddpm_codec.diffusion.transform import BlockTransform
+from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
+from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Indices = NDArray[np.int32]
+
+GREY2 = GREY_PER_UNIT * GREY_PER_UNIT
+"""Variances in grey levels are so many times those in model values."""
+
+_SHIFT = 20
+"""Fractional bits while a picture is put together from coefficients."""
+
+_FARTHEST = float(1 << 24)
+"""Grey levels: only damaged data hold latents beyond, and arithmetic stays exact up to here."""
+
+
+def grey_variances() -> Floats:
+    """Return the variance that each index of a prediction stands for, in grey levels squared."""
+    logs = integer.log_variances()
+    variance = exact_exp(-np.abs(logs))
+    return np.where(logs > 0, 1.0 / variance, variance) * GREY2
+
+
+def norms(transform: BlockTransform) -> Floats:
+    """Return the norm of each row of M, [1, D, 1, 1]."""
+    return np.sqrt(transform.norms2.astype(np.float64))[None, :, None, None]
+
+
+def noisy_picture(transform: BlockTransform, values: NDArray[np.int32], unit: float) -> Ints:
+    """Return W^T z as the network reads it, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W].
+
+    Args:
+        transform: W.
+        values: z in units of ``unit`` grey levels, [B, D, h, w].
+        unit: size of one.
+
+    Raises:
+        FormatError: a latent that no encoder draws.
+    """
+    # Python integers: the absolute value of the smallest int32 is not one.
+    if max(int(values.max(initial=0)), -int(values.min(initial=0))) * unit > _FARTHEST:
+        raise FormatError("its entropy-coded data is damaged")
+    fixed = np.rint(values * (unit / norms(transform) * 2.0**_SHIFT)).astype(np.int64)
+    # One factor 1/norm of M^T N^-1/2 is in `fixed`; M^T itself is exact.
+    drop = _SHIFT - integer.PICTURE_BITS
+    return (transform.inverse_exact(fixed) + (1 << (drop - 1))) >> drop
+
+
+def rounded(values: NDArray[np.floating[Any]]) -> Ints:
+    """Return the nearest integers, halves to even."""
+    nearest: Ints = np.rint(values).astype(np.int64)
+    return nearest
 
 
 class GreyChain:
@@ -29,6 +86,7 @@ class GreyChain:
         variance: that each index of a prediction stands for, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
+        network: time spent in the network so far.
     """
 
     def __init__(
@@ -44,6 +102,8 @@ class GreyChain:
         self.sigmas: Floats = np.array(sigmas, dtype=np.float64) * GREY_PER_UNIT
         self.variance = grey_variances()
         self.prior_mean, self.prior_variance = prior_mean * GREY_PER_UNIT, prior_variance * GREY2
+        self.network = Stopwatch()
+        self._lock = threading.Lock()
         self._denoiser = denoiser
         self._pixel_scales = PIXEL_GRID.index(np.sqrt(self.variance)).astype(np.int32)
 
@@ -68,7 +128,7 @@ class GreyChain:
         """
         # Where W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
-        prediction = predict(noisy_picture(self.transform, z_t, unit), level)
+        prediction = self._timed(predict, noisy_picture(self.transform, z_t, unit), level)
         return self.transform.forward_exact(prediction.mean), prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
@@ -81,7 +141,12 @@ class GreyChain:
         Raises:
             FormatError: a latent that no encoder draws.
         """
-        prediction: IntegerPrediction = self._denoiser.pixels(noisy_picture(self.transform, z_0, unit), 0)
+        prediction = self._timed(self._denoiser.pixels, noisy_picture(self.transform, z_0, unit), 0)
         half = (GREY_MAX << MEAN_BITS) >> 1
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
         return mean, self._pixel_scales[prediction.log_var_index]
+
+    def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
+        # The network works in buffers of its own, so one thread at a time.
+        with self._lock, self.network:
+            return predict(picture, level)

@@ -1,0 +1,675 @@
+"""The library in memory: arrays and Pillow images to bytes and back, archives, bounds, progressive decoding.
+
+Everything here is also a name of :mod:`ddpm_codec` itself, and torch is loaded only where a model runs. A *source* is a
+``.ddpm`` file: its bytes, its path, or a binary stream that stands at its start.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.description import FileInfo, describe
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
+from ddpm_codec.codecs.lossless.archive import encode_archive as encode_pictures
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
+from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, CodingOptions, checked_options
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
+from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
+from ddpm_codec.container import (
+    CODEC_PROGRESSIVE,
+    DEFAULT_MAX_PIXELS,
+    Container,
+    SectionFile,
+    SectionReader,
+    file_codec,
+    read_container,
+    read_sections,
+)
+from ddpm_codec.container.sections import TOO_SHORT
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.files.source import Source, open_source
+from ddpm_codec.image_io import picture_from_image, to_image
+from ddpm_codec.models.registry import DEFAULT, ModelInfo, ModelName, list_models
+from ddpm_codec.picture import Picture, PictureInfo, picture_from_array
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.progressive.decoder import PictureDecoder
+    from ddpm_codec.codecs.session import CodingSession, Model
+    from ddpm_codec.diffusion.bound import BoundTerms
+
+__all__ = [
+    "Archive",
+    "FileInfo",
+    "Image",
+    "ModelInfo",
+    "PictureInfo",
+    "ProgressiveDecoder",
+    "Source",
+    "bound",
+    "decode",
+    "encode",
+    "encode_archive",
+    "info",
+    "list_models",
+    "open_archive",
+    "open_model",
+    "to_pil",
+]
+
+Image = NDArray[np.uint8] | PIL.Image.Image
+"""An image to encode: a uint8 array [H, W] (grey), [H, W, 2] (grey, alpha), [H, W, 3] (RGB) or [H, W, 4] (RGBA), or a Pillow
+image of any mode, which keeps palette, transparency, ICC profile, EXIF and XMP."""
+
+_NAME = "picture.png"
+_LABEL = "<bytes>"
+"""What messages call a file that arrives."""
+
+_KEPT_PIXELS = 1 << 24
+"""Decoded pictures that an archive keeps, so that neighbours in a block are decoded together."""
+
+
+def encode(
+    image: Image,
+    /,
+    *,
+    model: "ModelName | Model" = DEFAULT,
+    progressive: bool = False,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    steps: int | None = None,
+    tile: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> bytes:
+    """Encode one image, without loss unless ``bpp`` or ``psnr`` stops a progressive file early.
+
+    Args:
+        image: uint8 array [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], or a Pillow image. Modes other than RGB and RGBA go
+            through the fallback coder: lossless, never progressive.
+        model: an open model, the name of one (see :func:`list_models`), or the path of its file or folder; ``"none"`` uses
+            the fallback coder alone.
+        progressive: write a file that can be cut anywhere: what is there of it decodes to a coarser image.
+        bpp: stop a progressive file before it exceeds this many bits per pixel.
+        psnr: stop a progressive file once its image has this PSNR, in dB.
+        steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: the codec's own choice.
+        tile: side of the tiles that a large image is cut into, a multiple of 8; None: the codec's own choice.
+        device: where the network runs, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays where it is.
+        threads: CPU threads of torch during the call; None leaves them alone.
+
+    Returns:
+        A ``.ddpm`` file.
+
+    Raises:
+        InputError: the image, an option or the device cannot be used.
+        ModelError: the model is unknown or damaged, or has no chain of so many steps.
+        TypeError: ``image`` is neither a uint8 array nor a Pillow image.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> image = np.tile(np.arange(64, dtype=np.uint8), (32, 1))
+        >>> data = ddpm_codec.encode(image)
+        >>> np.array_equal(ddpm_codec.decode(data), image)
+        True
+    """
+    picture = _picture(image, _NAME)
+    if not progressive and (bpp, psnr) != (None, None):
+        raise InputError("bpp and psnr need progressive=True")
+    options = ProgressiveOptions(steps=steps, tile=tile, max_bpp=bpp, min_psnr_db=psnr)
+    with _threads(threads):
+        if not progressive or picture.mode not in COLOUR_MODES:
+            if (bpp, psnr) != (None, None):
+                raise InputError(f"mode {picture.mode} is stored whole; bpp and psnr need RGB or RGBA")
+            session = _session(model, device, steps)
+            return encode_pictures([picture], session, _cut(session, DEFAULT_BLOCK_PIXELS, tile))
+        from ddpm_codec.codecs.progressive.encoder import encode_picture
+
+        opened = _opened(model, device)
+        chosen = choose_steps(opened.codec_model, steps, picture.info.pixel_count)
+        return encode_picture(opened.session(chosen), picture, options).file.data
+
+
+def decode(
+    source: Source,
+    /,
+    *,
+    model: "ModelName | Model | None" = None,
+    device: str = "auto",
+    threads: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> NDArray[Any]:
+    """Decode a file of one picture into an array.
+
+    Args:
+        source: the file's bytes, its path, or a binary stream.
+        model: the model that it was coded with, if it does not ship; any other is refused.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``; the result is the same on each.
+        threads: CPU threads of torch during the call; a file coded in floating point brings its own number.
+        max_pixels: refuse files that declare more pixels.
+
+    Returns:
+        The samples, [H, W] or [H, W, channels]: uint8; bool for mode 1, int32 for I, float32 for F, uint16 for I;16. Of
+        palette modes these are indices: :func:`to_pil` keeps the colours. A progressive file that is cut gives the image
+        known so far.
+
+    Raises:
+        EnvironmentMismatchError: coded in floating point in another environment.
+        FormatError: the file is damaged.
+        InputError: it cannot be read, or is an archive of several pictures: use :func:`open_archive`.
+        ModelError: its model is not here.
+        TypeError: ``source`` is none.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> data = ddpm_codec.encode(np.zeros((4, 6, 3), np.uint8))
+        >>> ddpm_codec.decode(data).shape
+        (4, 6, 3)
+    """
+    return _one_picture(source, model, device, threads, max_pixels).samples().copy()
+
+
+def to_pil(
+    source: Source,
+    /,
+    *,
+    model: "ModelName | Model | None" = None,
+    device: str = "auto",
+    threads: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> PIL.Image.Image:
+    """Decode a file of one picture into a Pillow image: mode, palette, transparency, ICC profile, EXIF and XMP as encoded.
+
+    Args:
+        source: see :func:`decode`, as for all other arguments and errors.
+        model: see there.
+        device: see there.
+        threads: see there.
+        max_pixels: see there.
+
+    Examples:
+        >>> import PIL.Image
+        >>> import ddpm_codec
+        >>> data = ddpm_codec.encode(PIL.Image.new("P", (6, 4)))
+        >>> ddpm_codec.to_pil(data).mode
+        'P'
+    """
+    return to_image(_one_picture(source, model, device, threads, max_pixels))
+
+
+def encode_archive(
+    images: Mapping[str, Image] | Iterable[tuple[str, Image]],
+    /,
+    *,
+    model: "ModelName | Model" = DEFAULT,
+    steps: int | None = None,
+    tile: int | None = None,
+    block_pixels: int = DEFAULT_BLOCK_PIXELS,
+    device: str = "auto",
+    threads: int | None = None,
+) -> bytes:
+    """Encode many images into one file, without loss; together they take fewer bytes than one by one.
+
+    Args:
+        images: names (plain relative paths, such as ``"cats/001.png"``) and images; see :func:`encode`. An iterator is used
+            once, image by image.
+        model: see :func:`encode`.
+        steps: see :func:`encode`.
+        tile: see :func:`encode`.
+        block_pixels: pixels of a block, the unit of damage and of random access.
+        device: see :func:`encode`.
+        threads: see :func:`encode`.
+
+    Raises:
+        InputError: there is no image, a name is unusable or there twice, or as :func:`encode`.
+        ModelError: as :func:`encode`.
+        TypeError: as :func:`encode`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> data = ddpm_codec.encode_archive({"a.png": np.zeros((4, 6), np.uint8), "b.png": np.ones((5, 5), np.uint8)})
+        >>> ddpm_codec.open_archive(data).names
+        ('a.png', 'b.png')
+    """
+    pairs = images.items() if isinstance(images, Mapping) else images
+    with _threads(threads):
+        session = _session(model, device, steps)
+        pictures = (_picture(image, name) for name, image in pairs)
+        return encode_pictures(pictures, session, _cut(session, block_pixels, tile))
+
+
+def open_archive(
+    source: Source,
+    /,
+    *,
+    model: "ModelName | Model | None" = None,
+    device: str = "auto",
+    threads: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> "Archive":
+    """Open a file of any number of pictures; each is decoded when it is asked for.
+
+    Args:
+        source: see :func:`decode`. The file of a path stays open until :meth:`Archive.close`; a stream is not closed.
+        model: see :func:`decode`.
+        device: see :func:`decode`.
+        threads: see :func:`decode`.
+        max_pixels: see :func:`decode`.
+
+    Raises:
+        FormatError: the file is damaged outside its blocks.
+        InputError: it cannot be read.
+        TypeError: ``source`` is none.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> data = ddpm_codec.encode_archive([("a.png", np.zeros((4, 6), np.uint8))])
+        >>> with ddpm_codec.open_archive(data) as archive:
+        ...     len(archive), archive["a.png"].shape
+        (1, (4, 6))
+    """
+    return Archive(source, model=model, device=device, threads=threads, max_pixels=max_pixels)
+
+
+class Archive(Mapping[str, NDArray[Any]]):
+    """The pictures of a file by name: a mapping to arrays (see :func:`decode`), made by :func:`open_archive`.
+
+    ``archive["name"]`` decodes the block that holds the picture and no other; the pictures decoded last are kept. Damage in
+    one block does not concern the others. An archive may be used from several threads, one at a time.
+
+    Attributes:
+        names: of the pictures, in order.
+        infos: the pictures without their pixels, in order: name, mode, size, palette, transparency, metadata.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> archive = ddpm_codec.open_archive(ddpm_codec.encode_archive({"a.png": np.ones((2, 3), np.uint8)}))
+        >>> archive.infos[0].size
+        (3, 2)
+        >>> [(name, int(image.sum())) for name, image in archive.items()]
+        [('a.png', 6)]
+        >>> archive.pil("a.png").mode
+        'L'
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        /,
+        *,
+        model: "ModelName | Model | None" = None,
+        device: str = "auto",
+        threads: int | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self._model, self._device, self._threads = _model_path(model), device, threads
+        self._resources = ExitStack()
+        opened = self._resources.enter_context(open_source(source))
+        try:
+            self._file: SectionFile | Container
+            if file_codec(opened) == CODEC_PROGRESSIVE:
+                self._file = read_sections(opened, max_pixels=max_pixels)
+                self.infos: tuple[PictureInfo, ...] = (self._file.info,)
+            else:
+                self._file = read_container(opened, max_pixels=max_pixels)
+                self.infos = tuple(entry.info for entry in self._file.images)
+        except BaseException:
+            self.close()
+            raise
+        self.names = tuple(info.name for info in self.infos)
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self._decoder: ArchiveDecoder | None = None
+        self._kept: OrderedDict[int, Picture] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Archive of {len(self)} pictures>"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._picture(name).samples().copy()
+
+    def pil(self, name: str) -> PIL.Image.Image:
+        """Return a picture as a Pillow image, as it was encoded.
+
+        Raises:
+            KeyError: there is no picture of that name.
+            DdpmCodecError: as :func:`decode`.
+        """
+        return to_image(self._picture(name))
+
+    def close(self) -> None:
+        """Close the file; pictures cannot be decoded any more."""
+        self._resources.close()
+
+    def _picture(self, name: str) -> Picture:
+        place = self._places[name]
+        if place not in self._kept:
+            with _threads(self._threads):
+                self._keep(place, self._decoded(place))
+        self._kept.move_to_end(place)
+        return self._kept[place]
+
+    def _decoded(self, place: int) -> dict[int, Picture]:
+        if isinstance(self._file, SectionFile):
+            reader = ProgressiveReader(self._file, model=self._model, device=self._device)
+            return {place: reader.decode(DecodeLimits()).picture}
+        if self._decoder is None:
+            self._decoder = ArchiveDecoder(self._file, model=self._model, device=self._device)
+        return self._decoder.pictures_beside(place)
+
+    def _keep(self, place: int, pictures: dict[int, Picture]) -> None:
+        """Keep pictures, that at ``place`` last of all, and forget the oldest beyond the limit."""
+        self._kept |= pictures
+        self._kept.move_to_end(place)
+        pixels = sum(picture.info.pixel_count for picture in self._kept.values())
+        while pixels > _KEPT_PIXELS and len(self._kept) > 1:
+            _, forgotten = self._kept.popitem(last=False)
+            pixels -= forgotten.info.pixel_count
+
+
+def open_model(name_or_path: ModelName = DEFAULT, *, device: str = "auto") -> "Model":
+    """Open a model once for many calls: ``encode(image, model=model)``.
+
+    Args:
+        name_or_path: name of a model that ships (see :func:`list_models`), or the path of a model file or of the folder of a
+            trained DDPM.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        InputError: there is no such device.
+        ModelError: there is no such model, or it is damaged.
+
+    Examples:
+        >>> import ddpm_codec
+        >>> model = ddpm_codec.open_model("photo", device="cpu")
+        >>> model.name, model.arithmetic
+        ('photo', 'exact')
+    """
+    from ddpm_codec.codecs.session import cached_model
+
+    return cached_model(name_or_path, device)
+
+
+def info(source: Source, /) -> FileInfo:
+    """Return what a file holds, without decoding it.
+
+    Args:
+        source: the file's bytes, its path, or a binary stream.
+
+    Raises:
+        FormatError: the file is damaged.
+        InputError: it cannot be read.
+        TypeError: ``source`` is none.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> facts = ddpm_codec.info(ddpm_codec.encode(np.zeros((4, 6), np.uint8)))
+        >>> facts.codec, facts.pixels, facts.pictures[0].mode
+        ('fallback only', 24, 'L')
+    """
+    with open_source(source) as opened:
+        return describe(opened)
+
+
+def bound(
+    images: Image | Iterable[Image],
+    /,
+    *,
+    model: "ModelName | Model" = DEFAULT,
+    steps: int | None = None,
+    schedule: Literal["dp", "even"] | None = None,
+    variance: Literal["predicted", "class", "level", "beta", "beta-tilde"] | None = None,
+    batch: int = 64,
+    tile: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> "BoundTerms":
+    """Bound the bits/dim of a model on RGB images: -ln P(x_0) <= L_T + sum_k L_k + L_0, term by term.
+
+    Args:
+        images: one image or several, uint8 arrays [H, W, 3] or Pillow images of mode RGB; also one array [N, H, W, 3].
+        model: see :func:`encode`; of a DDPM, no calibration is needed.
+        steps: K, for a DDPM the number of timesteps used; None: the model's own, for a DDPM all.
+        schedule: ``"dp"`` for the chain of the lowest bound, ``"even"`` for even steps; None: the model's choice.
+        variance: of the steps: the model's own (``"predicted"``), calibrated per ``"class"`` or ``"level"``, or fixed; None:
+            the model's choice.
+        batch: 32x32 images (or as many pixels) at a time.
+        tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's own.
+        seed: of the noise.
+        device: see :func:`encode`.
+        threads: see :func:`encode`.
+
+    Returns:
+        The terms of each image in bits per dimension (sub-pixel); ``mean_bpd``, ``stderr_bpd``, ``pooled_bpd`` of all.
+
+    Raises:
+        InputError: an image or an option cannot be used.
+        ModelError: the model is unknown or damaged, or has no chain of so many steps.
+        TypeError: an image is neither a uint8 array nor a Pillow image.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> terms = ddpm_codec.bound(np.full((16, 16, 3), 99, np.uint8), model="cifar10", steps=4, device="cpu")
+        >>> terms.diffusion_bpd.shape, 0.0 < terms.mean_bpd < 8.0
+        ((1, 4), True)
+    """
+    from ddpm_codec.evaluation import bound_of
+
+    opened = _opened(model, device)
+    arrays = [_rgb(image) for image in _several(images)]
+    with _threads(threads):
+        return bound_of(
+            arrays,
+            opened.codec_model,
+            steps=steps,
+            schedule=schedule,
+            variance=variance,
+            batch=batch,
+            tile=tile,
+            seed=seed,
+            device=opened.device.type,
+        )
+
+
+class ProgressiveDecoder:
+    """Shows the image of a progressive file while its bytes arrive.
+
+    Args:
+        model: the model that it was coded with, if it does not ship; any other is refused.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        threads: CPU threads of torch during each call; None leaves them alone.
+        max_pixels: refuse a file that declares more pixels.
+
+    Attributes:
+        used_bytes: bytes up to the end of the last section used.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> y, x = np.mgrid[0:32, 0:48]
+        >>> image = np.stack([2 * x + y, 3 * y, 200 - x], axis=2).astype(np.uint8)
+        >>> data = ddpm_codec.encode(image, progressive=True, device="cpu")
+        >>> decoder = ddpm_codec.ProgressiveDecoder(device="cpu")
+        >>> decoder.feed(data[: len(data) // 2])
+        True
+        >>> decoder.picture().shape, decoder.lossless
+        ((32, 48, 3), False)
+        >>> _ = decoder.feed(data[len(data) // 2 :])
+        >>> decoder.lossless, np.array_equal(decoder.picture(), image)
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        *,
+        model: "ModelName | Model | None" = None,
+        device: str = "auto",
+        threads: int | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self._model, self._device, self._threads = _model_path(model), device, threads
+        self._reader = SectionReader(max_pixels=max_pixels)
+        self._decoder: PictureDecoder | None = None
+        self._taken = 0
+        self.used_bytes = 0
+
+    @property
+    def info(self) -> PictureInfo | None:
+        """The picture without its pixels: name, mode, size, metadata; None until the head of the file has arrived."""
+        return None if self._decoder is None else self._decoder.info
+
+    @property
+    def level(self) -> int | None:
+        """Noise level whose latents are known of the whole image, 0 the cleanest; -1 is the image itself, None nothing."""
+        if self._decoder is None or self._decoder.level > self._decoder.parameters.steps:
+            return None
+        return self._decoder.level
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the image is complete."""
+        return self._decoder is not None and self._decoder.lossless
+
+    def feed(self, data: bytes | bytearray | memoryview, /) -> bool:
+        """Take the next bytes of the file and return whether a better image is there.
+
+        Raises:
+            EnvironmentMismatchError: coded in floating point in another environment.
+            FormatError: the bytes are damaged; what came before them still gives an image.
+            ModelError: the model of the file is not here.
+        """
+        try:
+            payloads = self._reader.feed(bytes(data))
+        except FormatError as error:
+            raise FormatError(f"{_LABEL}: {error}") from None
+        short = self._reader.short
+        before = 0 if self._decoder is None else self._decoder.used
+        with _threads(self._threads):
+            if self._decoder is None and short is not None:
+                from ddpm_codec.codecs.progressive.decoder import PictureDecoder
+
+                self._decoder = PictureDecoder(
+                    short.head, short.info, model=self._model, device=self._device, label=_LABEL
+                )
+            if self._decoder is None:
+                return False
+            for payload in payloads:
+                self._decoder.feed(payload)
+                self.used_bytes = self._reader.ends[self._taken]
+                self._taken += 1
+        if self._reader.damaged:
+            raise FormatError(f"{_LABEL}: is damaged behind byte {self.used_bytes or self._reader.start}")
+        return self._decoder.used > before
+
+    def picture(self, reconstruction: str = "mean") -> NDArray[np.uint8]:
+        """Return the image as far as it is known, [H, W, 3] or [H, W, 4].
+
+        Args:
+            reconstruction: of what is not known yet: ``"mean"`` has the least squared error, ``"sample"`` draws it from the
+                model and is the most realistic, ``"flow"`` follows the probability-flow ODE.
+
+        Raises:
+            FormatError: there is not enough for a first image.
+            InputError: there is no such reconstruction.
+        """
+        return self._shown(reconstruction).array().copy()
+
+    def pil(self, reconstruction: str = "mean") -> PIL.Image.Image:
+        """Return the image as a Pillow image; see :meth:`picture`."""
+        return to_image(self._shown(reconstruction))
+
+    def _shown(self, reconstruction: str) -> Picture:
+        if self._decoder is None or not self._decoder.used:
+            raise FormatError(f"{_LABEL}: {TOO_SHORT}")
+        with _threads(self._threads):
+            return self._decoder.picture(reconstruction)
+
+
+def _picture(image: Image, name: str) -> Picture:
+    if isinstance(image, PIL.Image.Image):
+        return picture_from_image(image, name)
+    return picture_from_array(image, name)
+
+
+def _one_picture(
+    source: Source, model: "ModelName | Model | None", device: str, threads: int | None, max_pixels: int
+) -> Picture:
+    with Archive(source, model=model, device=device, threads=threads, max_pixels=max_pixels) as archive:
+        if len(archive) != 1:
+            raise InputError(f"the file is an archive of {len(archive)} pictures: use open_archive")
+        return archive._picture(archive.names[0])
+
+
+def _threads(threads: int | None) -> AbstractContextManager[None]:
+    """Return a context in which torch uses so many CPU threads; None leaves torch alone, and unloaded."""
+    if threads is None:
+        return nullcontext()
+    from ddpm_codec.device import torch_threads
+
+    return torch_threads(threads)
+
+
+def _opened(model: "ModelName | Model", device: str) -> "Model":
+    """Return an open model; one that is open already stays on its device."""
+    if isinstance(model, str | os.PathLike):
+        from ddpm_codec.codecs.session import cached_model
+
+        return cached_model(model, device)
+    if device not in ("auto", model.device.type):
+        raise InputError(f"device {device}: the model was opened on {model.device.type}")
+    return model
+
+
+def _session(model: "ModelName | Model", device: str, steps: int | None) -> "CodingSession | None":
+    return None if model == "none" else _opened(model, device).session(steps)
+
+
+def _model_path(model: "ModelName | Model | None") -> ModelName | None:
+    return model if model is None or isinstance(model, str | os.PathLike) else model.path
+
+
+def _cut(session: "CodingSession | None", block_pixels: int, tile: int | None) -> CodingOptions:
+    own = 256 if session is None else session.model.tile
+    return checked_options(block_pixels, own if tile is None else tile)
+
+
+def _several(images: Image | Iterable[Image]) -> Sequence[Image]:
+    if isinstance(images, PIL.Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        return [images]
+    return list(images)
+
+
+def _rgb(image: Image) -> NDArray[np.uint8]:
+    picture = _picture(image, _NAME)
+    if picture.mode != "RGB":
+        raise InputError(f"mode {picture.mode}: a bound needs RGB images")
+    return picture.array()

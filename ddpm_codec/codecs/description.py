@@ -1,0 +1,152 @@
+"""What a ``.ddpm`` file holds, without decoding it. Importing this loads no torch."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from ddpm_codec.container import (
+    CODEC_FALLBACK,
+    CODEC_PROGRESSIVE,
+    ROUTE_MODEL,
+    ByteSource,
+    Container,
+    SectionFile,
+    file_codec,
+    read_container,
+    read_sections,
+)
+from ddpm_codec.container.layout import Values
+from ddpm_codec.models.registry import shipped_name
+from ddpm_codec.picture import PictureInfo
+
+UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Facts about a ``.ddpm`` file.
+
+    Attributes:
+        file: its name.
+        codec: ``fallback only``, ``bits-back lossless`` or ``progressive``.
+        file_bytes: every byte of it.
+        pictures: its pictures without their pixels, in order.
+        coded_by: of each picture of an archive, ``model`` or ``fallback``; empty for a progressive file.
+        blocks: of an archive; None for a progressive file.
+        model: name of the model; None where there is none, or it is not known here.
+        model_id: its SHA-256, hexadecimal; of a progressive file the beginning.
+        parameters: of the coding.
+        environment: in which it was coded in floating point; empty where any environment decodes.
+        section_ends: where the head and each whole section of a progressive file end, in bytes.
+        damaged: of a progressive file, whether something else follows its last whole section.
+        cut: of a progressive file, whether some of it is missing.
+    """
+
+    file: str
+    codec: str
+    file_bytes: int
+    pictures: tuple[PictureInfo, ...]
+    coded_by: tuple[str, ...] = ()
+    blocks: int | None = None
+    model: str | None = None
+    model_id: str | None = None
+    parameters: Values = field(default_factory=dict)
+    environment: Values = field(default_factory=dict)
+    section_ends: tuple[int, ...] = ()
+    damaged: bool = False
+    cut: bool = False
+
+    @property
+    def images(self) -> int:
+        """Pictures."""
+        return len(self.pictures)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all pictures."""
+        return sum(info.pixel_count for info in self.pictures)
+
+    @property
+    def file_bpd(self) -> float | None:
+        """Bits a sample: every byte of the file over the samples of all pictures."""
+        dims = sum(info.pixel_count * info.layout.channels for info in self.pictures)
+        return 8 * self.file_bytes / dims if dims else None
+
+    @property
+    def arithmetic(self) -> str | None:
+        """``exact`` or ``float``; None where no model is needed."""
+        if self.model_id is None:
+            return None
+        return "float" if self.environment else "exact"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it; ``pictures`` and ``sections`` are lists of rows."""
+        facts: dict[str, Any] = {"file": self.file, "codec": self.codec, "file_bytes": self.file_bytes}
+        facts |= {"file_bpd": self.file_bpd, "images": self.images, "pixels": self.pixels}
+        if self.blocks is not None:
+            facts["blocks"] = self.blocks
+        facts |= {"model": self.model, "model_id": self.model_id, "arithmetic": self.arithmetic}
+        if self.section_ends:
+            facts |= {"whole_sections": len(self.section_ends) - 1, "whole_bytes": self.section_ends[-1]}
+            facts |= {"damaged": self.damaged, "cut": self.cut}
+        facts |= {f"coding_{key}": value for key, value in self.parameters.items()}
+        facts |= {f"environment_{key}": value for key, value in self.environment.items()}
+        facts["pictures"] = [self._row(index) for index in range(self.images)]
+        if self.section_ends:
+            facts["sections"] = [
+                {"bytes": end - start, "end": end, "bits_per_pixel": 8 * end / self.pixels}
+                for start, end in pairwise(self.section_ends)
+            ]
+        return facts
+
+    def _row(self, index: int) -> dict[str, Any]:
+        info = self.pictures[index]
+        row: dict[str, Any] = {"name": info.name, "width": info.size[0], "height": info.size[1], "mode": info.mode}
+        if self.coded_by:
+            row["coded_by"] = self.coded_by[index]
+        return row | {"metadata": ", ".join(info.metadata) or None}
+
+
+def describe(source: ByteSource) -> FileInfo:
+    """Return what a file holds.
+
+    Raises:
+        FormatError: the file is damaged; a progressive one, in its head, or it is cut there.
+        InputError: it cannot be read.
+    """
+    if file_codec(source) == CODEC_PROGRESSIVE:
+        return _of_sections(read_sections(source, max_pixels=UNLIMITED))
+    return _of_archive(read_container(source, max_pixels=UNLIMITED))
+
+
+def _of_archive(opened: Container) -> FileInfo:
+    head = opened.head
+    return FileInfo(
+        file=opened.label,
+        codec="fallback only" if head.codec == CODEC_FALLBACK else "bits-back lossless",
+        file_bytes=opened.file_bytes,
+        pictures=tuple(entry.info for entry in opened.images),
+        coded_by=tuple("model" if entry.route == ROUTE_MODEL else "fallback" for entry in opened.images),
+        blocks=len(opened.blocks),
+        model=head.model_name or None,
+        model_id=head.model_id.hex() or None,
+        parameters=head.parameters,
+        environment=head.fingerprint,
+    )
+
+
+def _of_sections(opened: SectionFile) -> FileInfo:
+    head = opened.head
+    return FileInfo(
+        file=opened.label,
+        codec="progressive",
+        file_bytes=opened.file_bytes,
+        pictures=(opened.info,),
+        model=head.model_name or shipped_name(head.model_id.hex()),
+        model_id=head.model_id.hex(),
+        parameters=head.parameters,
+        environment=head.fingerprint,
+        section_ends=(opened.start, *opened.ends),
+        damaged=opened.damaged,
+        cut=opened.cut,
+    )

@@ -1,0 +1,275 @@
+"""Archives: many pictures in one file, coded block by block, and read back in order or one by one."""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO
+
+from ddpm_codec.codecs.lossless.layout import MODEL, read_header
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
+from ddpm_codec.container import (
+    CODEC_BITS_BACK,
+    CODEC_FALLBACK,
+    ROUTE_FALLBACK,
+    ROUTE_MODEL,
+    Container,
+    ContainerWriter,
+    Head,
+    ImageEntry,
+)
+from ddpm_codec.errors import FormatError
+from ddpm_codec.models.registry import ModelName
+from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.stopwatch import Stopwatch
+from ddpm_codec.varint import Reader
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
+    from ddpm_codec.codecs.lossless.encoder import EncodedBlock
+    from ddpm_codec.codecs.session import CodingSession
+
+FALLBACK_OPTIONS = CodingOptions(1, 8)
+"""How pictures are cut where no model codes them: of no account."""
+
+_HEADER_BYTES = 64
+"""The header of most blocks is shorter."""
+
+
+class ArchiveEncoder:
+    """Codes pictures as they come and puts the file together at the end.
+
+    Args:
+        session: the model; None: everything goes through the fallback.
+        options: how pictures are cut.
+        spool: takes the blocks until the end; empty, and open for writing and reading.
+
+    Attributes:
+        infos: the pictures so far, without their pixels.
+        coding: time spent on blocks.
+    """
+
+    def __init__(self, session: "CodingSession | None", options: CodingOptions, spool: BinaryIO) -> None:
+        from ddpm_codec.codecs.lossless.encoder import LosslessEncoder
+
+        self.infos: list[PictureInfo] = []
+        self.coding = Stopwatch()
+        self._session, self._options = session, options
+        self._writer = ContainerWriter(spool)
+        self._encoder = LosslessEncoder(None if session is None else session.lattice, options)
+        self.totals = self._encoder.totals
+        self._routes: dict[int, int] = {}
+
+    @property
+    def used_model(self) -> bool:
+        """Whether a block was coded by the model."""
+        return self._encoder.used_model
+
+    def add(self, picture: Picture) -> None:
+        """Code the next picture, or let it wait for others that share its block.
+
+        Raises:
+            OSError: the spool cannot be written.
+        """
+        self.infos.append(picture.info)
+        with self.coding:
+            blocks = self._encoder.add(picture)
+        self._keep(blocks)
+
+    def finish(self) -> None:
+        """Code what still waits.
+
+        Raises:
+            OSError: the spool cannot be written.
+        """
+        with self.coding:
+            blocks = self._encoder.finish()
+        self._keep(blocks)
+
+    def write(self, out: BinaryIO) -> int:
+        """Write the file and return its bytes.
+
+        Raises:
+            InputError: names or metadata do not fit the format.
+            OSError: it cannot be written.
+        """
+        images = [ImageEntry(info, self._routes[index]) for index, info in enumerate(self.infos)]
+        return self._writer.finish(out, self._head(), images)
+
+    def _keep(self, blocks: "list[EncodedBlock]") -> None:
+        for block in blocks:
+            self._writer.add_block(block.data)
+            route = ROUTE_MODEL if block.header.kind == MODEL else ROUTE_FALLBACK
+            self._routes.update(dict.fromkeys(block.header.pictures, route))
+
+    def _head(self) -> Head:
+        session = self._session
+        if session is None or not self.used_model:
+            return Head(CODEC_FALLBACK)
+        parameters: dict[str, int | str] = {
+            "block_pixels": self._options.block_pixels,
+            "tile": self._options.tile,
+            "steps": session.steps,
+        }
+        identity = bytes.fromhex(session.model_id)
+        return Head(CODEC_BITS_BACK, session.model.name, identity, session.fingerprint(), parameters)
+
+
+def encode_archive(pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions) -> bytes:
+    """Return the archive of pictures; see :class:`ArchiveEncoder`."""
+    encoder = ArchiveEncoder(session, options, io.BytesIO())
+    for picture in pictures:
+        encoder.add(picture)
+    encoder.finish()
+    out = io.BytesIO()
+    encoder.write(out)
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class DecodedBlock:
+    """What a block gave.
+
+    Attributes:
+        index: place among the blocks.
+        pictures: those that are complete with it, by their place in the table.
+        damage: why it gave none.
+    """
+
+    index: int
+    pictures: tuple[tuple[int, Picture], ...]
+    damage: FormatError | None = None
+
+
+class ArchiveDecoder:
+    """Decodes the blocks of an archive when they are asked for.
+
+    Args:
+        container: the archive.
+        model: the model that it was coded with, where the caller says which it is.
+        device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
+
+    Attributes:
+        container: the archive.
+        infos: its pictures without their pixels.
+        session: the model; None: it needs none.
+        coding: time spent on blocks.
+
+    Raises:
+        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
+        FormatError: its parameters are damaged.
+        ModelError: the model that it was coded with is not here.
+    """
+
+    def __init__(self, container: Container, *, model: ModelName | None = None, device: str = "auto") -> None:
+        self.container = container
+        self.infos = [entry.info for entry in container.images]
+        self.coding = Stopwatch()
+        self._options, self.session = _opened(container, model, device)
+        self._network_before = 0.0 if self.session is None else self.session.network_seconds
+
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network."""
+        return 0.0 if self.session is None else self.session.network_seconds - self._network_before
+
+    def blocks(self) -> Iterator[DecodedBlock]:
+        """Decode block after block; one that is damaged says so, and one that is missing is left out."""
+        decoder = self._decoder()
+        for index, block in enumerate(self.container.blocks):
+            if block is None:
+                continue
+            try:
+                yield DecodedBlock(index, tuple(self._decode(decoder, index).items()))
+            except FormatError as error:
+                yield DecodedBlock(index, (), error)
+
+    def pictures(self) -> Iterator[tuple[int, Picture]]:
+        """Decode all pictures, block by block.
+
+        Raises:
+            FormatError: at the first that is damaged, or, at the end, where one is in no block.
+        """
+        seen = 0
+        for block in self.blocks():
+            if block.damage is not None:
+                raise block.damage
+            seen += len(block.pictures)
+            yield from block.pictures
+        if seen < len(self.infos):
+            raise FormatError(f"{self.container.label}: {len(self.infos) - seen} pictures are in no block")
+
+    def pictures_beside(self, index: int) -> dict[int, Picture]:
+        """Decode the block that holds a picture, or the blocks that hold its regions, and no other.
+
+        Returns:
+            That picture and all that share its block, by their place in the table.
+
+        Raises:
+            FormatError: the block is damaged or missing.
+        """
+        decoder = self._decoder()
+        found: dict[int, Picture] = {}
+        for block in self._holders.get(index, ()):
+            found |= self._decode(decoder, block)
+        if index not in found:
+            raise FormatError(f"{self.container.label}: picture {self.infos[index].name} is in no whole block")
+        return found
+
+    @cached_property
+    def _holders(self) -> dict[int, list[int]]:
+        """The blocks that hold each picture, as their headers say: checksums are looked at when a block is decoded."""
+        holders: dict[int, list[int]] = {}
+        for index, block in enumerate(self.container.blocks):
+            if block is not None:
+                for picture in self._pictures_in(index, block.length):
+                    holders.setdefault(picture, []).append(index)
+        return holders
+
+    def _pictures_in(self, index: int, length: int) -> tuple[int, ...]:
+        size = _HEADER_BYTES
+        while True:
+            try:
+                return read_header(Reader(self.container.peek_block(index, size)), len(self.infos)).pictures
+            except FormatError:
+                if size >= length:
+                    return ()
+                size *= 4
+
+    def _decoder(self) -> "LosslessDecoder":
+        from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
+
+        lattice = None if self.session is None else self.session.lattice
+        return LosslessDecoder(lattice, self._options, self.infos, len(self.container.blocks))
+
+    def _decode(self, decoder: "LosslessDecoder", index: int) -> dict[int, Picture]:
+        """Decode one block; whatever is wrong with it becomes one line that names file and block."""
+        with self.coding:
+            payload = self.container.read_block(index)
+            try:
+                with nullcontext() if self.session is None else self.session.environment():
+                    return dict(decoder.decode(payload))
+            except FormatError as error:
+                raise FormatError(f"{self.container.label}: block {index} cannot be decoded: {error}") from error
+
+
+def _opened(container: Container, model: ModelName | None, device: str) -> "tuple[CodingOptions, CodingSession | None]":
+    """Return how the pictures of an archive were cut, and its model."""
+    head, label = container.head, container.label
+    if head.codec == CODEC_FALLBACK:
+        return FALLBACK_OPTIONS, None
+    from ddpm_codec.codecs.session import CodingSession
+
+    try:
+        values = [head.parameters[key] for key in ("block_pixels", "tile", "steps")]
+    except KeyError as error:
+        raise FormatError(f"{label}: its coding parameters are incomplete ({error})") from error
+    if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
+        raise FormatError(f"{label}: its coding parameters are damaged")
+    block_pixels, tile, steps = (int(value) for value in values)
+    options = CodingOptions(block_pixels, tile)
+    if tile % 8 or tile > MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
+        raise FormatError(f"{label}: its coding parameters are damaged (block of {block_pixels}, tile = {tile})")
+    identity = head.model_id.hex()
+    return options, CodingSession.for_decoding(identity, dict(head.fingerprint), steps, device, model, label)

@@ -1,0 +1,108 @@
+"""Blocks of the lossless codec back to pictures."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.fallback import decode_fallback
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.lossless.colour_block import decode_colours
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, BlockHeader, read_header
+from ddpm_codec.codecs.options import CodingOptions
+from ddpm_codec.codecs.tiling import Rect, region_count, split_regions
+from ddpm_codec.errors import FormatError
+from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.varint import Reader
+
+Pixels = NDArray[np.uint8]
+
+
+class LosslessDecoder:
+    """Turns blocks back into pictures.
+
+    Args:
+        model: opens the lattice model at the first block that needs it; None: the file names no model.
+        options: as encoded.
+        table: the image table.
+        blocks: blocks of the file; no picture has more regions.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], DiffusionLattice] | None,
+        options: CodingOptions,
+        table: list[PictureInfo],
+        blocks: int,
+    ) -> None:
+        self._model, self._options, self._table, self._blocks = model, options, table, blocks
+        self._partial: dict[int, tuple[Pixels, set[int]]] = {}
+        self._done: set[int] = set()
+
+    def decode(self, block: bytes) -> list[tuple[int, Picture]]:
+        """Return (index, picture) for every picture that is complete with this block.
+
+        Raises:
+            FormatError: the block does not belong here.
+        """
+        reader = Reader(block)
+        header = read_header(reader, len(self._table))
+        if self._done.intersection(header.pictures):
+            raise FormatError("it holds a picture for the second time")
+        pictures = list((self._fallback if header.kind == FALLBACK else self._colours)(header, reader))
+        self._done.update(index for index, _ in pictures)
+        return pictures
+
+    def missing(self) -> list[int]:
+        """Return the pictures that no block has completed."""
+        return [index for index in range(len(self._table)) if index not in self._done]
+
+    def _fallback(self, header: BlockHeader, reader: Reader) -> Iterator[tuple[int, Picture]]:
+        if header.region:
+            raise FormatError("it holds a region of a picture where whole ones belong")
+        lengths = [reader.varint(reader.left) for _ in header.pictures[:-1]]
+        pieces = [reader.take(length) for length in lengths] + [reader.rest()]
+        for index, data in zip(header.pictures, pieces, strict=True):
+            info = self._table[index]
+            yield index, Picture(info, decode_fallback(data, info.mode, info.size))
+
+    def _colours(self, header: BlockHeader, reader: Reader) -> Iterator[tuple[int, Picture]]:
+        if self._model is None:
+            raise FormatError("it needs a model that the file does not name")
+        infos = [self._table[index] for index in header.pictures]
+        if any(info.mode not in COLOUR_MODES for info in infos):
+            raise FormatError("it codes a picture by the model that the model does not serve")
+        rects = [self._region(info, header) for info in infos]
+        regions = [(rect, info.mode == "RGBA") for info, rect in zip(infos, rects, strict=True)]
+        arrays = decode_colours(self._model(), reader, regions, self._options.tile)
+        for index, rect, array in zip(header.pictures, rects, arrays, strict=True):
+            picture = self._place(index, header.region, rect, array)
+            if picture is not None:
+                yield index, picture
+
+    def _region(self, info: PictureInfo, header: BlockHeader) -> Rect:
+        if region_count(*info.size, self._options.block_pixels, self._options.tile) > self._blocks:
+            raise FormatError("its picture has more regions than the file has blocks")
+        regions = split_regions(*info.size, self._options.block_pixels, self._options.tile)
+        if header.region >= len(regions) or (len(header.pictures) > 1 and len(regions) > 1):
+            raise FormatError("it names a region that its picture lacks")
+        return regions[header.region]
+
+    def _place(self, index: int, region: int, rect: Rect, array: Pixels) -> Picture | None:
+        """Put a region where it belongs; return the picture if it is complete."""
+        info = self._table[index]
+        width, height = info.size
+        count = region_count(width, height, self._options.block_pixels, self._options.tile)
+        if count == 1:
+            return Picture(info, array.tobytes())
+        canvas, regions = self._partial.setdefault(
+            index, (np.zeros((height, width, info.layout.channels), np.uint8), set())
+        )
+        if region in regions:
+            raise FormatError("it holds a region of a picture for the second time")
+        canvas[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width] = array
+        regions.add(region)
+        if len(regions) < count:
+            return None
+        del self._partial[index]
+        return Picture(info, canvas.tobytes())

@@ -1,0 +1,189 @@
+"""Pictures to the blocks of the lossless codec.
+
+Colour pictures (RGB, and the RGB of RGBA) go through the model, gathered into blocks; a picture larger than a block is cut
+into regions, one block each. Every block is compared with the fallback and the smaller one is kept; a picture of it that the
+model codes badly goes to the fallback alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.fallback import encode_fallback
+from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.lossless.choice import OVERHEAD_BYTES, PICTURE_BYTES, PendingBlock, served_by_model
+from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, MODEL, BlockHeader
+from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
+from ddpm_codec.codecs.tiling import largest_tile_count, split_regions
+from ddpm_codec.picture import Picture
+from ddpm_codec.varint import write_varint
+
+Pixels = NDArray[np.uint8]
+
+GRAPHIC_BPD = 0.75
+"""A picture that the fallback codes below this rate is a graphic, not a photo: it stays with the fallback."""
+
+
+@dataclass
+class CodingTotals:
+    """What the blocks of an encoding cost."""
+
+    net_bits: int = 0
+    net_dims: int = 0
+    fallback_images: int = 0
+
+
+@dataclass(frozen=True)
+class EncodedBlock:
+    """A finished block.
+
+    Attributes:
+        header: what it holds.
+        data: its bytes, header included.
+    """
+
+    header: BlockHeader
+    data: bytes
+
+
+class LosslessEncoder:
+    """Turns a sequence of pictures into blocks.
+
+    Args:
+        model: opens the lattice model at the first picture that needs it; None: everything goes through the fallback.
+        options: how pictures are cut.
+
+    Attributes:
+        totals: what the finished blocks cost.
+    """
+
+    def __init__(self, model: Callable[[], DiffusionLattice] | None, options: CodingOptions) -> None:
+        self._model, self._options = model, options
+        self._finished: list[EncodedBlock] = []
+        self._colour, self._other = PendingBlock(), PendingBlock()
+        self._count = 0
+        self.totals = CodingTotals()
+
+    @property
+    def used_model(self) -> bool:
+        """Whether a block was coded by the model."""
+        return self.totals.net_dims > 0
+
+    def add(self, picture: Picture) -> list[EncodedBlock]:
+        """Take the next picture of the image table and return the blocks that are finished by it."""
+        index, self._count = self._count, self._count + 1
+        fallback = encode_fallback(picture)
+        if not self._suits_model(picture, fallback):
+            self._other.add(index, picture, fallback, self._options.tile)
+            if self._other.pixels >= self._options.block_pixels:
+                self._flush_other()
+        elif picture.info.pixel_count > self._options.block_pixels:
+            self._add_large(index, picture, fallback)
+        else:
+            self._colour.add(index, picture, fallback, self._options.tile)
+            if self._colour.full(self._options):
+                self._flush_colour()
+        return self._take_finished()
+
+    def _suits_model(self, picture: Picture, fallback: bytes) -> bool:
+        if self._model is None or picture.mode not in COLOUR_MODES:
+            return False
+        # Only a picture that is hardly higher than a pixel, in tiles that are much too small, has so many of them.
+        tiles = largest_tile_count(*picture.size, self._options.block_pixels, self._options.tile)
+        return 8 * len(fallback) >= GRAPHIC_BPD * len(picture.pixels) and 2 * tiles <= MAX_BLOCK_TILES
+
+    def finish(self) -> list[EncodedBlock]:
+        """Code what still waits and return its blocks."""
+        self._flush_colour()
+        self._flush_other()
+        return self._take_finished()
+
+    def _take_finished(self) -> list[EncodedBlock]:
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _emit(self, header: BlockHeader, body: bytes) -> None:
+        self._finished.append(EncodedBlock(header, header.pack() + body))
+
+    def _merge_other(self, pending: PendingBlock) -> None:
+        """Put pictures that the model does not make smaller beside those that it does not serve."""
+        for entry in pending.pictures:
+            self._other.add(*entry, self._options.tile)
+        self._other.pictures.sort(key=lambda entry: entry[0])
+        if self._other.pixels >= self._options.block_pixels:
+            self._flush_other()
+
+    def _flush_other(self) -> None:
+        if self._other.pictures:
+            self._emit_fallback(self._other)
+            self._other = PendingBlock()
+
+    def _flush_colour(self) -> None:
+        """Code the gathered colour pictures by the model, those of them that it makes smaller."""
+        pending, self._colour = self._colour, PendingBlock()
+        if not pending.pictures:
+            return
+        pending, body = self._served(pending, self._model_body([picture.array() for _, picture, _ in pending.pictures]))
+        if body is None or pending.model_bytes(body.data) > pending.fallback_bytes:
+            self._merge_other(pending)
+            return
+        self._count_net(body)
+        header = BlockHeader(MODEL, 0, pending.indices)
+        self._emit(header, body.data)
+
+    def _served(self, pending: PendingBlock, body: ColourBody | None) -> tuple[PendingBlock, ColourBody | None]:
+        """Return the pending and its body, or, where that saves bytes, those without the pictures that want the fallback."""
+        chosen = None
+        if body is not None and len(pending.pictures) > 1:
+            chosen = served_by_model(body.region_bytes, [len(data) for _, _, data in pending.pictures])
+        if body is None or chosen is None:
+            return pending, body
+        kept, others = pending.split(chosen, self._options.tile)
+        again = self._model_body([picture.array() for _, picture, _ in kept.pictures])
+        best = min(pending.model_bytes(body.data), pending.fallback_bytes)
+        if again is None or kept.model_bytes(again.data) + others.fallback_bytes >= best:
+            return pending, body
+        self._merge_other(others)
+        return kept, again
+
+    def _add_large(self, index: int, picture: Picture, fallback: bytes) -> None:
+        """Code a picture of several regions, one block each, unless the fallback of the whole is smaller."""
+        width, height = picture.size
+        array = picture.array()
+        blocks: list[tuple[BlockHeader, ColourBody]] = []
+        for number, rect in enumerate(split_regions(width, height, self._options.block_pixels, self._options.tile)):
+            region = array[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
+            body = self._model_body([region])
+            if body is None:
+                blocks.clear()
+                break
+            blocks.append((BlockHeader(MODEL, number, (index,)), body))
+        size = sum(len(header.pack()) + len(body.data) + PICTURE_BYTES for header, body in blocks)
+        if not blocks or size + OVERHEAD_BYTES > len(fallback):
+            pending = PendingBlock()
+            pending.add(index, picture, fallback, self._options.tile)
+            self._merge_other(pending)
+            return
+        for header, body in blocks:
+            self._emit(header, body.data)
+            self._count_net(body)
+
+    def _model_body(self, arrays: list[Pixels]) -> ColourBody | None:
+        return encode_colours(self._model(), arrays, self._options.tile) if self._model is not None else None
+
+    def _emit_fallback(self, pending: PendingBlock) -> None:
+        header = BlockHeader(FALLBACK, 0, tuple(index for index, _, _ in pending.pictures))
+        out = bytearray()
+        for _, _, data in pending.pictures[:-1]:
+            write_varint(out, len(data))
+        for _, _, data in pending.pictures:
+            out += data
+        self.totals.fallback_images += len(pending.pictures)
+        self._emit(header, bytes(out))
+
+    def _count_net(self, body: ColourBody) -> None:
+        self.totals.net_bits += body.stats.net_bits
+        self.totals.net_dims += body.stats.dims

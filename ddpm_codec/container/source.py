@@ -1,0 +1,105 @@
+"""Where the bytes of a ``.ddpm`` file are: in memory, or in a binary stream that can be read at any place."""
+
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+from ddpm_codec.errors import InputError
+
+
+class Buffer(Protocol):
+    """What a file is parsed from: ``bytes`` or a memory map."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: slice) -> bytes: ...
+
+    def find(self, wanted: bytes, start: int) -> int:
+        """Return where ``wanted`` is found first from ``start`` on; -1 where it is not."""
+        ...
+
+
+class ByteSource:
+    """The bytes of one file.
+
+    Args:
+        data: the bytes, or a stream; a stream that is no ordinary file, or does not stand at its start, is read to its end at
+            once.
+        label: what messages call it.
+        file_name: its name without folders, after which the picture of a progressive file is called; empty: it has none.
+
+    Attributes:
+        size: in bytes.
+
+    Raises:
+        InputError: the stream cannot be read.
+    """
+
+    def __init__(self, data: bytes | BinaryIO, label: str = "<bytes>", file_name: str = "") -> None:
+        self.label, self.file_name = label, file_name
+        self._lock = threading.Lock()
+        self._stream: BinaryIO | None = None
+        self._data = b""
+        if isinstance(data, bytes):
+            self._data = data
+        else:
+            with self._reading():
+                if _can_be_mapped(data):
+                    self._stream = data
+                else:
+                    self._data = bytes(data.read())
+        self.size = len(self._data) if self._stream is None else _length(self._stream)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start`` on; fewer where the source ends.
+
+        Raises:
+            InputError: the stream cannot be read any more.
+        """
+        if self._stream is None:
+            return self._data[start : start + length]
+        with self._reading(), self._lock:
+            self._stream.seek(start)
+            return self._stream.read(length)
+
+    def read_all(self) -> bytes:
+        """Return all bytes; see :meth:`read`."""
+        return self.read(0, self.size)
+
+    @contextmanager
+    def view(self) -> Iterator[Buffer]:
+        """Give all bytes without copying them where that can be.
+
+        Raises:
+            InputError: the stream cannot be read any more.
+        """
+        if self._stream is None or not self.size:
+            yield self._data
+            return
+        with self._reading():
+            mapped = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with mapped:
+            yield mapped
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            raise InputError(f"{self.label}: cannot be read ({cause or error})") from error
+
+
+def _can_be_mapped(stream: BinaryIO) -> bool:
+    try:
+        return stream.seekable() and stream.tell() == 0 and stream.fileno() >= 0
+    except OSError:
+        return False
+
+
+def _length(stream: BinaryIO) -> int:
+    end = stream.seek(0, 2)
+    stream.seek(0)
+    return end

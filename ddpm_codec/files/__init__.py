@@ -1,0 +1,20 @@
+"""Picture files to ``.ddpm`` files and back: what the command line calls. Paths, overwriting and reports live here.
+
+Importing this loads no torch.
+"""
+
+from ddpm_codec.files.archives import encode_files
+from ddpm_codec.files.decoding import decode_file, describe_file
+from ddpm_codec.files.progressive import encode_progressive_files
+from ddpm_codec.files.reports import DecodeReport, EncodeReport, ProgressiveReport, progressive_summary
+
+__all__ = [
+    "DecodeReport",
+    "EncodeReport",
+    "ProgressiveReport",
+    "decode_file",
+    "describe_file",
+    "encode_files",
+    "encode_progressive_files",
+    "progressive_summary",
+]

@@ -1,0 +1,176 @@
+"""A ``.ddpm`` file to picture files. Importing this loads no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddpm_codec.codecs.description import FileInfo, describe
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
+from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
+from ddpm_codec.container import (
+    CODEC_FALLBACK,
+    CODEC_PROGRESSIVE,
+    DEFAULT_MAX_PIXELS,
+    file_codec,
+    read_container,
+    read_sections,
+)
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.files.output import PictureSink
+from ddpm_codec.files.reports import DecodeReport, Progress
+from ddpm_codec.files.source import Source, open_source
+from ddpm_codec.image_io import Picture, PictureInfo
+from ddpm_codec.models.registry import ModelName
+from ddpm_codec.stopwatch import Stopwatch
+
+
+def describe_file(source: Source) -> FileInfo:
+    """Return what a file holds, without decoding it.
+
+    Raises:
+        FormatError: the file is damaged.
+        InputError: it cannot be read.
+    """
+    with open_source(source) as opened:
+        return describe(opened)
+
+
+def decode_file(
+    path: Path,
+    output: Path,
+    *,
+    model: ModelName | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    keep_going: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    output_format: str | None = None,
+    max_bpp: float | None = None,
+    level: int | None = None,
+    reconstruction: str | None = None,
+    progress: Progress | None = None,
+) -> DecodeReport:
+    """Decode a file into picture files of lossless formats.
+
+    Args:
+        path: the .ddpm file.
+        output: a picture file, where ``path`` holds one picture and ``output`` names no folder; else a folder, which
+            appears only when everything has been decoded, unless it is there already.
+        model: the model that it was coded with, a file or a name; None: whichever it names among those that ship.
+        device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
+        overwrite: replace files that are there.
+        keep_going: of a damaged file write the pictures that can be recovered; ``damaged`` of the report says what
+            could not.
+        max_pixels: refuse a file that declares more pixels.
+        output_format: extension of the pictures within a folder; that of a picture file must agree with it.
+        max_bpp: of a progressive file, use so many bits a pixel.
+        level: of a progressive file, stop at this level.
+        reconstruction: of a progressive file, ``mean`` (default), ``sample`` or ``flow``.
+        progress: called with (pictures done, pictures); of a progressive file, with (sections used, sections).
+
+    Raises:
+        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
+        FormatError: the file is damaged.
+        InputError: an option is at fault, or a format cannot hold a picture.
+        ModelError: the model that it was coded with is not here, or is not ``model``.
+        OutputExistsError: an output is there.
+        OutputError: it cannot be written.
+    """
+    whole = Stopwatch()
+    with whole, open_source(path) as source:
+        if file_codec(source) == CODEC_PROGRESSIVE:
+            sections = read_sections(source, max_pixels=max_pixels)
+            limits = DecodeLimits(max_bpp, level, reconstruction or "mean", keep_going)
+            with PictureSink(output, [sections.info], overwrite=overwrite, output_format=output_format) as sink:
+                reader = ProgressiveReader(sections, model=model, device=device, keep_going=keep_going)
+                report = _decode_progressive(reader, limits, sink, progress)
+                sink.commit()
+        else:
+            opened = read_container(source, max_pixels=max_pixels, tolerant=keep_going)
+            if (max_bpp, level, reconstruction) != (None, None, None):
+                raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
+            infos = [entry.info for entry in opened.images]
+            with PictureSink(output, infos, overwrite=overwrite, output_format=output_format) as sink:
+                report = _decode_archive(ArchiveDecoder(opened, model=model, device=device), keep_going, sink, progress)
+                if report.damaged and not report.images:
+                    raise FormatError(f"{path}: no picture can be recovered ({report.damaged[0]})")
+                sink.commit()
+            if model is not None and opened.head.codec == CODEC_FALLBACK:
+                report.notes.insert(0, f"{path}: needs no model; {model} was not looked at")
+    report.seconds = whole.seconds
+    return report
+
+
+def _decode_progressive(
+    reader: ProgressiveReader, limits: DecodeLimits, sink: PictureSink, progress: Progress | None
+) -> DecodeReport:
+    """Decode the picture as far as file and limits go, and write it."""
+    coding, file = Stopwatch(), reader.file
+    with coding:
+        decoded = reader.decode(limits, progress)
+    session, info = reader.decoder.session, file.info
+    report = DecodeReport(
+        images=1,
+        dims=info.pixel_count * info.layout.channels,
+        pixels=info.pixel_count,
+        file_bytes=file.file_bytes,
+        network_seconds=reader.decoder.network_seconds,
+        coding_seconds=coding.seconds,
+        model=session.model.name,
+        device=session.device.type,
+        lossless=decoded.lossless,
+        level=decoded.level,
+        used_bytes=decoded.used_bytes,
+    )
+    if decoded.damage or file.damaged:
+        report.damaged.append(decoded.damage or f"{file.label}: is damaged behind byte {file.used_bytes}")
+    elif not decoded.lossless:
+        missing = f" (the file is cut: it had {file.whole_bytes:,})" if file.cut else ""
+        report.notes.append(
+            f"{file.label}: used {decoded.used_bytes:,} of {file.file_bytes:,} bytes{missing}, down to level "
+            f"{report.level}; not lossless ({limits.reconstruction})"
+        )
+    report.notes += sink.write(0, decoded.picture)
+    return report
+
+
+def _decode_archive(
+    decoder: ArchiveDecoder, keep_going: bool, sink: PictureSink, progress: Progress | None
+) -> DecodeReport:
+    """Decode block after block and write the pictures; with ``keep_going``, whatever can be recovered."""
+    container, session = decoder.container, decoder.session
+    report = DecodeReport(file_bytes=container.file_bytes)
+    pictures = _recovered(decoder, report) if keep_going else decoder.pictures()
+    for index, picture in pictures:
+        try:
+            report.notes += sink.write(index, picture)
+        except InputError as error:
+            if not keep_going:
+                raise
+            report.damaged.append(str(error))
+            continue
+        _count(report, picture.info)
+        if progress is not None:
+            progress(report.images, len(decoder.infos))
+    if session is not None:
+        report.model, report.device = session.model.name, session.device.type
+        report.network_seconds = decoder.network_seconds
+    report.coding_seconds = decoder.coding.seconds
+    return report
+
+
+def _recovered(decoder: ArchiveDecoder, report: DecodeReport) -> Iterator[tuple[int, Picture]]:
+    """Yield the pictures that can be decoded; then tell the report what could not."""
+    damage, seen = [*decoder.container.damaged], set[int]()
+    for block in decoder.blocks():
+        if block.damage is not None:
+            damage.append(str(block.damage))
+        seen.update(index for index, _ in block.pictures)
+        yield from block.pictures
+    report.damaged += damage
+    report.damaged += [f"{info.name}: lost" for index, info in enumerate(decoder.infos) if index not in seen]
+
+
+def _count(report: DecodeReport, info: PictureInfo) -> None:
+    report.images += 1
+    report.pixels += info.pixel_count
+    report.dims += info.pixel_count * info.layout.channels

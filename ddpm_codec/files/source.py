@@ -1,0 +1,53 @@
+"""What a user names as a file: a path, bytes, or a binary stream."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ddpm_codec.atomic import reason
+from ddpm_codec.container import ByteSource
+from ddpm_codec.errors import DdpmCodecError, InputError
+
+Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+"""A ``.ddpm`` file: its bytes, its path, or a stream that stands at its start."""
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[ByteSource]:
+    """Give the bytes of a source; a path is opened, and closed behind the block, a stream stays open.
+
+    Raises:
+        InputError: it is missing, no ordinary file, or cannot be read.
+        TypeError: it is no source.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield ByteSource(bytes(source))
+    elif isinstance(source, str | os.PathLike):
+        with _opened(Path(source)) as file:
+            yield ByteSource(file, str(source), Path(source).name)
+    elif hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        file_name = os.path.basename(name) if isinstance(name, str) else ""
+        yield ByteSource(source, str(name) if file_name else "<stream>", file_name)
+    else:
+        raise TypeError(f"a source is a path, bytes or a binary stream, not {type(source).__name__}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder")
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: is not a regular file")
+        file = path.open("rb")
+    except DdpmCodecError:
+        raise
+    except (OSError, ValueError) as error:
+        cause = reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: cannot be read ({cause})") from error
+    with file:
+        yield file

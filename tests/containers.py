@@ -1,0 +1,69 @@
+"""Files of the container format by path: what the library does with streams, for tests that damage or make up files."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddpm_codec.atomic import new_file
+from ddpm_codec.container import (
+    DEFAULT_MAX_PIXELS,
+    ByteSource,
+    Container,
+    ContainerWriter,
+    Head,
+    ImageEntry,
+    SectionFile,
+    read_container,
+    read_sections,
+    write_sections,
+)
+from ddpm_codec.files.targets import spooled, writing
+from ddpm_codec.picture import PictureInfo
+
+
+def source_of(path: Path) -> ByteSource:
+    """Return the bytes of a file."""
+    return ByteSource(path.read_bytes(), str(path), path.name)
+
+
+def read_archive(path: Path, *, tolerant: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> Container:
+    """Open an archive, or what there is of one."""
+    return read_container(source_of(path), tolerant=tolerant, max_pixels=max_pixels)
+
+
+def read_progressive(path: Path) -> SectionFile:
+    """Open a progressive file, or what there is of one."""
+    return read_sections(source_of(path))
+
+
+def write_progressive(
+    path: Path, head: Head, info: PictureInfo, payloads: Sequence[bytes], *, named_after: Path
+) -> list[int]:
+    """Write a progressive file and return where its head and its sections end."""
+    file = write_sections(head, info, payloads, file_name=named_after.name)
+    path.write_bytes(file.data)
+    return [file.start, *file.ends]
+
+
+class ArchiveWriter:
+    """Writes an archive block by block, as the library does."""
+
+    def __init__(self, path: Path, writer: ContainerWriter, overwrite: bool) -> None:
+        self._path, self.writer, self._overwrite = path, writer, overwrite
+
+    def add_block(self, payload: bytes) -> None:
+        """Put a block behind those already there."""
+        with writing(self._path):
+            self.writer.add_block(payload)
+
+    def finish(self, head: Head, images: Sequence[ImageEntry]) -> int:
+        """Let the file appear and return its bytes."""
+        with new_file(self._path, overwrite=self._overwrite) as temporary, temporary.open("wb") as file:
+            return self.writer.finish(file, head, images)
+
+
+@contextmanager
+def archive_writer(path: Path, *, overwrite: bool = False) -> Iterator[ArchiveWriter]:
+    """Give a writer that leaves nothing behind unless it finishes."""
+    with spooled(path, overwrite=overwrite) as spool:
+        yield ArchiveWriter(path, ContainerWriter(spool), overwrite)
