@@ -1,7 +1,7 @@
 """Image sets for training and for bounds: folders, zips, arrays, the CIFAR-10 folder, sheets.
 
-Every kind becomes an :class:`ImageSet`: a sequence of [H, W, 3] uint8 arrays with names. Folders decode lazily and keep
-what fits into a cache.
+Every kind becomes an :class:`ImageSet`: a sequence of [H, W, 3] uint8 arrays with names. Folders are decoded lazily and
+cached up to a limit.
 """
 
 import io
@@ -125,7 +125,7 @@ def _decode(source: Path | io.BytesIO, name: str) -> Pixels:
     except Exception as error:  # a damaged picture may raise anything
         raise InputError(f"{name}: not a readable image ({_cause(error)})") from error
     if mode.startswith(("I", "F")):
-        raise InputError(f"{name}: {mode} pixels have more than 8 bits, the model sees 8")
+        raise InputError(f"{name}: {mode} pixels have more than 8 bits; models take 8-bit pixels")
     return pixels
 
 
@@ -167,7 +167,7 @@ def _is_picture(name: str) -> bool:
 
 def _pictures(path: Path, names: list[str], load: Callable[[int], Pixels]) -> ImageSet:
     if not names:
-        raise InputError(f"{path}: holds no images ({', '.join(sorted(EXTENSIONS))})")
+        raise InputError(f"{path}: contains no images ({', '.join(sorted(EXTENSIONS))})")
     return ImageSet(names, load)
 
 
@@ -182,7 +182,7 @@ def _read_array(path: Path) -> Pixels:
     images = [a for a in arrays if a.dtype == np.uint8 and a.ndim == 4 and a.shape[3] == 3 and a.size]
     if not images:
         found = ", ".join(f"{a.dtype} {list(a.shape)}" for a in arrays) or "nothing"
-        raise InputError(f"{path}: needs a uint8 array of shape [N, H, W, 3], holds {found}")
+        raise InputError(f"{path}: expected a uint8 array of shape [N, H, W, 3], found {found}")
     return images[0]
 
 
@@ -215,7 +215,7 @@ def _read_cifar(files: list[Path]) -> Pixels:
         except Exception as error:  # a damaged pickle may raise anything
             raise InputError(f"{path}: not a CIFAR-10 batch ({_cause(error)})") from error
         if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or not len(data):
-            raise InputError(f"{path}: not a CIFAR-10 batch (needs uint8 [N, 3072], holds {found})")
+            raise InputError(f"{path}: not a CIFAR-10 batch (expected uint8 [N, 3072], found {found})")
         rows.append(data.reshape(-1, 3, 32, 32))
     return np.ascontiguousarray(np.concatenate(rows).transpose(0, 2, 3, 1))
 
@@ -225,7 +225,7 @@ def _open_sheets(data: str) -> ImageSet:
     try:
         width, height = (int(side) for side in cell.split("x"))
     except ValueError as error:
-        raise InputError(f"{data}: write sheet:FILE:WIDTHxHEIGHT, as in sheet:cells.png:32x32") from error
+        raise InputError(f"{data}: expected sheet:FILE:WIDTHxHEIGHT, such as sheet:cells.png:32x32") from error
     if width < 1 or height < 1:
         raise InputError(f"{data}: cells need at least one pixel")
     pages = _open_pictures(_existing(file))

@@ -1,8 +1,8 @@
 """A picture as exact bytes: what must come back from a file, and nothing else.
 
 Every Pillow mode has a number that is never reused and a layout of its pixels: rows from the top, samples interleaved,
-without padding; multi-byte samples little-endian except ``I;16B``; mode ``1`` packs eight pixels a byte, leftmost in the
-highest bit, each row starting a byte.
+without padding; multi-byte samples little-endian except ``I;16B``; mode ``1`` packs eight pixels into a byte, leftmost in the
+highest bit, and each row starts a new byte.
 """
 
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ class Mode:
     Attributes:
         name: Pillow's name of it.
         number: its number in a file, never reused.
-        channels: samples a pixel.
-        sample_bits: bits a sample.
+        channels: samples per pixel.
+        sample_bits: bits per sample.
         has_palette: samples (the first, for PA) index a palette.
     """
 
@@ -42,7 +42,7 @@ class Mode:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes a pixel; 0 for mode 1, whose pixels are smaller than a byte."""
+        """Bytes per pixel; 0 for mode 1, whose pixels are smaller than a byte."""
         return self.channels * self.sample_bits // 8
 
     def byte_count(self, size: tuple[int, int]) -> int:
@@ -165,13 +165,13 @@ class Picture:
         return self.info.metadata
 
     def array(self) -> NDArray[np.uint8]:
-        """Return the pixels as [height, width, channels] uint8, read-only and not copied (modes of 8 bits a sample).
+        """Return the pixels as [height, width, channels] uint8, read-only and not copied (modes with 8-bit samples).
 
         Raises:
-            ValueError: the mode has not 8 bits a sample.
+            ValueError: the mode does not have 8-bit samples.
         """
         if self.info.layout.sample_bits != 8:
-            raise ValueError(f"mode {self.mode} has not 8 bits a sample")
+            raise ValueError(f"mode {self.mode} does not have 8-bit samples")
         width, height = self.size
         return np.frombuffer(self.pixels, np.uint8).reshape(height, width, self.info.layout.channels)
 
@@ -229,11 +229,11 @@ def check_name(name: str) -> None:
     try:
         length = len(encode_name(name))
     except UnicodeEncodeError:
-        raise InputError(f"the name {name!r} is not text") from None
+        raise InputError(f"name {name!r} is not text") from None
     path = PurePosixPath(name)
     plain = str(path) == name and name != "." and not path.is_absolute() and ".." not in path.parts
     if not plain or "\\" in name or "\0" in name or length > MAX_NAME_BYTES:
-        raise InputError(f"the name {name[:100]!r} is not a plain relative path")
+        raise InputError(f"name {name[:100]!r} is not a plain relative path")
 
 
 def encode_name(name: str) -> bytes:

@@ -138,7 +138,7 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
     assert not (tmp_path / "x.ddpm").exists()
     check_refused(run("calibrate", tmp_path / "none", tiles), "none: no such folder")
     check_refused(run("calibrate", tiles, tiles), "no folder of a trained DDPM")
-    check_refused(run("calibrate", tmp_path, tiles), "holds no model")
+    check_refused(run("calibrate", tmp_path, tiles), "contains no model")
     check_refused(run("calibrate", folder, tmp_path / "none"), "no such file or folder")
     small = tmp_path / "small.npy"
     np.save(small, np.zeros((2, 8, 8, 3), np.uint8))
@@ -147,7 +147,7 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
     (folder / "weights.safetensors").write_bytes(b"nonsense")
     check_refused(run("bpd", tiles, "--model", folder), "weights.safetensors: damaged weights")
     (folder / "weights.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    check_refused(run("bpd", tiles, "--model", folder), "is a pointer of git-lfs")
+    check_refused(run("bpd", tiles, "--model", folder), "is a git-lfs pointer")
     check_refused(run("bpd", tiles, "--model", tmp_path), "is a folder without a model")
 
 

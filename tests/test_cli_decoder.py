@@ -172,8 +172,8 @@ def check_refused(result: tuple[int, str, str], code: int, words: str) -> None:
 
 
 def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -> None:
-    check_refused(run("bpd", tiles, "--model", decoder), 1, "is a pixel decoder and no denoiser")
-    check_refused(run("bpd", tiles, "--decoder", FLOAT), 1, "is a denoiser and no pixel decoder")
+    check_refused(run("bpd", tiles, "--model", decoder), 1, "is a pixel decoder, not a denoiser")
+    check_refused(run("bpd", tiles, "--decoder", FLOAT), 1, "is a denoiser, not a pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", tmp_path / "none"), 1, "none: cannot read the model")
     check_refused(run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: needs a pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", decoder, "--crossing", 5), 1, "was trained at 8.2, 20 grey levels")

@@ -136,7 +136,7 @@ def bad_inputs(folder: Path) -> dict[str, bytes]:
         (["text.png"], "text.png: "),
         (["empty.png"], "empty.png: "),
         (["cut.png"], "cut.png: "),
-        (["deep.png"], "deep.png: has more than 8 bits a colour sample"),
+        (["deep.png"], "deep.png: has more than 8 bits per colour sample"),
         ([TINY, TINY], "lighthouse_33x17.png: is given twice"),
         ([TINY, "--model", "nonesuch"], "no such model"),
         ([TINY, "--model", "text.png"], "text.png"),

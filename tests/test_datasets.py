@@ -174,7 +174,7 @@ def test_sheets_that_are_no_grid(cell: str, tmp_path: Path, pictures: Pictures) 
 
 @pytest.mark.parametrize("text", ["sheet:", "sheet:x.png", "sheet:x.png:32", "sheet:x.png:axb", "sheet:x.png:1x2x3"])
 def test_sheets_written_wrongly(text: str) -> None:
-    with pytest.raises(InputError, match="write sheet:FILE:WIDTHxHEIGHT"):
+    with pytest.raises(InputError, match="expected sheet:FILE:WIDTHxHEIGHT"):
         open_images(text)
 
 
@@ -199,9 +199,9 @@ def test_what_is_not_there(text: str, cause: str) -> None:
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         open_images(str(tmp_path))
-    with pytest.raises(InputError, match=r"a\.txt: holds no images"):
+    with pytest.raises(InputError, match=r"a\.txt: contains no images"):
         open_images(str(tmp_path / "a.txt"))
 
 
@@ -219,7 +219,7 @@ def test_arrays_of_another_kind(array: NDArray[np.generic], tmp_path: Path) -> N
     np.save(tmp_path / "x.npy", array)
     np.savez(tmp_path / "x.npz", a=array)
     for name in ("x.npy", "x.npz"):
-        with pytest.raises(InputError, match=r"needs a uint8 array of shape \[N, H, W, 3\], holds \w+ \["):
+        with pytest.raises(InputError, match=r"expected a uint8 array of shape \[N, H, W, 3\], found \w+ \["):
             open_images(str(tmp_path / name))
 
 

@@ -198,7 +198,7 @@ def test_images_that_cannot_be_coded_are_refused_in_one_line() -> None:
     cases = [
         (Image.new("RGB", (0, 3)), r"has no pixels \(0x3\)"),
         (Image.new("I;16N", (2, 2)), "pixel mode I;16N is not supported"),
-        (unknown, "transparent colour is of an unknown kind"),
+        (unknown, "transparency of type float is not supported"),
         (half, "cannot be read"),
         (closed, "is damaged"),
     ]

@@ -1,9 +1,9 @@
-"""Bits before the message: what each dimension is expected to cost, as the decoder knows it.
+"""Expected cost of each dimension in bits, which encoder and decoder both know before the message.
 
 The reverse step p(x_s | x_t) = N(m_p, S^2) and the variance v of q(x_s | x_t, x_0) are known to both sides. Where the
 denoiser's variance is right, the expected KL of a dimension is log2(S / sqrt(v)) bits. Dimensions are put into classes of
 nearly equal expectation, eight to an octave, and coded class by class; those that expect less than the lowest class are
-not coded at all: they take shared noise, and later steps tell what they miss.
+not coded at all: they take shared noise, and later steps correct them.
 """
 
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ _MARGIN_BITS = 64
 _ESCAPE_BITS = 16
 _ESCAPE_LIMBS = 3
 _UNIFORM = constriction.stream.model.Uniform(1 << _ESCAPE_BITS)
-_DAMAGED = "its entropy-coded data is damaged"
+_DAMAGED = "entropy-coded data is damaged"
 _PLACES = 1 << 9
 """Of a pixel's mean: place 0 where its whole window is inside the grey range, else the floor counted from 1."""
 
@@ -118,7 +118,7 @@ class Stack:
         try:
             words = self._coder.get_compressed(unseal=True)
         except Exception as error:
-            raise FormatError("its entropy-coded data does not end where it should") from error
+            raise FormatError("entropy-coded data does not end where it should") from error
         return bytes(self._spare + words.astype("<u4").tobytes())
 
     def copy(self) -> "Stack":

@@ -194,5 +194,5 @@ def unpack_bits(data: bytes, bits: int) -> Bits:
     """
     unpacked = np.unpackbits(np.frombuffer(data, np.uint8))
     if len(data) != -(-bits // 8) or unpacked[bits:].any():
-        raise FormatError("a message has the wrong length or a filling that is not zero")
+        raise FormatError("a message has the wrong length, or padding bits that are not zero")
     return unpacked[:bits]

@@ -1,4 +1,4 @@
-"""What coding costs each of several pictures that share a stack: for choices, never for coding.
+"""Estimated bits of each of several pictures that share a stack: used for choices, never for coding.
 
 Choices decide which bytes are written, so a price is the same on every machine. The tables come from decimal arithmetic; a
 symbol's price is element-wise float64, which IEEE 754 rounds correctly, rounded to a multiple of 2^-PRICE_BITS bits; and

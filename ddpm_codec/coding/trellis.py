@@ -5,9 +5,9 @@ A register of L bits names a codeword. Every step shifts the next bits of the me
     r <- (b << (L - 1)) | (r >> 1)   once for each bit,
 
 and the codeword r then stands for the next few dimensions. A message of B bits is thus one of 2^B sequences of codewords,
-and the encoder finds the one of the highest score without trying them: with as many states as one block of L bits has
-codewords, but without the loss of every block's end. Sources: Viterbi and Omura 1974 (trellis encoding of memoryless
-sources); Tseng et al. 2024 (QTIP) for the shift register with random labels.
+and the encoder finds the one of the highest score without trying them all. It has as many states as a block of L bits has
+codewords, but does not lose what every block loses at its end. Sources: Viterbi and Omura 1974 (trellis encoding of
+memoryless sources); Tseng et al. 2024 (QTIP) for the shift register with random labels.
 """
 
 import numpy as np

@@ -173,7 +173,7 @@ class _Evaluator:
         difference = error.new_tensor(self.chain.snr_differences[index - 1])
         log_ratio = self.variances.log_ratio(prediction, s, t)
         if log_ratio.shape[-2:] not in ((1, 1), error.shape[-2:]):
-            raise InputError(f"variances of sub-pixels need the identity, and not {self.transform.name}")
+            raise InputError(f"variances per sub-pixel require the identity transform, not {self.transform.name}")
         return ratio_kl_nats(error, log_ratio, difference).sum(dim=(1, 2, 3))
 
     def _reconstruction(self, x_0: Tensor, level: float, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
@@ -255,13 +255,13 @@ def evaluate_bound(
         nats = evaluator.terms(x_0, image_generators(seed, first + len(dims), len(x_0)), progress)
         if not np.isfinite(nats).all():
             raise ModelError(
-                "the bound is not finite: the network's predictions are not, or the variances are impossible"
+                "the bound is not finite: the network predicts non-finite values, or the variances are invalid"
             )
         per_image = x_0[0].numel()
         terms.append(nats / per_image)
         dims.extend([per_image] * len(x_0))
     if not dims:
-        raise InputError("the bound cannot be evaluated on no pictures")
+        raise InputError("cannot evaluate the bound: no pictures")
     table = np.concatenate(terms)
     bpd, rmse = nats_to_bits(1.0) * table[:, :-1], GREY_PER_UNIT * np.sqrt(table[:, -1])
     return BoundTerms(chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], np.array(dims, dtype=np.int64), rmse)

@@ -153,7 +153,7 @@ def transition_from_mse(log_snr: _Array, mse: _Array) -> _Array:
     levels = np.asarray(log_snr, dtype=np.float64)
     errors = np.asarray(mse, dtype=np.float64).reshape(len(mse), -1)
     if len(errors) != len(levels):
-        raise InputError(f"mean squared errors of {len(errors)} levels given for {len(levels)} levels")
+        raise InputError(f"expected mean squared errors of {len(levels)} levels, got {len(errors)}")
     if not (errors >= 0.0).all():
         raise InputError("mean squared errors must not be negative")
     costs = np.full((len(levels), len(levels)), np.inf)

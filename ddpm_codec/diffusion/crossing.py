@@ -1,4 +1,4 @@
-"""Chains that end at a crossing, where a pixel decoder takes over: their cleanest level is given, the others are chosen."""
+"""Chains that end at a crossing, where a pixel decoder takes over: the cleanest level is given, the others are chosen."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ from ddpm_codec.errors import InputError
 from ddpm_codec.units import GREY_PER_UNIT
 
 LEAST_GAP = 1e-3
-"""Between the crossing and the next level, in nats of log-SNR: a shorter step is none."""
+"""Shortest step from the crossing to the next level, in nats of log-SNR."""
 
 SAME_LEVEL = 0.1
-"""Levels of a chain that lie so near to a crossing stand for it."""
+"""A level of a chain this close to a crossing, in nats of log-SNR, counts as the crossing."""
 
 
 def log_snr_at(grey_levels: float) -> float:

@@ -60,7 +60,7 @@ def check_pictures(x_0: Tensor, transform: BlockTransform) -> None:
     """
     if x_0.ndim != 4 or x_0.shape[1] != 3 or x_0.shape[2] % transform.block or x_0.shape[3] % transform.block:
         got = list(x_0.shape)
-        raise InputError(f"pictures must be [B, 3, H, W], sides multiples of {transform.block}; got {got}")
+        raise InputError(f"pictures must be [B, 3, H, W] with sides that are multiples of {transform.block}; got {got}")
 
 
 def step_log_variance(prediction: Prediction, transform: BlockTransform) -> Tensor:
@@ -172,7 +172,7 @@ def _grid(log_snr: Iterable[float]) -> _Array:
     """
     levels = np.array(list(log_snr), dtype=np.float64)
     if len(levels) < 2 or not (np.diff(levels) < 0.0).all():
-        raise InputError("the grid of levels needs at least two strictly decreasing log-SNR")
+        raise InputError("a grid of levels needs at least two log-SNR values, strictly decreasing")
     return levels
 
 
@@ -208,7 +208,7 @@ class _Sums:
     def result(self) -> LevelMeasurement:
         """Return the means."""
         if self.images == 0:
-            raise InputError("levels cannot be measured on no pictures")
+            raise InputError("cannot measure levels: no pictures")
         return LevelMeasurement(
             self.levels,
             np.where(self.measured, self.predicted / self.dims, np.inf),
@@ -306,7 +306,7 @@ def measure_errors(
         images += len(x_0)
         blocks += x_0.numel() // transform.dims
     if images == 0:
-        raise InputError("errors cannot be measured on no pictures")
+        raise InputError("cannot measure errors: no pictures")
     if not np.isfinite(squares).all():
         raise ModelError("the network's predictions are not finite")
     return Calibration(levels, np.maximum(squares / blocks, LEAST_MSE))

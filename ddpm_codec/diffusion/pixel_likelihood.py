@@ -1,4 +1,4 @@
-"""The likelihood p(x_0 | z_0) where it is autoregressive over sub-pixels, and the protocol that bounds and coders see.
+"""The autoregressive likelihood p(x_0 | z_0) over sub-pixels, and the protocol that bounds and coders use.
 
 z_0 = x_0 + sigma eps is the picture at the *crossing*, the level at which the chain ends. The last message is
 

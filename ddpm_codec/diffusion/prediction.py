@@ -1,4 +1,4 @@
-"""What a denoiser says about x_0, and the protocol that bounds and coders see."""
+"""A denoiser's prediction of x_0, and the protocol that bounds and coders use."""
 
 from dataclasses import dataclass
 from typing import Protocol

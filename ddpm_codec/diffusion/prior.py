@@ -71,7 +71,7 @@ class PriorModel:
             total += y_0.sum(dim=(0, 2, 3)).cpu().numpy()
             squares += y_0.square().sum(dim=(0, 2, 3)).cpu().numpy()
         if count == 0:
-            raise InputError("a prior cannot be fitted to no pictures")
+            raise InputError("cannot fit a prior: no pictures")
         mean = total / count
         return cls(mean, squares / count - mean**2)
 

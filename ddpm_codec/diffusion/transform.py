@@ -61,7 +61,7 @@ class BlockTransform:
         matrix = np.kron(colour, space)
         gram = matrix @ matrix.T
         if not np.array_equal(gram, np.diag(np.diag(gram))):
-            raise InputError(f"transform {name}: the rows of its matrix are not orthogonal")
+            raise InputError(f"transform {name}: matrix rows are not orthogonal")
         self.name = name
         self.block = block
         self.matrix = matrix

@@ -68,10 +68,10 @@ class CalibratedVariances(NetworkVariances):
     kind: Literal["class", "level"]
 
     def __post_init__(self) -> None:
-        if self.calibration.mse.shape[1] != self.transform.dims:
-            raise InputError(
-                f"the calibration has {self.calibration.mse.shape[1]} classes, {self.transform.name} has others"
-            )
+        classes = self.calibration.mse.shape[1]
+        if classes != self.transform.dims:
+            name, dims = self.transform.name, self.transform.dims
+            raise InputError(f"the calibration has {classes} classes, transform {name} has {dims}")
 
     def log_ratio(self, prediction: Prediction, log_snr_s: float, log_snr_t: float) -> Tensor:
         """See :class:`Variances`."""

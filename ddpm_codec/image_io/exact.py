@@ -1,4 +1,4 @@
-"""From a Pillow image to exact bytes, and back."""
+"""Pillow images to exact bytes, and back."""
 
 import struct
 import sys
@@ -50,7 +50,7 @@ def picture_of(image: Image.Image, name: str) -> Picture:
     if 0 in image.size:
         raise InputError(f"has no pixels ({image.width}x{image.height})")
     if _loses_bits(image, rawmode):
-        raise InputError("has more than 8 bits a colour sample, of which Pillow gives only 8")
+        raise InputError("has more than 8 bits per colour sample; Pillow reads only 8")
     image.load()
     check_name(name)
     transparency = _scaled(transparency_of(image), rawmode)
@@ -86,7 +86,7 @@ def transparency_of(image: Image.Image) -> Transparency | None:
         return bytes(value)
     if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
         return value
-    raise InputError("its transparent colour is of an unknown kind")
+    raise InputError(f"transparency of type {type(value).__name__} is not supported")
 
 
 def to_image(picture: Picture) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Which files the user means, and what they are called in an archive."""
+"""Input files of a command, and their names in an archive."""
 
 import os
 from collections import Counter
@@ -51,7 +51,7 @@ def list_inputs(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     """
     found = [pair for path in paths for pair in _expand(path)]
     if not found:
-        raise InputError("no pictures were given")
+        raise InputError("no pictures given")
     twice = [path for path, count in Counter(path.resolve() for path, _ in found).items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]}: is given twice")
@@ -60,7 +60,7 @@ def list_inputs(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     owners: dict[str, Path] = {}
     for path, name in named:
         if name in owners:
-            raise InputError(f"{path}: would have the same name as {owners[name]} ({name})")
+            raise InputError(f"{path}: has the same name as {owners[name]} ({name})")
         owners[name] = path
         try:
             check_name(name)

@@ -1,4 +1,4 @@
-"""Pillow's guards, moved out of the way of large photographs and put back; its errors, in one line."""
+"""Pillow's pixel limit, raised and restored, and its exceptions as one-line errors."""
 
 import threading
 import warnings
@@ -44,7 +44,7 @@ def pillow_errors(source: Path | str, max_pixels: int | None = None) -> Iterator
     except DdpmCodecError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{source}: is not an image (or is of a kind that Pillow does not read)") from None
+        raise InputError(f"{source}: is not an image, or has a format that Pillow does not read") from None
     except Image.DecompressionBombError:
         limit = f"{max_pixels} pixels" if max_pixels else "Pillow's MAX_IMAGE_PIXELS allows"
         raise InputError(f"{source}: has more than {limit}") from None

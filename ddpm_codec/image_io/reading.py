@@ -1,4 +1,4 @@
-"""Image files to :class:`Picture`."""
+"""Reads image files into :class:`Picture`."""
 
 import stat
 from pathlib import Path

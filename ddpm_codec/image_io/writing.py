@@ -1,4 +1,4 @@
-""":class:`Picture` to image files that hold it exactly."""
+"""Writes :class:`Picture` to image files that hold it exactly."""
 
 import io
 from pathlib import Path
@@ -93,7 +93,7 @@ def format_for(info: PictureInfo, path: Path) -> str:
     kind = _FORMATS.get(extension)
     if kind is None:
         lossy = extension in {".jpg", ".jpeg", ".jpe", ".jp2", ".avif", ".heic", ".gif"}
-        why = "would lose pixel values" if lossy else "is not a format that is written here"
+        why = "would lose pixel values" if lossy else "is not a format that can be written"
         raise InputError(f"{path}: {extension or 'no extension'} {why}; use png, webp, tiff, ppm or bmp")
     obstacle = _obstacle(info, kind)
     if obstacle:

@@ -1,4 +1,4 @@
-"""The models that ship with the package, and the registry that names them. Importing this loads no torch."""
+"""Shipped models and the registry that names them. Importing this does not import torch."""
 
 from ddpm_codec.models.registry import ModelInfo, find_model, list_models
 

@@ -1,8 +1,9 @@
-"""A U-Net and its process as a denoiser: the adapter between the papers' networks and everything that bounds and codes.
+"""A U-Net and its process as a denoiser: the adapter between published networks and the bounds and codecs here.
 
-The U-Net says eps, x_0, v or x_{t-1}; the adapter returns x0_mean (clipped to the range of data where the process says so)
-with a variance of x_0: one per level and coefficient class where the model was calibrated on training pictures, else that
-of beta, 1 - alpha_bar. What a learned range says comes beside it, for :class:`ProcessVariances`.
+The U-Net predicts eps, x_0, v or x_{t-1}; the adapter returns x0_mean (clipped to the range of data if the process says so)
+with a variance of x_0: one per level and coefficient class if the model was calibrated on training pictures, else that of
+beta, 1 - alpha_bar. The fraction f of a learned range is returned beside it, for
+:class:`~ddpm_codec.diffusion.variance.ProcessVariances`.
 """
 
 import math

@@ -213,7 +213,7 @@ class FrozenModel:
             denoiser = CodecDenoiser(CodecNet(self.config))
             denoiser.load_state_dict({key: value.float() for key, value in self.weights.items()})
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"model {self.name}: weights do not fit ({_last_line(error)})") from error
+            raise ModelError(f"model {self.name}: weights do not match the network ({_last_line(error)})") from error
         return denoiser.place(device).eval().requires_grad_(False)
 
 
@@ -264,7 +264,7 @@ def load_model(path: Path) -> FrozenModel:
     """
     metadata = read_metadata(path)
     if metadata.get("kind") == DECODER_KIND:
-        raise ModelError(f"{path}: is a pixel decoder and no denoiser (`bpd --decoder` takes it)")
+        raise ModelError(f"{path}: is a pixel decoder, not a denoiser; pass it as `bpd --decoder`")
     try:
         tensors = load(path.read_bytes())
         config = CodecNetConfig(**metadata["config"])
@@ -301,19 +301,19 @@ def _check(model: FrozenModel, arithmetic: str) -> None:
         ValueError: naming the first that does not.
     """
     if model.arithmetic != arithmetic:
-        raise ValueError(f"its network is not {arithmetic}")
+        raise ValueError(f"the network is not {arithmetic}")
     dims, grid = model.prior_mean.shape, model.grid_log_snr.shape
     if len(dims) != 1 or model.prior_variance.shape != dims or model.class_mse.shape != grid + dims:
-        raise ValueError("the shapes of its prior and calibration differ")
+        raise ValueError("the shapes of its prior and calibration do not match")
     for steps, chain in model.sigmas.items():
         # Written so that a NaN is refused as well.
         ordered = all(0.0 < fine < coarse < math.inf for fine, coarse in pairwise(chain))
         if steps < 1 or len(chain) != steps + 1 or not ordered:
-            raise ValueError(f"its chain of {steps} steps is not one")
+            raise ValueError(f"chain of {steps} steps: needs {steps + 1} finite, increasing positive sigmas")
     if not (np.isfinite(model.prior_mean).all() and np.isfinite(model.prior_variance).all()):
-        raise ValueError("its prior is not finite")
+        raise ValueError("the prior is not finite")
     if not isinstance(model.tables, str) or dims != (by_name(model.transform).dims,):
-        raise ValueError("its prior does not have the coefficients of its transform")
+        raise ValueError("the prior does not match the coefficients of the transform")
     if model.exact is not None:
         most = model.exact.levels
         fits = [
@@ -323,4 +323,4 @@ def _check(model: FrozenModel, arithmetic: str) -> None:
         if model.rows.keys() != model.sigmas.keys() or not all(fits):
             raise ValueError("its chains do not have rows in its tables")
     if model.default_steps not in model.sigmas:
-        raise ValueError(f"it has no chain of its default length {model.default_steps}")
+        raise ValueError(f"no chain of the default length, {model.default_steps} steps")

@@ -1,4 +1,4 @@
-"""Opening a model of whatever kind, without network and without running what it holds."""
+"""Opens models of any kind, offline and without running code from them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A trained pixel decoder as one safetensors file: weights in floating point and the crossings that it was trained at."""
+"""A trained pixel decoder as one safetensors file: floating-point weights and the crossings it was trained at."""
 
 import hashlib
 import json
@@ -81,10 +81,10 @@ class PixelDecoderModel:
             expected = {key: value.shape for key, value in PixelDecoder(self.config).state_dict().items()}
         for key in sorted(expected.keys() | self.weights.keys()):
             if key not in self.weights or key not in expected or self.weights[key].shape != expected[key]:
-                raise ModelError(f"pixel decoder {self.name}: weights do not fit (see {key!r})")
+                raise ModelError(f"pixel decoder {self.name}: weights do not match the network (see {key!r})")
             value = self.weights[key]
             if not value.is_floating_point() or not torch.isfinite(value).all():
-                raise ModelError(f"pixel decoder {self.name}: weight {key!r} holds other things than finite numbers")
+                raise ModelError(f"pixel decoder {self.name}: weight {key!r} must hold finite floating-point values")
 
     def likelihood(self, device: torch.device, dtype: str) -> "MixedPrecisionPixelDecoder":
         """Return p(x_0 | z_0) for bounds, computed in ``bf16`` or ``float32``."""
@@ -149,10 +149,10 @@ def load_pixel_decoder(path: Path) -> PixelDecoderModel:
         ModelError: missing, damaged or foreign file, or that of a denoiser.
     """
     if path.is_dir() or path.suffix == ".pt":
-        raise ModelError(f"{path}: is a run or a checkpoint; `ddpm-codec export --float` makes a pixel decoder of it")
+        raise ModelError(f"{path}: is a run or a checkpoint; convert it with `ddpm-codec export --float`")
     metadata = read_metadata(path)
     if metadata.get("kind") != DECODER_KIND:
-        raise ModelError(f"{path}: is a denoiser and no pixel decoder; name it with --model")
+        raise ModelError(f"{path}: is a denoiser, not a pixel decoder; pass it as --model")
     try:
         tensors = load(path.read_bytes())
         decoder = PixelDecoderModel(
@@ -165,7 +165,7 @@ def load_pixel_decoder(path: Path) -> PixelDecoderModel:
         )
         decoder.check_weights()
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the decoder ({error.strerror})") from error
+        raise ModelError(f"{path}: cannot read the pixel decoder ({error.strerror})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -174,7 +174,7 @@ def load_pixel_decoder(path: Path) -> PixelDecoderModel:
 
 
 def pixel_decoder_facts(path: Path) -> dict[str, Any]:
-    """Return what the file of a pixel decoder says of itself, without its weights.
+    """Return what the header of a pixel decoder file records.
 
     Raises:
         ModelError: missing or foreign file.
@@ -188,4 +188,4 @@ def pixel_decoder_facts(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
         }
     except KeyError as error:
-        raise ModelError(f"{path}: the decoder's metadata is incomplete ({error})") from error
+        raise ModelError(f"{path}: the metadata of the pixel decoder is incomplete ({error})") from error

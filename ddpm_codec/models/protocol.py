@@ -1,4 +1,4 @@
-"""What bounds and codecs ask of a model, whatever it is made of."""
+"""The interface of a model, as bounds and codecs use it."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol

@@ -1,4 +1,4 @@
-"""Which models there are: names, identities, sizes. Reads headers only and never imports torch."""
+"""Names, identities and sizes of models. Reads headers only and never imports torch."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ FOLDER_MARKS = ("model.json", "config.json", "unet/config.json", "flags.json")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says of itself.
+    """What the header of a model file records.
 
     Attributes:
         name: as in ``--model``.
@@ -85,7 +85,7 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 def describe(path: Path) -> ModelInfo:
-    """Return what the model file at ``path`` says of itself.
+    """Return what the header of the model file at ``path`` records.
 
     Raises:
         ModelError: missing, damaged or foreign file.
@@ -133,10 +133,11 @@ def find_model(name_or_file: ModelName) -> Path:
         return Path(name_or_file)
     if os.path.isdir(name_or_file):
         raise ModelError(
-            f"{name_or_file}: is a folder without a model ({', '.join(FOLDER_MARKS)}); of a training run `export` makes one"
+            f"{name_or_file}: is a folder without a model ({', '.join(FOLDER_MARKS)}); "
+            "convert a training run with `ddpm-codec export`"
         )
     known = ", ".join(p.stem for p in shipped_models()) or "none"
-    raise ModelError(f"{name_or_file}: no such model or file; models that ship: {known}")
+    raise ModelError(f"{name_or_file}: no such model or file; shipped models: {known}")
 
 
 def _holds_model(folder: str) -> bool:
@@ -163,5 +164,5 @@ def find_by_id(wanted: str, extra: ModelName | None = None) -> Path:
     for path in candidates:
         if model_id(path).startswith(wanted):
             return path
-    hint = f"{extra} is another model" if extra is not None else "which is not here; name its file with --model"
+    hint = f"{extra} is another model" if extra is not None else "which is not installed; pass its file with --model"
     raise ModelError(f"was coded with model {wanted[:16]}..., {hint}")

@@ -5,7 +5,7 @@ noise level enters as one scale and one bias per channel, which are tables once 
 hard-swish x clamp(x + 3, 0, 6) / 6, which becomes dyadic when 3/4 is folded into the neighbouring weights:
 h(u) = u clamp(u + 4, 0, 8) / 8 = hardswish(3u/4) / (3/4).
 
-The residual streams stay in float32 under autocast: rounded to bfloat16 they lose what clean levels need.
+The residual streams stay in float32 under autocast; bfloat16 would lose the precision that clean levels need.
 """
 
 import math

@@ -73,7 +73,7 @@ class ScaledDenoiser(Protocol):
 class FloatIntegerDenoiser:
     """An :class:`IntegerDenoiser` that rounds a floating-point network.
 
-    The same call gives the same integers in the same environment. Floating-point sums depend on the shape of the batch, so
+    The same call gives the same integers in the same environment. Floating-point sums depend on the batch shape, so
     both directions of a codec must ask for the same pictures in the same batches: a picture alone may differ from the same
     picture in a batch by one unit of the mean or one variance index where a value lies near a half.
 

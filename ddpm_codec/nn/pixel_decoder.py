@@ -267,7 +267,7 @@ def checked_crossings(grey_levels: tuple[float, ...]) -> tuple[float, ...]:
     low, high = CROSSING_RANGE
     ordered = all(fine < coarse for fine, coarse in pairwise(grey_levels))
     if not grey_levels or not ordered or not low <= grey_levels[0] <= grey_levels[-1] <= high:
-        raise ValueError(f"crossings are increasing noise levels from {low:g} to {high:g} grey levels")
+        raise ValueError(f"crossings must be increasing noise levels from {low:g} to {high:g} grey levels")
     return grey_levels
 
 

@@ -61,6 +61,14 @@ class GreyToy:
         self.mass = np.diff(stats.norm.cdf(edges, mean_grey, sd_grey))
         self.mass /= self.mass.sum()
         self.values = torch.arange(256, dtype=torch.float64) / GREY_PER_UNIT - 1.0
+        # What the denoiser has to weigh: other grey levels do not occur.
+        occurring = np.flatnonzero(self.mass > 1e-20)
+        self._values = self.values[torch.from_numpy(occurring)]
+        self._log_mass = torch.from_numpy(np.log(self.mass[occurring]))
+        # Moments about the middle of them, so that a difference of squares loses nothing.
+        self._centre = self._values.mean()
+        centred = self._values - self._centre
+        self._moments = torch.stack([centred, centred.square()], dim=1)
 
     def sample(self, images: int, side: int = 8, seed: int = 0) -> Tensor:
         grey = np.random.default_rng(seed).choice(256, (images, 3, side, side), p=self.mass)
@@ -74,14 +82,13 @@ class GreyToy:
 
     def __call__(self, x_t: Tensor, log_snr: Tensor) -> Prediction:
         level = log_snr[:, None, None, None, None]
-        distance = x_t[..., None] - alpha_bar(level).sqrt() * self.values
-        log_mass = torch.from_numpy(np.log(np.maximum(self.mass, 1e-300)))
-        weights = torch.softmax(log_mass - 0.5 * distance.square() / sigma2(level), dim=-1)
-        mean = weights @ self.values
-        variance = (weights * (self.values - mean[..., None]).square()).sum(dim=-1)
+        # -distance^2 / 2 sigma^2 but for a term that all grey levels have alike.
+        signal = alpha_bar(level).sqrt() * self._values
+        scores = (signal / sigma2(level)) * (x_t[..., None] - 0.5 * signal) + self._log_mass
+        first, second = (torch.softmax(scores, dim=-1) @ self._moments).unbind(-1)
         # Where a single grey level is left the variance is zero; a likelihood needs some.
-        log_variance = variance.clamp(min=1e-8).log()
-        return Prediction(mean, log_variance, log_variance)
+        log_variance = (second - first.square()).clamp(min=1e-8).log()
+        return Prediction(first + self._centre, log_variance, log_variance)
 
 
 @pytest.fixture(scope="session")

@@ -198,7 +198,7 @@ def test_calibrated_variances() -> None:
     np.testing.assert_allclose(found.numpy(), np.log(1.0 + d * mse[1].mean()), rtol=1e-12)
     for variances in (by_class, by_level):
         assert torch.equal(variances.decoder_log_variance(prediction, 8.0, 2.0), prediction.pixel_log_var)
-    with pytest.raises(InputError, match=r"\Athe calibration has 192 classes, identity has others\Z"):
+    with pytest.raises(InputError, match=r"\Athe calibration has 192 classes, transform identity has 3\Z"):
         CalibratedVariances(IDENTITY, calibration, "class")
 
 

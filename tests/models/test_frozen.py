@@ -89,7 +89,9 @@ def test_weights_that_do_not_fit(frozen: FrozenModel) -> None:
         weights | {"net.stem.conv.bias": torch.zeros(5)},
         weights | {"net.extra": torch.zeros(5)},
     ):
-        with pytest.raises(ModelError, match=r"\Amodel toy: weights do not fit \([^\n]*net\.\w+[^\n]*\)\Z"):
+        with pytest.raises(
+            ModelError, match=r"\Amodel toy: weights do not match the network \([^\n]*net\.\w+[^\n]*\)\Z"
+        ):
             dataclasses.replace(frozen, weights=bad).denoiser(torch.device("cpu"))
     wide = dataclasses.replace(frozen.config, width=-3)
     with pytest.raises(ModelError, match=ONE_LINE):
@@ -152,5 +154,5 @@ def test_shapes_that_differ(name: str, frozen: FrozenModel, tmp_path: Path) -> N
     path = tmp_path / "toy.safetensors"
     change: dict[str, Any] = {name: np.zeros(3)}
     path.write_bytes(model_bytes(dataclasses.replace(frozen, **change)))
-    with pytest.raises(ModelError, match="shapes of its prior and calibration differ"):
+    with pytest.raises(ModelError, match="shapes of its prior and calibration do not match"):
         load_model(path)

@@ -78,9 +78,9 @@ def test_crossings_are_asked_for_by_name(decoder: PixelDecoderModel) -> None:
 
 
 def test_decoders_and_denoisers_are_told_apart(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is a pixel decoder and no denoiser"):
+    with pytest.raises(ModelError, match="is a pixel decoder, not a denoiser"):
         load_model(file)
-    with pytest.raises(ModelError, match="is a denoiser and no pixel decoder; name it with --model"):
+    with pytest.raises(ModelError, match="is a denoiser, not a pixel decoder; pass it as --model"):
         load_pixel_decoder(FLOAT)
     with pytest.raises(ModelError, match="cannot read the model"):
         load_pixel_decoder(tmp_path / "none")
@@ -125,14 +125,14 @@ def test_damaged_files(file: Path) -> None:
     other = {key: value for key, value in load(whole).items() if "stem" not in key}
     length = int.from_bytes(whole[:8], "little")
     file.write_bytes(save(other, json.loads(whole[8 : 8 + length])["__metadata__"]))
-    with pytest.raises(ModelError, match="weights do not fit"):
+    with pytest.raises(ModelError, match="weights do not match"):
         load_pixel_decoder(file)
 
 
 def test_weights_beyond_half_precision(decoder: PixelDecoderModel, file: Path) -> None:
     decoder.weights["stem.conv.weight"][0] = 1e6
     file.write_bytes(pixel_decoder_bytes(decoder))
-    with pytest.raises(ModelError, match=r"weight 'stem.conv.weight' holds other things than finite numbers"):
+    with pytest.raises(ModelError, match=r"weight 'stem.conv.weight' must hold finite floating-point values"):
         load_pixel_decoder(file)
 
 

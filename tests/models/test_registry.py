@@ -78,7 +78,7 @@ def test_a_folder_is_no_model_by_itself(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["", "gamma", "../zoo/alpha", "alpha/", "x" * 5000, "nul\0byte", "a\nb"])
 def test_unknown_models(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"no such model or file; models that ship: alpha, beta\Z"):
+    with pytest.raises(ModelError, match=r"no such model or file; shipped models: alpha, beta\Z"):
         find_model(name)
 
 
@@ -86,7 +86,7 @@ def test_an_empty_zoo(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
     assert list_models() == []
-    with pytest.raises(ModelError, match="models that ship: none"):
+    with pytest.raises(ModelError, match="shipped models: none"):
         find_model("alpha")
 
 
@@ -97,7 +97,7 @@ def test_find_by_id(folder: Path, tmp_path: Path) -> None:
     assert registry.find_by_id(ids["alpha"]) == folder / "alpha.safetensors"
     assert registry.find_by_id(ids["alpha"], Path("alpha")) == folder / "alpha.safetensors"
     assert registry.find_by_id(ids["own"], own) == own
-    with pytest.raises(ModelError, match=rf"model {ids['own'][:16]}\.\.\., which is not here; name its file"):
+    with pytest.raises(ModelError, match=rf"model {ids['own'][:16]}\.\.\., which is not installed; pass its file"):
         registry.find_by_id(ids["own"])
     for name in ("gone", "alpha"):
         # The second one ships, but the user says that it is not what the file was coded with.

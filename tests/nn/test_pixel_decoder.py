@@ -63,17 +63,20 @@ def in_coded_order(parameters: PixelParameters) -> list[Tensor]:
     return [t[:, list(CODED_CHANNELS)].permute(0, 2, 3, 1).flatten(1) for t in tensors if t is not None]
 
 
-def first_dependence(network: PixelDecoder, place: int, side: int = 8) -> int | None:
-    """Return the first sub-pixel in the order of coding whose parameters change with the sub-pixel at ``place``."""
+def first_dependences(network: PixelDecoder, side: int = 8) -> list[int | None]:
+    """Return, for each sub-pixel in the order of coding, the first one whose parameters change with it."""
     x_0 = pictures(1, side)
     z_0, level = noisy(x_0, 8.2)
-    row, column, channel = np.unravel_index(place, (side, side, 3))
-    changed = x_0.clone()
-    changed[0, CODED_CHANNELS[channel], row, column] += 0.5
-    before, after = (in_coded_order(network.parameters_given(z_0, level, x)[0]) for x in (x_0, changed))
-    differs = torch.stack([(a != b)[0] for a, b in zip(before, after, strict=True)]).any(dim=0)
-    found = torch.nonzero(differs)
-    return int(found[0, 0]) if len(found) else None
+    # One picture at a time: in a batch, sums might be taken in another order, and bits are compared.
+    before = in_coded_order(network.parameters_given(z_0, level, x_0)[0])
+    found = []
+    for row, column, channel in itertools.product(range(side), range(side), CODED_CHANNELS):
+        changed = x_0.clone()
+        changed[0, channel, row, column] += 0.5
+        after = in_coded_order(network.parameters_given(z_0, level, changed)[0])
+        differs = torch.stack([(a != b)[0] for a, b in zip(before, after, strict=True)]).any(dim=0)
+        found.append(int(differs.nonzero()[0, 0]) if differs.any() else None)
+    return found
 
 
 ALIVE = {
@@ -95,7 +98,7 @@ def test_no_sub_pixel_sees_itself_or_a_later_one(name: str) -> None:
     assert ((x_0 - maps.mean).abs() > 8.0 * maps.scale).float().mean() < 0.1
     greys = GREY_PER_UNIT * (0.5 * parameters.log_variance).exp()
     assert ((greys > 0.06) & (greys < 120)).float().mean() > 0.9
-    seen = [first_dependence(network, place) for place in range(8 * 8 * 3)]
+    seen = first_dependences(network)
     assert all(first is None or first > place for place, first in enumerate(seen))
     # And what may be seen is seen: the next sub-pixel by its coefficient, the next pixel by the masked network, from the last
     # of a row one of the next row.
@@ -111,7 +114,7 @@ def test_a_broken_mask_is_found(broken: str) -> None:
     mask = network.get_buffer(f"{'masked_stem' if broken == 'stem' else 'blocks.1.masked'}.conv.mask")
     middle = mask.shape[0] // 2
     mask[middle, middle + (0 if broken == "stem" else 1)] = 1.0
-    seen = [first_dependence(network, place) for place in range(8 * 8 * 3)]
+    seen = first_dependences(network)
     assert any(first is not None and first <= place for place, first in enumerate(seen))
 
 
@@ -147,6 +150,14 @@ def test_masks_are_the_pixels_above_and_to_the_left() -> None:
     assert torch.equal(layer.weight.grad != 0, causal_mask(3, own=True).bool().expand(3, 2, 3, 3))
 
 
+def of_all_values(parameters: PixelParameters, place: tuple[int, int, int]) -> Tensor:
+    """Return ln p of each of the 256 values at (channel, row, column) of every picture, [B, 256]."""
+    at = [
+        None if value is None else value[:, place[0], place[1], place[2], None] for value in vars(parameters).values()
+    ]
+    return PixelParameters(*at).log_likelihood(GREYS.float().expand(len(parameters.mean), 256), torch.float64)  # type: ignore[arg-type]
+
+
 def test_joint_masses_of_neighbouring_sub_pixels_sum_to_one() -> None:
     """The network runs anew for every value of the first, and for 65,536 pairs each value of the second is priced."""
     network = random_decoder(scale=0.2)
@@ -162,15 +173,7 @@ def test_joint_masses_of_neighbouring_sub_pixels_sum_to_one() -> None:
         many[:, first[0], first[1], first[2]] = GREYS.float()
         parameters, _ = network.parameters_given(z_0.repeat(256, 1, 1, 1), level.repeat(256), many)
         log_first = parameters.log_likelihood(many, torch.float64)[:, first[0], first[1], first[2]]
-        log_second = torch.stack(
-            [
-                parameters.log_likelihood(torch.full_like(many, grey), torch.float64)[
-                    :, second[0], second[1], second[2]
-                ]
-                for grey in GREYS.float().tolist()
-            ],
-            dim=1,
-        )
+        log_second = of_all_values(parameters, second)
         assert (log_second.exp().std(dim=0) > 0).any(), "the second depends on the first"
         torch.testing.assert_close(
             (log_first[:, None] + log_second).logsumexp(dim=(0, 1)),
@@ -198,7 +201,7 @@ def test_the_second_is_priced_alike_when_the_network_runs_anew_for_it() -> None:
     few[:, 2, 2, 2] = values
     parameters, _ = network.parameters_given(z_0.expand_as(few), level.expand(16), few)
     for column, grey in enumerate(values.tolist()):
-        second = parameters.log_likelihood(torch.full_like(few, grey), torch.float64)[:, 1, 2, 3]
+        second = of_all_values(parameters, (1, 2, 3))[:, round((grey + 1.0) * GREY_PER_UNIT)]
         torch.testing.assert_close(joint[:, column] - marginal[:, 0], second)
 
 

@@ -1,4 +1,4 @@
-"""The calibration of a model, a file beside its weights."""
+"""The calibration file beside the weights of a model."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,9 @@ def read_calibration(folder: Path, weights_id: str) -> Calibration | None:
     if levels is None or mse is None:
         raise ModelError(f"{path}: tensor {'log_snr' if levels is None else 'class_mse'!r} is missing")
     if levels.ndim != 1 or len(levels) < 2 or mse.shape != (len(levels), CLASSES):
-        raise ModelError(f"{path}: shapes {tuple(levels.shape)} and {tuple(mse.shape)} are not those of a calibration")
+        raise ModelError(
+            f"{path}: expected log_snr [G] and class_mse [G, {CLASSES}], got {list(levels.shape)} and {list(mse.shape)}"
+        )
     log_snr, errors = levels.numpy().astype(np.float64), mse.numpy().astype(np.float64)
     if not (np.isfinite(log_snr).all() and np.isfinite(errors).all()):
         raise ModelError(f"{path}: holds values that are not finite")

@@ -21,7 +21,7 @@ from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.models.checkpoints.files import read_json, read_tensors
 from ddpm_codec.models.checkpoints.published import Published, checked_weight, rename_weights
-from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.ddpm_unet import UNetConfig, weight_shapes
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -298,10 +298,8 @@ def _weights(path: Path, unet: UNetConfig) -> dict[str, Tensor]:
     found = read_tensors(path)
     old = any(key.endswith(".query.weight") for key in found)
     parts, last = (("query", "key", "value"), "proj_attn") if old else (("to_q", "to_k", "to_v"), "to_out.0")
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in UNet(unet).state_dict().items()}
     names: dict[str, str] = {}
-    for key, shape in shapes.items():
+    for key, shape in weight_shapes(unet).items():
         names[key] = _their_name(key)
         place, (layer, kind) = names[key].rsplit(".", 2)[0], key.split(".")[-2:]
         if layer == "qkv":

@@ -1,4 +1,4 @@
-"""Reading what a folder of a model holds: JSON and tensors, never code."""
+"""Reads the files of a model folder: JSON and tensors, never code."""
 
 import json
 from pathlib import Path
@@ -52,11 +52,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged weights ({one_line(error)})") from error
     except Exception as error:  # damaged archives and refused pickles raise many kinds
-        raise ModelError(f"{path}: not a readable state dict, or one that would run code when loaded") from error
+        raise ModelError(f"{path}: not a state dict that loads without running code") from error
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise ModelError(f"{path}: holds other things than named tensors")
+        raise ModelError(f"{path}: is not a dictionary of named tensors")
     strange = [
         key for key, value in content.items() if value.is_nested or value.layout != torch.strided or value.is_meta
     ]
@@ -73,4 +73,4 @@ def _refuse_pointer(path: Path) -> None:
     """
     with path.open("rb") as stream:
         if stream.read(len(LFS)) == LFS:
-            raise ModelError(f"{path}: is a pointer of git-lfs, and not the weights themselves: fetch those")
+            raise ModelError(f"{path}: is a git-lfs pointer; fetch the weights with `git lfs pull`")

@@ -1,6 +1,6 @@
 """Folders with a state dict of improved-diffusion or guided-diffusion (one ``.pt``) and its command-line flags.
 
-The state dict does not say what it was made with, so ``flags.json`` repeats the flags that it is documented with, under
+The state dict does not record its architecture, so ``flags.json`` repeats the flags that were published with it, under
 their own names: ``{"image_size": 32, "num_res_blocks": 3, "learn_sigma": true, "diffusion_steps": 4000}``. Flags that are
 left out have the defaults of those codes.
 Sources: Nichol & Dhariwal 2021; Dhariwal & Nichol 2021; names and defaults: script_util.py and unet.py of both codes.
@@ -17,7 +17,7 @@ from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.models.checkpoints.files import read_json, read_tensors
 from ddpm_codec.models.checkpoints.published import Published, rename_weights
-from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.ddpm_unet import UNetConfig, weight_shapes
 
 FLAGS = "flags.json"
 
@@ -92,7 +92,7 @@ def read_guided(folder: Path) -> Published:
     flags = _Flags(folder / FLAGS)
     states = sorted(folder.glob("*.pt"))
     if len(states) != 1:
-        raise ModelError(f"{folder}: needs exactly one .pt file beside {FLAGS}, has {len(states)}")
+        raise ModelError(f"{folder}: expected exactly one .pt file beside {FLAGS}, found {len(states)}")
     process, unet = _process(flags), _unet(flags)
     weights = _weights(states[0], flags, unet)
     training = {"source": "improved-diffusion or guided-diffusion", "file": states[0].name, "flags": flags.given}
@@ -153,14 +153,14 @@ class _Flags:
         """Return positive integers written with commas between them."""
         parts = [part.strip() for part in str(self.values[key]).split(",")]
         if len(parts) > 16 or not all(part.isdecimal() and len(part) <= 4 and int(part) for part in parts):
-            raise self.refused(key, "must be at most 16 positive integers with commas between them")
+            raise self.refused(key, "must be at most 16 positive integers, separated by commas")
         return tuple(int(part) for part in parts)
 
 
 def _process(flags: _Flags) -> ReverseProcess:
     """Return the process: betas from 0.1 / T to 20 / T, or those of the cosine schedule."""
     if flags.values["timestep_respacing"]:
-        raise flags.refused("timestep_respacing", "must be empty, the codec chooses its own levels")
+        raise flags.refused("timestep_respacing", "must be empty: the codec chooses its own levels")
     steps = flags.whole("diffusion_steps", 1, 100_000)
     if flags.values["noise_schedule"] not in ("linear", "cosine"):
         raise flags.refused("noise_schedule", "not supported, only linear, cosine")
@@ -181,7 +181,7 @@ def _unet(flags: _Flags) -> UNetConfig:
         raise flags.refused("class_cond", "models with labels (label_emb) are not supported")
     size, channels = flags.whole("image_size", 8, 4096), flags.whole("num_channels", 1, 8192)
     if not flags.values["channel_mult"] and size not in _MULTIPLIERS:
-        raise flags.refused("image_size", f"needs channel_mult, there are defaults for {list(_MULTIPLIERS)} alone")
+        raise flags.refused("image_size", f"needs channel_mult; defaults exist only for {list(_MULTIPLIERS)}")
     multipliers = flags.wholes("channel_mult") if flags.values["channel_mult"] else _MULTIPLIERS[size]
     sides = [size // side for side in flags.wholes("attention_resolutions")]
     heads, head_channels = flags.whole("num_heads", 1, 1024), flags.values["num_head_channels"]
@@ -227,8 +227,7 @@ def _weights(path: Path, flags: _Flags, unet: UNetConfig) -> dict[str, Tensor]:
     last = found.get("out.2.weight")
     if last is not None and last.ndim == 4 and len(last) in {3, 6} - {unet.out_channels}:
         raise flags.refused("learn_sigma", f"weight 'out.2.weight' of {path.name} has {len(last)} output channels")
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in UNet(unet).state_dict().items()}
+    shapes = weight_shapes(unet)
     names = _names(list(shapes), unet)
     for key, name in names.items():
         layer = key.split(".")[-2]

@@ -1,4 +1,4 @@
-"""Reading a folder of whatever kind, without network and without running what it holds."""
+"""Reads model folders of any kind, offline and without running code from them."""
 
 import hashlib
 from pathlib import Path
@@ -27,7 +27,9 @@ def read_folder(folder: Path) -> Published:
                 return read(folder)
             except InputError as error:
                 raise ModelError(f"{folder}: {error}") from error
-    raise ModelError(f"{folder}: holds no model (model.json, a diffusers config.json, or flags.json with one .pt file)")
+    raise ModelError(
+        f"{folder}: contains no model (model.json, a diffusers config.json, or flags.json with one .pt file)"
+    )
 
 
 def weights_id(model: Published) -> str:

@@ -43,7 +43,7 @@ def read_own(folder: Path) -> Published:
     tensors = read_tensors(path)
     levels = tensors.pop(SCHEDULE, None)
     if levels is None or not levels.is_floating_point():
-        raise ModelError(f"{path}: tensor {SCHEDULE!r} is missing, or holds no numbers")
+        raise ModelError(f"{path}: tensor {SCHEDULE!r} is missing or not floating point")
     try:
         unet = UNetConfig.from_dict(config["unet"])
         process = ReverseProcess(
@@ -58,12 +58,12 @@ def read_own(folder: Path) -> Published:
         raise ModelError(f"{folder / CONFIG}: {error}") from error
     if type(sample_size) is not int or not 1 <= sample_size <= 8192 or type(name) is not str:
         raise ModelError(
-            f"{folder / CONFIG}: sample_size = {sample_size!r} and name = {name!r} are not a size and a name"
+            f"{folder / CONFIG}: sample_size = {sample_size!r} must be an integer from 1 to 8192, name = {name!r} a string"
         )
     if type(clip) is not bool or config.get("timesteps", process.timesteps) != process.timesteps:
-        raise ModelError(f"{folder / CONFIG}: clip must be true or false, and timesteps those of the schedule")
+        raise ModelError(f"{folder / CONFIG}: clip must be true or false, and timesteps the length of the schedule")
     if unet.channels != 3:
-        raise ModelError(f"{folder / CONFIG}: channels = {unet.channels}: pictures have 3")
+        raise ModelError(f"{folder / CONFIG}: channels = {unet.channels}: must be 3")
     _check_range(unet, process, str(folder / CONFIG))
     weights = own_weights(tensors, unet, str(path))
     training = config.get("training", {})
@@ -102,6 +102,4 @@ def _check_range(unet: UNetConfig, process: ReverseProcess, source: str) -> None
         ModelError: it is not so.
     """
     if unet.learned_range != (process.variance == "learned-range"):
-        raise ModelError(
-            f"{source}: variance {process.variance!r} does not go with {unet.out_channels} output channels"
-        )
+        raise ModelError(f"{source}: variance {process.variance!r} does not match {unet.out_channels} output channels")

@@ -1,4 +1,4 @@
-"""What every kind of folder is read into."""
+"""The common form that every kind of model folder is read into."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
+from ddpm_codec.nn.ddpm_unet import UNetConfig, weight_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +59,12 @@ def rename_weights(
         ModelError: naming, in the words of the source, the first key that is missing, left over, not finite, or of a wrong
             shape.
     """
-    with torch.device("meta"):
-        expected = UNet(config).state_dict()
     renamed: dict[str, Tensor] = {}
-    for key, own in expected.items():
+    for key, shape in weight_shapes(config).items():
         theirs = names[key]
         if theirs not in found:
             raise ModelError(f"{source}: weight {theirs!r} is missing")
-        renamed[key] = checked_weight(found[theirs], theirs, own.shape, source)
+        renamed[key] = checked_weight(found[theirs], theirs, shape, source)
     left = sorted(set(found) - set(names.values()))
     if left:
         raise ModelError(f"{source}: unexpected weight {left[0]!r}")
@@ -84,12 +82,10 @@ def checked_weight(value: Tensor, name: str, shape: tuple[int, ...], source: str
     # Half and quarter precision: all the same to us.
     numbers = value.float() if value.is_floating_point() else value
     if not value.is_floating_point() or not torch.isfinite(numbers).all():
-        raise ModelError(f"{source}: weight {name!r} holds other things than finite numbers")
+        raise ModelError(f"{source}: weight {name!r} must hold finite floating-point values")
     return numbers
 
 
 def own_weights(found: dict[str, Tensor], config: UNetConfig, source: str) -> dict[str, Tensor]:
     """Return weights that have our names, checked as :func:`rename_weights` does."""
-    with torch.device("meta"):
-        names = list(UNet(config).state_dict())
-    return rename_weights(found, {name: name for name in names}, config, source)
+    return rename_weights(found, {name: name for name in weight_shapes(config)}, config, source)

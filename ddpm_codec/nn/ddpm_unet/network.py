@@ -5,6 +5,9 @@ Middle: block, attention, block. Up: the same as down with one block more, each 
 Source: Ho et al. 2020, appendix B; Nichol & Dhariwal 2021, appendix A; Dhariwal & Nichol 2021, sec. 3.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Self, cast
 
 import torch
@@ -124,3 +127,10 @@ class UNet(nn.Module):
         last += [module.out for module in self.modules() if isinstance(module, Attention)]
         for layer in [*last, self.head]:
             nn.init.zeros_(layer.weight)
+
+
+@lru_cache(maxsize=8)
+def weight_shapes(config: UNetConfig) -> Mapping[str, torch.Size]:
+    """Return the names and shapes of the weights of a :class:`UNet`, without allocating them."""
+    with torch.device("meta"):
+        return MappingProxyType({key: value.shape for key, value in UNet(config).state_dict().items()})

@@ -1,4 +1,4 @@
-"""What an exact network says, as a denoiser for bounds: the numbers that its coder sees."""
+"""An exact network as a denoiser for bounds, with the same numbers that its coder uses."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class ExactBoundDenoiser:
         wanted = float(log_snr[0])
         level = int(np.abs(self._levels - wanted).argmin())
         if not bool((log_snr == log_snr[0]).all()) or abs(self._levels[level] - wanted) > _SAME_LEVEL:
-            raise InputError(f"log-SNR {wanted:g} is not a level of this exact model, or not the only one")
+            raise InputError(f"an exact model takes batches at one of its own levels; got log-SNR {wanted:g}")
         z = x_t.double() / alpha_bar(log_snr.double()).sqrt()[:, None, None, None]
         picture = torch.round(z * (GREY_PER_UNIT * 2**PICTURE_BITS)).to(torch.int64).cpu().numpy()
         pixels, coefficients = self._denoiser.both(picture, level)

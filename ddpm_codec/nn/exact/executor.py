@@ -41,7 +41,7 @@ so that adding to them rounds by itself."""
 
 
 class _Scratch:
-    """Memory that is used again: fresh pages cost more than the arithmetic on them."""
+    """Reused memory: fresh pages cost more than the arithmetic on them."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

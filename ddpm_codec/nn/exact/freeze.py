@@ -194,7 +194,7 @@ def _rescaling(pre_shift: Array, scale: Floats, bias: Floats) -> Rescaling:
     shift = np.clip(np.floor(np.log2(_MULTIPLIER_LIMIT / largest)), 0, _LARGEST_SHIFT).astype(np.int64)
     multiplier = np.rint(scale * np.exp2(shift))
     if np.abs(multiplier).max() > _MULTIPLIER_LIMIT:
-        raise ModelError("a scale of the noise level is too large for integers")
+        raise ModelError("a level-dependent scale is too large for integer multipliers")
     return Rescaling(pre_shift, multiplier.astype(np.int64), _integers(bias), shift)
 
 

@@ -11,7 +11,7 @@ s <- clamp(R(s 2^shift + t multiplier, shift), -4095, 4095). It is read as
     q = clamp(R(zero 2^shift + s, shift), 0, 255),                       plainly,
 
 and outside the picture q is ``zero``. Wide inputs have 0..8191 in place of 0..255, the picture 0..65535; their sums are
-v = sum of w floor(q / 256) + R(sum of w (q mod 256), 8) + offset. docs/FORMAT.md tells the whole network.
+v = sum of w floor(q / 256) + R(sum of w (q mod 256), 8) + offset. docs/FORMAT.md specifies the whole network.
 """
 
 from dataclasses import dataclass, fields
@@ -186,7 +186,7 @@ def refuse(name: str, reason: str) -> ModelError:
 
 def _check_layer(name: str, layer: Convolution, levels: int) -> None:
     if np.abs(layer.weight).max(initial=0) > 127:
-        raise refuse(name, "weights of more than one byte")
+        raise refuse(name, "weights exceed one byte")
     reading = layer.reading
     if layer.largest_sum >= 1 << EXACT_BITS:
         raise refuse(name, f"its sums could reach {layer.largest_sum}, and must stay below 2^{EXACT_BITS}")
@@ -195,29 +195,29 @@ def _check_layer(name: str, layer: Convolution, levels: int) -> None:
         return
     scale = layer.rescaling
     if name.endswith((".second", "up")) and scale.bias.any():
-        raise refuse(name, "a bias, where its sums go to a stream")
+        raise refuse(name, "has a bias, although it adds to a residual stream")
     if len(scale.multiplier) not in (1, levels) or scale.multiplier.shape != scale.bias.shape:
-        raise refuse(name, "its tables do not have one row a level")
+        raise refuse(name, "tables must have one row, or one per level")
     if ((scale.shift < 0) | (scale.shift > 30) | (scale.pre_shift < 0) | (scale.pre_shift > 30)).any():
-        raise refuse(name, "a shift outside 0..30")
+        raise refuse(name, "shift outside 0..30")
     product, whole = T_LIMIT * np.abs(scale.multiplier).max(initial=0), output_reach(scale).max(initial=0)
     if product >= 1 << EXACT_BITS or whole + STREAM_LIMIT >= 1 << OUTPUT_BITS:
         raise refuse(
-            name, f"its rescaling could reach {product} and {whole}: not below 2^{EXACT_BITS}, 2^{OUTPUT_BITS}"
+            name, f"its rescaling could reach {product} and {whole}; the limits are 2^{EXACT_BITS} and 2^{OUTPUT_BITS}"
         )
 
 
 def _check_reading(name: str, reading: Reading) -> None:
     of_picture = reading.limit == PICTURE and not (reading.half.any() or reading.shift.any())
     if of_picture != (name == "stem") or (not of_picture and reading.limit not in (BYTE, WIDE)):
-        raise refuse(name, f"inputs up to {reading.limit}")
+        raise refuse(name, f"unexpected input limit {reading.limit}")
     if (reading.zero < 0).any() or (reading.zero > reading.limit).any():
-        raise refuse(name, "a zero point outside its range")
+        raise refuse(name, "zero point out of range")
     if (reading.half % 2 != 0).any() or (reading.half < 0).any():
-        raise refuse(name, "an offset of the hard-swish that is odd or negative")
+        raise refuse(name, "hard-swish offset is odd or negative")
     most = largest_shift(reading.limit)
     if (reading.shift < 0).any() or (reading.shift > most).any():
-        raise refuse(name, f"a shift outside 0..{most}")
+        raise refuse(name, f"shift outside 0..{most}")
 
 
 def largest_shift(limit: int) -> int:
@@ -279,4 +279,4 @@ def _check_heads(parameters: ExactParameters) -> None:
     }
     for name, reach in largest.items():
         if reach >= 1 << 53:
-            raise refuse("heads", f"{name} could reach {reach}, and must stay below 2^53")
+            raise refuse("heads", f"{name} could reach {reach}; it must stay below 2^53")

@@ -1,4 +1,4 @@
-"""The exact network as named arrays, which a model file holds."""
+"""The exact network as named arrays, as a model file stores it."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -52,16 +52,16 @@ def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArra
 
     def read(name: str) -> Array:
         if arrays[name].dtype.kind != "i":
-            raise refuse(name, "its numbers are not integers")
+            raise refuse(name, "values are not integers")
         values = arrays[name].astype(np.int64)
-        # The magnitude of the least int64 is not one: all bounds would call it small.
+        # abs(INT64_MIN) overflows, so bounds would accept it.
         if values.min(initial=0) < -LARGEST_NUMBER or values.max(initial=0) > LARGEST_NUMBER:
-            raise refuse(name, "a number of more than 40 bits")
+            raise refuse(name, "a value needs more than 40 bits")
         return values
 
     sizes = [config.width, config.mid_width, config.outer_blocks, config.mid_blocks, config.variance_width]
     if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in [*sizes, config.coefficients]):
-        raise ValueError(f"its sizes are not from 1 to {LARGEST_SIZE}")
+        raise ValueError(f"network sizes must be integers from 1 to {LARGEST_SIZE}")
     layers = {}
     for name, (shape, stride, head) in layer_shapes(config).items():
         weight = read(f"{name}.weight")
@@ -79,7 +79,7 @@ def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArra
             or any(row.ndim != 2 or row.shape[1:] != shape[:1] for row in rows)
             or any(vector.shape != shape[1:2] for vector in inputs)
         ):
-            raise refuse(name, "its arrays do not have the shapes of the network")
+            raise refuse(name, "array shapes do not match the network")
         layers[name] = layer
     heads = Heads(**{field.name: read(f"heads.{field.name}") for field in fields(Heads)})
     parameters = ExactParameters(config, layers, heads, levels)

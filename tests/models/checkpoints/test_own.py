@@ -108,7 +108,7 @@ def plant(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no config": (lambda folder: (folder / "model.json").unlink(), "holds no model"),
+    "no config": (lambda folder: (folder / "model.json").unlink(), "contains no model"),
     "config cut": (cut("model.json", 40), r"model\.json: not a JSON"),
     "config a list": (lambda folder: (folder / "model.json").write_text("[]"), r"model\.json: not a JSON object"),
     "other format": (change_config("format", "x"), "format 'x'"),
@@ -133,9 +133,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "weight not finite": (
         change_weights(lambda t: t.update({"stem.bias": torch.full((16,), torch.nan)})),
-        r"'stem\.bias' holds other things than finite",
+        r"'stem\.bias' must hold finite",
     ),
-    "a pickle that acts": (plant, "would run code"),
+    "a pickle that acts": (plant, "without running code"),
 }
 
 
@@ -167,7 +167,7 @@ def test_a_calibration_is_read_back(folder: Path) -> None:
         (lambda c: calibration_bytes(Calibration(c.log_snr[::-1], c.mse), "own", 5, ""), "levels must decrease"),
         (
             lambda c: calibration_bytes(Calibration(c.log_snr, c.mse[:, :3]), "own", 5, ""),
-            r"shapes \(3,\) and \(3, 3\)",
+            r"got \[3\] and \[3, 3\]",
         ),
         (lambda c: calibration_bytes(Calibration(c.log_snr, c.mse * np.nan), "own", 5, ""), "not finite"),
         (lambda c: calibration_bytes(Calibration(c.log_snr, -c.mse), "own", 5, ""), "errors be positive"),
@@ -181,6 +181,10 @@ def test_calibrations_that_do_not_fit(folder: Path, spoil: Callable[[Calibration
 
 def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
     """Whatever the hash seed of the process: files that were coded with it name it by its bytes."""
+    calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))
+    here = calibration_bytes(calibration, "w", 5, "data")
+    # safetensors draws a new seed for every table that it hashes with.
+    assert all(calibration_bytes(calibration, "w", 5, "data") == here for _ in range(32))
     program = (
         "import sys, numpy as np\n"
         "from ddpm_codec.diffusion.measurement import Calibration\n"
@@ -188,14 +192,11 @@ def test_the_same_calibration_is_the_same_file(tmp_path: Path) -> None:
         "calibration = Calibration(np.array([2.0, 1.0]), np.ones((2, CLASSES)))\n"
         "sys.stdout.buffer.write(calibration_bytes(calibration, 'w', 5, 'data'))\n"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
-        )
-        for seed in ("1", "2", "3")
-    ]
-    assert len({run.stdout for run in runs}) == 1
-    assert len(runs[0].stdout) > 2 * CLASSES * 8
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment).stdout
+    assert there == here
+    assert len(here) > 2 * CLASSES * 8
 
 
 def as_torch_file(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -221,7 +222,10 @@ def test_parameters_are_tensors(folder: Path) -> None:
             lambda t: t.update({"stem.bias": torch.ones(16).to_sparse()}),
             r"weights\.pt: tensor 'stem\.bias' is not a plain",
         ),
-        (lambda t: t.update(log_alpha_bar=t["log_alpha_bar"] * 1j), r"'log_alpha_bar' is missing, or holds no numbers"),
+        (
+            lambda t: t.update(log_alpha_bar=t["log_alpha_bar"] * 1j),
+            r"'log_alpha_bar' is missing or not floating point",
+        ),
         (lambda t: t["log_alpha_bar"].mul_(1e300), r"ends at a log-SNR of"),
     ],
 )

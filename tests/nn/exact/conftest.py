@@ -1,5 +1,7 @@
 """A small network, calibrated, and its exact twin."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.integer import PICTURE_BITS
 from ddpm_codec.training.calibration import calibrate, measure_reach
+from tests.toy_models import toy_denoiser
 
 GRID = np.array([10.0, 6.0, 2.0, -2.0])
 
@@ -29,9 +32,8 @@ def noisy(level: int, batch: int = 2) -> NDArray[np.int64]:
     return picture
 
 
-@pytest.fixture
-def calibrated(denoiser: CodecDenoiser) -> CodecDenoiser:
-    """Return the small denoiser with the steps of its quantisers; one of its layers is wide."""
+def _calibrated() -> CodecDenoiser:
+    denoiser = toy_denoiser()
     calibrate(denoiser, crops(), torch.from_numpy(GRID).float(), lambda: 0.0)
     wide = denoiser.net.layers()["before.0.first"].quantizer
     assert wide is not None
@@ -41,7 +43,25 @@ def calibrated(denoiser: CodecDenoiser) -> CodecDenoiser:
 
 
 @pytest.fixture
-def parameters(calibrated: CodecDenoiser) -> ExactParameters:
-    """Return its exact network."""
-    reach = measure_reach(calibrated, crops(), torch.from_numpy(GRID).float())
-    return freeze(calibrated, GRID, reach)
+def calibrated() -> CodecDenoiser:
+    """Return the small denoiser with the steps of its quantisers; one of its layers is wide."""
+    return _calibrated()
+
+
+@pytest.fixture(scope="session")
+def parameters() -> ExactParameters:
+    """Return its exact network, made once: its arrays cannot be written to."""
+    denoiser = _calibrated()
+    exact = freeze(denoiser, GRID, measure_reach(denoiser, crops(), torch.from_numpy(GRID).float()))
+    _make_read_only(exact)
+    return exact
+
+
+def _make_read_only(part: object) -> None:
+    if isinstance(part, np.ndarray):
+        part.flags.writeable = False
+    elif isinstance(part, dict):
+        for value in part.values():
+            _make_read_only(value)
+    elif dataclasses.is_dataclass(part):
+        _make_read_only(vars(part))
