@@ -35,7 +35,7 @@ def decoder(run: Run, tiles: Path, tmp_path: Path) -> Path:
         crossings=(8.2, 20.0),
         crop=32,
         batch=4,
-        steps=6,
+        train_steps=6,
         dtype="float32",
     )
     train(config, progress=False)
@@ -187,7 +187,7 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     assert run("export", source, "-o", decoder, "--float", "--overwrite")[0] == 0
     check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "has no exact form yet")
     check_refused(
-        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--levels", 3), 2, "--levels belongs"
+        run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3), 2, "--steps belongs"
     )
     assert not (tmp_path / "x.safetensors").exists()
     tiles_coded = run("encode", tiles.parent / "none.png", "-o", tmp_path / "x.ddpm", "--model", decoder)

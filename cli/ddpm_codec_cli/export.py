@@ -1,4 +1,4 @@
-"""``ddpm-codec export``: a checkpoint frozen into one model file."""
+"""``ddpm-codec export``: freeze a checkpoint into one model file."""
 
 from pathlib import Path
 from typing import Any
@@ -16,31 +16,38 @@ from ddpm_codec_cli.output import print_facts, print_json, progress_bar
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="The model file to write; of a DDPM, the folder.",
+    help="Output model file (a folder for a DDPM, a small checkpoint for *.pt).",
 )
 @click.option("--name", default=None, help="Name of the model.  [default: the stem of the output]")
-@click.option("--description", default="", help="One line on what the model was trained for.")
+@click.option("--description", default="", help="One line about the model.")
+@click.option("--data", multiple=True, help="Calibration images; may be repeated.  [default: those of the run]")
 @click.option(
-    "--data", multiple=True, help="Calibration images; can be given several times.  [default: the training run's]"
-)
-@click.option(
-    "--levels",
+    "--steps",
     type=click.IntRange(min=1),
     default=None,
-    help="Steps K of the chain.  [default: the training run's]",
+    help="K, the steps of the default chain.  [default: that of the run]",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Random crops to calibrate on."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Number of random crops to calibrate on.",
 )
-@click.option("--crop", type=click.IntRange(min=8), default=None, help="Their side.  [default: the training run's]")
 @click.option(
-    "--tile", type=click.IntRange(min=8), default=256, show_default=True, help="Side of tiles that encode will use."
+    "--crop",
+    type=click.IntRange(min=8),
+    default=None,
+    help="Side of those crops.  [default: that of the run]",
+)
+@click.option(
+    "--tile", type=click.IntRange(min=8), default=256, show_default=True, help="Default tile side of the model."
 )
 @click.option(
     "--exact/--float",
     default=True,
     show_default=True,
-    help="Integers for every device, or floating point for research.",
+    help="Integers (same files on every device), or floating point for research.",
 )
 @options.device_option
 @options.threads_option
@@ -54,7 +61,7 @@ def export(
     name: str | None,
     description: str,
     data: tuple[str, ...],
-    levels: int | None,
+    steps: int | None,
     limit: int,
     crop: int | None,
     tile: int,
@@ -64,11 +71,11 @@ def export(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
+    """Freeze CHECKPOINT (a file or the folder of a run) with its chain and calibration into one model file.
 
-    An output that ends in .pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (a U-Net)
-    becomes a folder, which is never replaced, and which `calibrate` completes: no option but --name is for it. A
-    pixel decoder becomes a file for `bpd --decoder`, in floating point (--float).
+    An output named *.pt is a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM (U-Net) becomes
+    a folder, which is never replaced; run `calibrate` on it afterwards. It takes no option but --name. A pixel decoder
+    becomes a file for `bpd --decoder`, in floating point (--float).
     """
     from ddpm_codec.models.pixel_decoder_model import pixel_decoder_facts
     from ddpm_codec.models.registry import describe
@@ -95,7 +102,7 @@ def export(
                 name=name or output.stem,
                 description=description,
                 data=data,
-                levels=levels,
+                steps=steps,
                 limit=limit,
                 crop=crop,
                 tile=tile,
@@ -116,8 +123,8 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _refuse_for_decoder(ctx: click.Context) -> None:
-    """Refuse options of denoisers, and integers."""
-    for name in ("data", "levels", "limit", "crop", "tile"):
+    """Refuse options of denoisers, and exact export."""
+    for name in ("data", "steps", "limit", "crop", "tile"):
         if _given(ctx, name):
             raise click.UsageError(f"--{name} belongs to denoisers; a pixel decoder has no chain of its own")
     if not _given(ctx, "exact") or ctx.params["exact"]:
@@ -125,8 +132,8 @@ def _refuse_for_decoder(ctx: click.Context) -> None:
 
 
 def _refuse_for_ddpm(ctx: click.Context) -> None:
-    """Refuse options that say how a codec network is frozen."""
-    for name in ("description", "data", "levels", "limit", "crop", "tile", "exact"):
+    """Refuse options of codec networks."""
+    for name in ("description", "data", "steps", "limit", "crop", "tile", "exact"):
         if _given(ctx, name):
             flag = "--exact and --float belong" if name == "exact" else f"--{name} belongs"
             raise click.UsageError(f"{flag} to codec networks; a DDPM is completed by `ddpm-codec calibrate`")

@@ -147,7 +147,7 @@ def test_reach_is_of_every_layer_and_leaves_no_hooks(alive: CodecDenoiser) -> No
 
 def test_a_quantised_run_resumes_exactly(tiny: Callable[..., TrainConfig], tmp_path: Path) -> None:
     whole = load_checkpoint(train(tiny(quantize=True, output=str(tmp_path / "whole")), progress=False))
-    train(tiny(quantize=True, steps=8), progress=False)
+    train(tiny(quantize=True, train_steps=8), progress=False)
     halves = load_checkpoint(train(tiny(quantize=True), progress=False))
     # The learning rate of the shorter run had already begun to fall: steps of the quantisers, not weights, are compared.
     for key, value in whole.ema.items():

@@ -60,10 +60,10 @@ KINDS_OF_RUN = [
 def test_a_run_learns(objective: str, prediction: str, schedule: str, variance: str, ddpm: Make) -> None:
     """Each kind brings its objective down, and the averaged weights as well."""
     values = {"objective": objective, "prediction": prediction, "schedule": schedule, "variance": variance}
-    config = ddpm(**values, steps=20, lr=5e-3, timesteps=20, ema=0.7, decay=0.0)
+    config = ddpm(**values, train_steps=20, lr=5e-3, timesteps=20, ema=0.7, decay=0.0)
     trainer = Trainer(config, CPU, 0, 1)
     before = measured(config, trainer.denoiser, trainer)
-    for _ in range(config.steps):
+    for _ in range(config.train_steps):
         trainer.advance()
     assert int(trainer.window[2].item()) == 20
     for network in (trainer.denoiser, trainer.average):
@@ -158,7 +158,7 @@ def test_the_caller_keeps_its_random_state(ddpm: Make) -> None:
     torch.manual_seed(123)
     expected = torch.rand(4)
     torch.manual_seed(123)
-    train(ddpm(steps=1), progress=False)
+    train(ddpm(train_steps=1), progress=False)
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -245,11 +245,11 @@ def test_refusals_are_one_line(values: dict[str, Any], message: str, ddpm: Make)
 
 def test_a_batch_of_one_picture(ddpm: Make) -> None:
     """``clean_share`` is of codec networks, and asks nothing of a U-Net."""
-    assert load_checkpoint(train(ddpm(batch=1, steps=1), progress=False)).step == 1
+    assert load_checkpoint(train(ddpm(batch=1, train_steps=1), progress=False)).step == 1
 
 
 def test_a_run_does_not_go_on_as_another(ddpm: Make) -> None:
-    path = train(ddpm(steps=1), progress=False)
+    path = train(ddpm(train_steps=1), progress=False)
     changes = {
         "prediction": "v",
         "schedule": "cosine",
@@ -268,10 +268,10 @@ def test_a_run_does_not_go_on_as_another(ddpm: Make) -> None:
 
 @pytest.mark.parametrize("task", [{}, {"losses": torch.zeros(3, 10), "seen": torch.zeros(8)}, {"losses": 1, "seen": 2}])
 def test_a_history_that_does_not_fit_is_one_line(task: dict[str, Any], ddpm: Make) -> None:
-    path = train(ddpm(objective="vlb", steps=1), progress=False)
+    path = train(ddpm(objective="vlb", train_steps=1), progress=False)
     save_checkpoint(dataclasses.replace(load_checkpoint(path), task=task), path)
     with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: [^\n]+\Z"):
-        train(ddpm(objective="vlb", steps=2), progress=False)
+        train(ddpm(objective="vlb", train_steps=2), progress=False)
 
 
 def test_older_configurations_and_checkpoints(tiny: Make, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_older_configurations_and_checkpoints(tiny: Make, tmp_path: Path) -> Non
     assert len(new) == len(old) + len(NEW_KEYS)
     assert TrainConfig.from_dict(old) == tiny()
     assert TrainConfig.from_dict(old).objective == "bound"
-    whole = train(tiny(steps=4, decay=0.0), progress=False)
+    whole = train(tiny(train_steps=4, decay=0.0), progress=False)
     content = torch.load(whole, weights_only=True)
     del content["task"]
     content["config"] = {key: value for key, value in content["config"].items() if key not in NEW_KEYS}
@@ -289,7 +289,7 @@ def test_older_configurations_and_checkpoints(tiny: Make, tmp_path: Path) -> Non
     loaded = load_checkpoint(whole)
     assert isinstance(loaded, Checkpoint)
     assert loaded.task == {}
-    assert load_checkpoint(train(tiny(steps=5, decay=0.0), progress=False)).step == 5
+    assert load_checkpoint(train(tiny(train_steps=5, decay=0.0), progress=False)).step == 5
 
 
 @pytest.mark.parametrize("conditioning", ["add", "scale-shift"])

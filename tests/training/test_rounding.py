@@ -42,18 +42,18 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_run_begins_with_a_calibration_and_a_trial_and_resumes_with_neither(quick: Make, calls: list[str]) -> None:
-    train(quick(quantize=True, steps=2), progress=False)
+    train(quick(quantize=True, train_steps=2), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
-    train(quick(quantize=True, steps=3), progress=False)
+    train(quick(quantize=True, train_steps=3), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
 
 
 def test_rounding_starts_from_float_with_a_calibration_and_from_rounding_with_that_of_the_checkpoint(
     quick: Make, tmp_path: Path, calls: list[str]
 ) -> None:
-    first = train(quick(steps=2), progress=False)
+    first = train(quick(train_steps=2), progress=False)
     assert not load_checkpoint(first).ema["net.outer_offset"].any()
-    values = {"quantize": True, "steps": 1}
+    values = {"quantize": True, "train_steps": 1}
     second = train(quick(**values, init_from=str(first), output=str(tmp_path / "second")), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
     third = train(quick(**values, init_from=str(second), output=str(tmp_path / "third"), seed=5), progress=False)
@@ -64,24 +64,24 @@ def test_rounding_starts_from_float_with_a_calibration_and_from_rounding_with_th
 
 @pytest.mark.parametrize("quantize", [False, True])
 def test_a_run_does_not_go_on_with_rounding_begun_or_ended(quantize: bool, quick: Make) -> None:
-    path = train(quick(quantize=quantize, steps=2), progress=False)
+    path = train(quick(quantize=quantize, train_steps=2), progress=False)
     before = path.read_bytes()
     cause = rf"was trained with quantize = {quantize}, this run has quantize = {not quantize}"
     with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: {cause}\Z"):
-        train(quick(quantize=not quantize, steps=4), progress=False)
+        train(quick(quantize=not quantize, train_steps=4), progress=False)
     assert path.read_bytes() == before
     assert TrainConfig.from_sources(path.with_name("config.toml"), {}).quantize == quantize
 
 
 def test_weights_of_rounding_do_not_start_a_run_without(quick: Make, tmp_path: Path) -> None:
-    path = train(quick(quantize=True, steps=1), progress=False)
+    path = train(quick(quantize=True, train_steps=1), progress=False)
     with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: was trained with rounding, [^\n]*needs quantize\Z"):
         train(quick(init_from=str(path), output=str(tmp_path / "second")), progress=False)
     assert not (tmp_path / "second").exists()
 
 
 def test_a_network_that_cannot_be_exported_is_not_trained_with_rounding(quick: Make, tmp_path: Path) -> None:
-    path = train(quick(steps=1), progress=False)
+    path = train(quick(train_steps=1), progress=False)
     saved = load_checkpoint(path)
     # A bias that no integer below 2^24 holds in the steps of its weights.
     saved.ema["net.middle.0.first.conv.weight"][3] = 0.0
