@@ -22,9 +22,9 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "checkpoint": str(output / "last.pt"),
-        "macs_per_pixel": {"network": macs_per_pixel(SIZES["small"])},
+        "macs_per_pixel": {"network": macs_per_pixel(SIZES["tiny"])},
     }
-    assert "multiply-adds per pixel: network 85,440" in captured.err
+    assert "multiply-adds per pixel: network 5,232" in captured.err
     expected = tiny(train_steps=2, flip=False, log_snr_min=-2.5, output=str(output))
     assert load_checkpoint(output).config == expected
     assert TrainConfig.from_sources(output / "config.toml", {}) == expected

@@ -20,8 +20,6 @@ from ddpm_codec.training.ddpm_task import DdpmTask
 from ddpm_codec.training.run import train
 from ddpm_codec.training.task import Batch
 from ddpm_codec.training.trainer import Trainer, task_of
-from tests.training.ddpm_worker import KINDS, observe
-from tests.training.test_distributed import launch
 from tests.training.test_run import assert_same_state, log_lines, stop_at
 
 Make = Callable[..., TrainConfig]
@@ -96,10 +94,10 @@ def test_the_log_of_a_run(ddpm: Make) -> None:
 )
 def test_a_resumed_run_is_the_same_bit_for_bit(values: dict[str, Any], ddpm: Make, tmp_path: Path) -> None:
     """With the history of importance sampling, and the masks of dropout, which depend on the step alone."""
-    whole, broken = (ddpm(**values, output=str(tmp_path / name)) for name in ("whole", "broken"))
+    whole, broken = (ddpm(**values, train_steps=8, output=str(tmp_path / name)) for name in ("whole", "broken"))
     train(whole, progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 7)
+        stop_at(patch, 6)
         with pytest.raises(KeyboardInterrupt):
             train(broken, progress=False)
     torch.manual_seed(99)
@@ -111,7 +109,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(values: dict[str, Any], ddpm: Mak
     assert all(torch.equal(found.task[key], expected.task[key]) for key in found.task)
     if values["objective"] == "vlb":
         # Importance was in force at the break already: after 4 steps of 8 images at 2 timesteps.
-        assert expected.task["seen"].sum().item() == 12 * 8
+        assert expected.task["seen"].sum().item() == 8 * 8
         assert (expected.task["losses"] != 0.0).all()
         task = task_of(whole)
         task.load_state(expected.task)
@@ -160,33 +158,6 @@ def test_the_caller_keeps_its_random_state(ddpm: Make) -> None:
     torch.manual_seed(123)
     train(ddpm(train_steps=1), progress=False)
     assert torch.equal(torch.rand(4), expected)
-
-
-def test_two_processes_do_what_one_does(ddpm: Make, tmp_path: Path) -> None:
-    """Gradient, weights, and what both must share: the history of importance sampling, squared errors of a pixel decoder."""
-    config = ddpm(timesteps=2, optimizer="adamw", lr=1e-4)
-    (tmp_path / "config.toml").write_text(config.to_toml())
-    worker = Path(__file__).with_name("ddpm_worker.py")
-    done = launch(str(worker), str(tmp_path / "config.toml"), str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    for kind, values in KINDS.items():
-        alone = observe(dataclasses.replace(config, **values), 0, 1)
-        first, second = (torch.load(tmp_path / f"{kind}-{rank}.pt", weights_only=True) for rank in range(2))
-        for part in ("gradient", "weights", "task"):
-            assert first[part].keys() == second[part].keys() == alone[part].keys()
-            for key, value in first[part].items():
-                assert torch.equal(value, second[part][key]), (kind, part, key)
-        for key, value in alone["gradient"].items():
-            torch.testing.assert_close(first["gradient"][key], value, rtol=1e-3, atol=1e-5)
-        for key, value in alone["weights"].items():
-            torch.testing.assert_close(first["weights"][key], value, rtol=0, atol=2e-4)
-        assert bool(alone["task"]) == (kind in ("vlb", "decoder"))
-        if kind == "decoder":
-            torch.testing.assert_close(first["task"]["squares"], alone["task"]["squares"], rtol=1e-3, atol=0)
-        if kind == "vlb":
-            assert alone["task"]["seen"].sum().item() == 5 * 8
-            assert torch.equal(first["task"]["seen"], alone["task"]["seen"])
-            torch.testing.assert_close(first["task"]["losses"], alone["task"]["losses"], rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

@@ -46,13 +46,13 @@ def batch_of(config: TrainConfig, world: int = 1, rank: int = 0) -> Batch:
 
 
 def test_a_run_learns_and_logs_every_crossing(decoder: Make) -> None:
-    config = decoder(train_steps=100, log_every=20, validate_every=50, lr=1e-2, warmup=20)
+    config = decoder(train_steps=80, log_every=20, validate_every=40, lr=2e-2, warmup=10)
     train(config, progress=False)
     lines = log_lines(config)
     losses = [line["train_bpd"] for line in lines if "train_bpd" in line]
     checks = [line for line in lines if "validation_bpd" in line]
     assert losses[-1] < losses[0] - 0.1
-    assert [line["step"] for line in checks] == [50, 100]
+    assert [line["step"] for line in checks] == [40, 80]
     for line in checks:
         assert line["validation_bpd"] == pytest.approx((line["crossing_3.2_bpd"] + line["crossing_20_bpd"]) / 2)
         assert 0 < line["crossing_3.2_mse"] < line["crossing_20_mse"]
@@ -205,7 +205,7 @@ def test_forks_that_are_none(decoder: Make, tmp_path: Path, capsys: pytest.Captu
             forked_config(Path(run.output), {"output": output})
     with pytest.raises(InputError, match=r"train_steps = 4: .* has taken 4 already"):
         train(forked_config(last, {"output": str(tmp_path / "fork")}), progress=False)
-    with pytest.raises(InputError, match="fork_from: goes on with a run, init_from starts one"):
+    with pytest.raises(InputError, match="fork_from: continues a run, init_from starts one"):
         decoder(fork_from="a", init_from="b")
     words = [
         "train",
@@ -300,7 +300,7 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
     assert decoder(crossings=[]).crossings == CROSSINGS
     assert decoder().objective == "likelihood"
     for key, value in (("crossings", [3.0]), ("mean_weight", 0.7), ("tail", "gaussian")):
-        with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, small is a codec network"):
+        with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, tiny is a codec network"):
             tiny(**{key: value})
     for values, cause in (
         ({"quantize": True}, "quantize: decoder-tiny has no integer form"),
