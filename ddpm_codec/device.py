@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
@@ -31,12 +32,17 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", int(rank))
 
 
-def preferred_dtype(device: torch.device) -> str:
+def preferred_dtype(device: torch.device) -> Literal["bf16", "float32"]:
     """Return ``bf16`` where the processor computes in bfloat16, else ``float32``."""
     if device.type == "cuda":
         return "bf16"
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if has_bf16() else "float32"
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """Return the context in which convolutions compute in bfloat16 where ``dtype`` is ``bf16``, else in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bf16")
 
 
 @contextmanager

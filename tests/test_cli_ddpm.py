@@ -43,7 +43,13 @@ def check_refused(result: tuple[int, str, str], words: str) -> None:
 
 def test_from_a_run_to_a_bound(run: Run, tiles: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        data=(str(tiles),), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=3, timesteps=12
+        data=(str(tiles),),
+        output=str(tmp_path / "run"),
+        size="ddpm-tiny",
+        crop=16,
+        batch=8,
+        train_steps=3,
+        timesteps=12,
     )
     train(config, progress=False)
     model = tmp_path / "model"
@@ -153,7 +159,13 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
 
 def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        data=(str(tiles),), output=str(tmp_path / "run"), size="ddpm-tiny", crop=16, batch=8, steps=1, timesteps=12
+        data=(str(tiles),),
+        output=str(tmp_path / "run"),
+        size="ddpm-tiny",
+        crop=16,
+        batch=8,
+        train_steps=1,
+        timesteps=12,
     )
     train(config, progress=False)
     target = tmp_path / "model"
@@ -193,7 +205,20 @@ def test_a_process_noisier_than_the_coder_goes(run: Run, tiles: Path, tmp_path: 
 
 
 def test_training_goes_on_from_a_folder(run: Run, tiles: Path, tmp_path: Path) -> None:
-    settings = ["--size", "ddpm-tiny", "--crop", 16, "--batch", 8, "--steps", 1, "--timesteps", 12, "--device", "cpu"]
+    settings = [
+        "--size",
+        "ddpm-tiny",
+        "--crop",
+        16,
+        "--batch",
+        8,
+        "--train-steps",
+        1,
+        "--timesteps",
+        12,
+        "--device",
+        "cpu",
+    ]
     assert run("train", tiles, "-o", tmp_path / "first", *settings)[0] == 0
     assert run("export", tmp_path / "first", "-o", tmp_path / "model")[0] == 0
     goes_on = ["train", tiles, "-o", tmp_path / "second", *settings, "--init-from", tmp_path / "model"]

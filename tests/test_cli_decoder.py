@@ -35,7 +35,7 @@ def decoder(run: Run, tiles: Path, tmp_path: Path) -> Path:
         crossings=(8.2, 20.0),
         crop=32,
         batch=4,
-        steps=6,
+        train_steps=6,
         dtype="float32",
     )
     train(config, progress=False)

@@ -53,7 +53,7 @@ def checkpoint(tmp_path: Path) -> Path:
     pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
     np.save(tmp_path / "pictures.npy", pictures)
     values = {"data": str(tmp_path / "pictures.npy"), "output": str(tmp_path / "run"), "size": "small", "device": "cpu"}
-    numbers = {"holdout": 2, "crop": 16, "batch": 2, "steps": 2, "warmup": 1, "levels": 4, "validation_images": 2}
+    numbers = {"holdout": 2, "crop": 16, "batch": 2, "train_steps": 2, "warmup": 1, "steps": 4, "validation_images": 2}
     train(TrainConfig.from_dict({**values, **numbers, "dtype": "float32"}))
     return tmp_path / "run"
 

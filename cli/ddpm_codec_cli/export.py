@@ -1,4 +1,4 @@
-"""``ddpm-codec export``: a checkpoint frozen into one model file."""
+"""``ddpm-codec export``: freeze a checkpoint into one model file."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def export(
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - keywords of export_model
 ) -> None:
-    """Freeze CHECKPOINT, a file or the folder of a run, with its chain and calibration into one model file.
+    """Freeze CHECKPOINT (a file or the folder of a run) with its chain and calibration into one model file.
 
     With an output that ends in .pt, write a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM
     (a U-Net) becomes a folder, which is never replaced and which `calibrate` completes; of the options it takes only
@@ -74,7 +74,7 @@ def export(
                 output,
                 name=named,
                 description=description,
-                levels=steps,
+                steps=steps,
                 overwrite=overwrite,
                 progress=progress,
                 **settings,

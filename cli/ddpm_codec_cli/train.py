@@ -1,4 +1,4 @@
-"""``ddpm-codec train``: a denoiser from a data set, alone or under ``torchrun -m ddpm_codec_cli train``."""
+"""``ddpm-codec train``: train a network, in one process or under ``torchrun -m ddpm_codec_cli train``."""
 
 import os
 from pathlib import Path
@@ -9,60 +9,60 @@ import click
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import print_json, printable
 
-# Written out, since asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
+# Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
-    "data_weights": (tuple, "Relative chance of an image of each DATA, as in 1,2.  [default: all alike]"),
-    "validation": (str, "Images of the validation bound."),
-    "holdout": (int, "Without --validation: images, or photos, set aside from each DATA for it."),
-    "photo_separator": (str, "Images named alike up to this are tiles of one photo, held out together."),
+    "data_weights": (tuple, "Relative probability of an image of each DATA, as in 1,2.  [default: equal]"),
+    "validation": (str, "Images for the validation bound."),
+    "holdout": (int, "Without --validation: number of images (or photos) of each DATA to hold out for it."),
+    "photo_separator": (str, "Images with the same name up to this are tiles of one photo, held out together."),
     "size": (
         str,
         "Network: tiny, small, base (codec networks); ddpm-tiny, ddpm-small, ddpm-cifar10, ddpm-256, iddpm-... (U-Nets); "
         "decoder-tiny, decoder-32, decoder-48, decoder-64 (pixel decoders).  [default: base]",
     ),
-    "objective": (str, "bound (codec networks); simple, vlb or hybrid (U-Nets); likelihood (pixel decoders)."),
-    "prediction": (str, "What a U-Net predicts: eps, x0, v or previous."),
-    "variance": (str, "Of a U-Net's reverse steps: beta, beta-tilde or learned-range."),
-    "schedule": (str, "Of a U-Net's timesteps: linear or cosine."),
-    "timesteps": (int, "T of a U-Net."),
-    "dropout": (float, "Of a U-Net."),
-    "time_features": (str, "Of a U-Net: sinusoidal or fourier."),
-    "conditioning": (str, "Of a U-Net on its timestep: add or scale-shift."),
-    "crossings": (tuple, "Of a pixel decoder: noise that it decodes from, in grey levels.  [default: 3.2,8.2,20]"),
-    "mean_weight": (float, "Of a pixel decoder: weight of the squared error of m_0, the picture that it shows."),
-    "tail": (str, "Of a pixel decoder: two-scale or gaussian.  [default: two-scale]"),
-    "transform": (str, "Transform W that the diffusion lives in."),
+    "objective": (str, "bound (codec network); simple, vlb or hybrid (U-Net); likelihood (pixel decoder)."),
+    "prediction": (str, "U-Net: what it predicts, eps, x0, v or previous."),
+    "variance": (str, "U-Net: variance of the reverse steps, beta, beta-tilde or learned-range."),
+    "schedule": (str, "U-Net: noise schedule, linear or cosine."),
+    "timesteps": (int, "U-Net: number of timesteps T."),
+    "dropout": (float, "U-Net: dropout."),
+    "time_features": (str, "U-Net: sinusoidal or fourier."),
+    "conditioning": (str, "U-Net: how the timestep enters, add or scale-shift."),
+    "crossings": (tuple, "Pixel decoder: noise levels to decode from, in grey levels.  [default: 3.2,8.2,20]"),
+    "mean_weight": (float, "Pixel decoder: weight of the squared error of m_0, the picture it shows."),
+    "tail": (str, "Pixel decoder: two-scale or gaussian.  [default: two-scale]"),
+    "transform": (str, "Codec network: transform W that the diffusion lives in."),
     "crop": (int, "Side of the random crops in pixels, a multiple of 8."),
-    "batch": (int, "Images a step, over all processes."),
-    "steps": (int, "Length of the run in optimiser steps, counted from its beginning, also with --fork."),
+    "batch": (int, "Images per training step, over all processes."),
+    "train_steps": (int, "Length of the run in training steps; a fork counts from the beginning of its run."),
     "optimizer": (str, "muon, adamw or adam."),
     "lr": (float, "Peak learning rate."),
-    "warmup": (int, "Steps of linear warm-up."),
-    "decay": (float, "Last share of the run, over which the rate falls to zero."),
+    "warmup": (int, "Training steps of linear warm-up."),
+    "decay": (float, "Last share of the run, in which the learning rate falls to zero."),
     "ema": (float, "Decay of the moving average of the weights."),
-    "clip": (float, "Bound on the gradient norm."),
-    "levels": (int, "Steps K of the chain that the objective prices."),
-    "log_snr_min": (float, "Noisiest level."),
-    "log_snr_max": (float, "Cleanest level, where L_0 takes over."),
-    "clean_share": (float, "Share of a batch spent on L_0."),
-    "clean_weight": (float, "Weight of L_0 beside the step KLs."),
+    "clip": (float, "Maximum gradient norm."),
+    "steps": (int, "Codec network: K, the steps of the chain whose bound is the objective."),
+    "log_snr_min": (float, "Codec network: noisiest level."),
+    "log_snr_max": (float, "Codec network: cleanest level, where L_0 takes over."),
+    "clean_share": (float, "Codec network: share of the batch spent on L_0."),
+    "clean_weight": (float, "Codec network: weight of L_0 relative to the step KLs."),
     "flip": (bool, "Mirror half of the crops."),
-    "augment": (float, "Share of the crops that are changed as cameras change pictures."),
-    "augment_scale": (float, "Of those: the share at another scale."),
-    "augment_tone": (float, "Of those: with another tone curve."),
-    "augment_sharpen": (float, "Of those: sharpened."),
-    "augment_noise": (float, "Of those: with noise added."),
-    "augment_chroma": (float, "Of those: with subsampled chroma."),
-    "augment_channels": (float, "Of those: with the channels in another order."),
-    "augment_transpose": (float, "Of those: transposed."),
-    "augment_vertical_flip": (float, "Of those: upside down."),
-    "seed": (int, "Seed of every random number."),
+    "augment": (float, "Share of the crops that are augmented as a random camera would."),
+    "augment_scale": (float, "Share of augmented crops that are rescaled."),
+    "augment_tone": (float, "Share with another tone curve."),
+    "augment_sharpen": (float, "Share that is sharpened."),
+    "augment_noise": (float, "Share with added noise."),
+    "augment_chroma": (float, "Share with subsampled chroma."),
+    "augment_channels": (float, "Share with permuted colour channels."),
+    "augment_transpose": (float, "Share that is transposed."),
+    "augment_vertical_flip": (float, "Share that is flipped vertically."),
+    "seed": (int, "Seed of all random numbers."),
     "device": (str, "auto, cpu or cuda."),
-    "dtype": (str, "auto (bf16 where the device computes in it), bf16 or float32."),
-    "checkpoint_every": (int, "Steps between checkpoints."),
-    "validate_every": (int, "Steps between validation bounds."),
-    "validation_images": (int, "Crops in the validation bound."),
-    "log_every": (int, "Steps between log lines."),
+    "dtype": (str, "auto (bf16 where the device supports it natively), bf16 or float32."),
+    "checkpoint_every": (int, "Training steps between checkpoints."),
+    "validate_every": (int, "Training steps between validation bounds."),
+    "validation_images": (int, "Number of crops in the validation bound."),
+    "log_every": (int, "Training steps between log lines."),
     "init_from": (str, "Checkpoint whose averaged weights start the run."),
     "quantize": (bool, "Train with the rounded weights and activations of exact coding."),
     "compile": (bool, "Use torch.compile."),
@@ -70,22 +70,22 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers between commas."""
+    """Comma-separated numbers."""
 
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:  # noqa: ANN401 - click's own
-        """Return the numbers, or refuse the word."""
+        """Return the numbers."""
         if isinstance(value, tuple):
             return value
         try:
             return tuple(float(word) for word in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers, as in 1,2", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list of numbers such as 1,2", param, ctx)
 
 
 def config_options(command: options.Command) -> options.Command:
-    """Add an option for every key of the configuration; one that is not given stays None."""
+    """Add an option for every key of the configuration; None if not given."""
     for key, (kind, text) in reversed(CONFIG_OPTIONS.items()):
         flag = "--" + key.replace("_", "-")
         words = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
@@ -96,13 +96,13 @@ def config_options(command: options.Command) -> options.Command:
 
 @click.command()
 @click.argument("data", nargs=-1)
-@click.option("-o", "--output", default=None, metavar="DIR", help="Folder of checkpoints and logs.")
+@click.option("-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs.")
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     default=None,
-    help="TOML file of the keys below; an option given beside it wins.",
+    help="TOML file with the options below as keys (train_steps, ...); options on the command line win.",
 )
 @click.option(
     "--fork",
@@ -110,7 +110,7 @@ def config_options(command: options.Command) -> options.Command:
     type=click.Path(path_type=Path),
     default=None,
     metavar="RUN",
-    help="Go on from the last checkpoint of RUN, optimiser and all, in another folder; every key that is not given is RUN's.",
+    help="Continue from the last checkpoint of RUN, optimiser included, in another folder; other options are those of RUN.",
 )
 @config_options
 @options.threads_option
@@ -123,12 +123,12 @@ def train(
     as_json: bool,
     **overrides: Any,  # noqa: ANN401 - of any kind
 ) -> None:
-    """Train a network on DATA, one or several; a run that was stopped goes on where its folder left off.
+    """Train a network on one or more DATA; the same command resumes a run that was stopped.
 
     DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.
 
-    To see what a run would reach, fork it with a falling learning rate: `train --fork runs/a -o runs/a-decayed --steps 6900
-    --decay 0.13` takes its last steps while the run itself goes on.
+    To see what a run has reached, fork it with a falling learning rate: `train --fork runs/a -o runs/a-decayed --train-steps
+    6900 --decay 0.13`. The run itself can continue.
     """
     from ddpm_codec.training import run
     from ddpm_codec.training.config import TrainConfig
@@ -140,9 +140,9 @@ def train(
     elif config_file is None:
         config = run.forked_config(fork, values)
     else:
-        raise click.UsageError("--fork takes its configuration from the run, not from --config")
+        raise click.UsageError("--fork takes its configuration from the run; drop --config")
     if not config.data or not config.output:
-        raise click.UsageError("name DATA and --output DIR, here or in the file of --config")
+        raise click.UsageError("name DATA and --output DIR, here or in the --config file")
     macs: dict[str, float] = {}
 
     def announce(found: dict[str, float], note: str) -> None:
@@ -150,7 +150,7 @@ def train(
         if note:
             click.echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
-        click.echo(f"multiply-adds a pixel: {work}", err=True)
+        click.echo(f"multiply-adds per pixel: {work}", err=True)
 
     checkpoint = run.train(config, announce=announce)
     if os.environ.get("RANK", "0") != "0":

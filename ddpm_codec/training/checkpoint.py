@@ -1,6 +1,6 @@
 """Checkpoints: one file that resumes a run exactly, written whole or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,10 @@ class Checkpoint:
     seconds: float
     window: Tensor | None = None
     task: dict[str, Tensor] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, int]:
+        """Return what a model made of it says about its training."""
+        return {"steps": self.step, "seconds": round(self.seconds), "batch": self.config.batch}
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -108,7 +112,7 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
     if not isinstance(content.get("task", {}), dict):
         raise TypeError("task is no dictionary")
     return Checkpoint(
-        TrainConfig.from_dict(content["config"]),
+        TrainConfig.from_stored(content["config"]),
         int(content["step"]),
         content["weights"],
         content["ema"],
@@ -127,10 +131,7 @@ def state_to_resume(
     Raises:
         ModelError: it is of another network or kind of run, holds averaged weights only, or ones that diverged.
     """
-    for key in MUST_AGREE:
-        was, wanted = getattr(checkpoint.config, key), getattr(config, key)
-        if was != wanted:
-            raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
+    _check_agreement(checkpoint, config, MUST_AGREE, str(source))
     if checkpoint.weights is None or checkpoint.optimizer is None:
         raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
     for weights in (checkpoint.weights, checkpoint.ema):
@@ -146,12 +147,17 @@ def check_starts(checkpoint: Checkpoint, config: TrainConfig, source: str) -> No
     Raises:
         ModelError: the weights lean on a rounding that the run does not have, or mean something else than the run's.
     """
-    for key in ("prediction", "schedule", "timesteps") if config.is_ddpm and checkpoint.config.is_ddpm else ():
+    if config.is_ddpm and checkpoint.config.is_ddpm:
+        _check_agreement(checkpoint, config, ("prediction", "schedule", "timesteps"), source)
+    if checkpoint.config.quantize and not config.quantize:
+        raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
+
+
+def _check_agreement(checkpoint: Checkpoint, config: TrainConfig, keys: Iterable[str], source: str) -> None:
+    for key in keys:
         was, wanted = getattr(checkpoint.config, key), getattr(config, key)
         if was != wanted:
             raise ModelError(f"{source}: was trained with {key} = {was!r}, this run has {key} = {wanted!r}")
-    if checkpoint.config.quantize and not config.quantize:
-        raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
 
 
 def seeded(config: TrainConfig, build: Callable[[], Network]) -> Network:

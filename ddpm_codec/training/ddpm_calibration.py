@@ -24,7 +24,7 @@ from ddpm_codec.models.checkpoints.published import Published, own_weights
 from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.crops import CropSampler
-from ddpm_codec.training.ddpm_settings import process_of, unet_of
+from ddpm_codec.training.ddpm_settings import even_timesteps, process_of, unet_of
 from ddpm_codec.units import GREY_PER_UNIT
 
 SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}
@@ -37,11 +37,7 @@ GRID = 100
 
 def calibration_grid(schedule: NoiseSchedule) -> NDArray[np.float64]:
     """Return at most :data:`GRID` levels of the schedule, as even in log-SNR as its timesteps allow, both ends included."""
-    levels = schedule.log_snr
-    wanted = np.linspace(levels[0], levels[-1], GRID)
-    chosen = np.unique([int(np.abs(levels - level).argmin()) for level in wanted])
-    grid: NDArray[np.float64] = levels[chosen]
-    return grid
+    return schedule.log_snr[even_timesteps(schedule, GRID)]
 
 
 def calibrate_folder(
@@ -148,13 +144,7 @@ def read_checkpoint(checkpoint: Path, name: str) -> Published:
         raise InputError(f"{checkpoint}: is of a codec network, which becomes one file")
     unet = unet_of(config)
     weights = own_weights(saved.ema, unet, str(checkpoint))
-    training = {
-        "size": config.size,
-        "objective": config.objective,
-        "steps": saved.step,
-        "seconds": round(saved.seconds),
-        "batch": config.batch,
-    }
+    training = {"size": config.size, "objective": config.objective, **saved.facts()}
     return Published(name, unet, weights, process_of(config), config.crop, training)
 
 

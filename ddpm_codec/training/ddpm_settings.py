@@ -1,9 +1,11 @@
 """From a training configuration to the process and the architecture of a DDPM."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from ddpm_codec.diffusion.process import OutputKind, ReverseProcess, ReverseVariance
+import numpy as np
+
+from ddpm_codec.diffusion.process import ReverseProcess
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.nn.ddpm_unet.config import UNETS, UNetConfig
 from ddpm_codec.training.config import TrainConfig
@@ -20,7 +22,14 @@ def process_of(config: TrainConfig) -> ReverseProcess:
         schedule = NoiseSchedule.linear_beta(timesteps, 0.1 / timesteps, min(20.0 / timesteps, 0.999))
     else:
         schedule = NoiseSchedule.cosine(timesteps)
-    return ReverseProcess(schedule, cast("OutputKind", config.prediction), cast("ReverseVariance", config.variance))
+    return ReverseProcess(schedule, config.prediction, config.variance)
+
+
+def even_timesteps(schedule: NoiseSchedule, count: int) -> list[int]:
+    """Return at most ``count`` timesteps, as even in log-SNR as the schedule allows, both ends included, cleanest first."""
+    levels = schedule.log_snr
+    wanted = np.linspace(levels[0], levels[-1], count)
+    return sorted({int(np.abs(levels - level).argmin()) for level in wanted})
 
 
 def unet_of(config: TrainConfig) -> UNetConfig:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm_codec.device import autocast
 from ddpm_codec.diffusion.gaussian import q_sample
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.process import ReverseProcess
@@ -18,7 +19,7 @@ from ddpm_codec.nn.ddpm_unet import UNet, UNetConfig
 from ddpm_codec.training.checkpoint import LAST, seeded
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.ddpm_objective import TimestepSampler, bound_terms_nats
-from ddpm_codec.training.ddpm_settings import process_of, unet_of
+from ddpm_codec.training.ddpm_settings import even_timesteps, process_of, unet_of
 from ddpm_codec.training.distributed import gather
 from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.units import nats_to_bits
@@ -79,7 +80,7 @@ class DdpmTask(Task):
         t, weights = t[batch.rank :: batch.world].to(device), weights[batch.rank :: batch.world].to(device)
         levels = self._levels(device)
         x_t = q_sample(x_0, levels[t], batch.noise)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
+        with autocast(device, self.config.dtype):
             output = forward(x_t, t.float())
         with torch.autocast(device.type, enabled=False):
             output = output.float()
@@ -110,8 +111,7 @@ class DdpmTask(Task):
         Every objective and every kind of output is measured alike; the noise depends on the seed alone.
         """
         levels = self.process.schedule.log_snr
-        wanted = np.linspace(levels[0], levels[-1], VALIDATION_LEVELS)
-        chain = sorted({int(np.abs(levels - level).argmin()) for level in wanted})
+        chain = even_timesteps(self.process.schedule, VALIDATION_LEVELS)
         generator = torch.Generator().manual_seed(self.config.seed)
         bpd = 0.0
         for place_in_chain, index in enumerate(chain):
@@ -146,7 +146,7 @@ class DdpmTask(Task):
         t = torch.full((len(x_0),), index, device=x_0.device)
         log_snr = self._levels(x_0.device)[t]
         x_t = q_sample(x_0, log_snr, noise)
-        with torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
+        with autocast(x_0.device, self.config.dtype):
             output = network(x_t, t.float())
         mean, _ = self.process.split(output.float())
         return x_0 - self.process.x0_mean(mean, x_t, log_snr).clamp(-1.0, 1.0)

@@ -13,7 +13,13 @@ from ddpm_codec.errors import DdpmCodecError
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Join the processes that ``torchrun`` started, if it did; yield (rank, world size)."""
+    """Join the processes that ``torchrun`` started, if it did; yield (rank, world size).
+
+    A process group that the caller has already joined is used, and left as it is.
+    """
+    if dist.is_initialized():
+        yield dist.get_rank(), dist.get_world_size()
+        return
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield 0, 1
         return

@@ -40,7 +40,9 @@ from ddpm_codec.training.crops import CropSampler, Split, split_holdout
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 
-MAX_STEPS = 32
+LONGEST_CHAIN = 32
+"""Most steps of a model's chains; it has one of every length up to this."""
+
 PRIOR_CROPS = 2048
 CPU = torch.device("cpu")
 
@@ -52,7 +54,7 @@ def export_model(
     name: str,
     description: str = "",
     data: Sequence[str] = (),
-    levels: int | None = None,
+    steps: int | None = None,
     limit: int = 256,
     crop: int | None = None,
     tile: int = 256,
@@ -75,7 +77,7 @@ def export_model(
         data: calibration images; empty: the run's validation images, else its training images. A reduced checkpoint
             (:func:`export_checkpoint`) does not say what it was trained on, so for it these take the place of training images
             too.
-        levels: K of the default chain, at most 32; None: that of the training objective.
+        steps: K of the default chain, at most 32; None: that of the training objective.
         limit: random crops to calibrate on.
         crop: their side; None: that of training.
         tile: default side of tiles.
@@ -95,9 +97,9 @@ def export_model(
     config = saved.config
     if config.quantize and not exact:
         raise InputError(f"{checkpoint}: was trained with rounding, and is of no use in floating point")
-    steps = levels or config.levels
-    if steps > MAX_STEPS:
-        raise InputError(f"levels = {steps}: must lie in 1..{MAX_STEPS}")
+    steps = config.steps if steps is None else steps
+    if not 1 <= steps <= LONGEST_CHAIN:
+        raise InputError(f"steps = {steps}: must be between 1 and {LONGEST_CHAIN}")
     transform = by_name(config.transform)
     if not config.data:
         if not data:
@@ -122,7 +124,7 @@ def export_model(
     sampler = CropSampler(calibration, crop or config.crop, flip=False, seed=config.seed)
     measured = _measure(source, sampler, limit, config, grid, prior, target, progress)
     table = measured.table("predicted")
-    chains = {k: select_chain(table, k).log_snr for k in range(1, MAX_STEPS + 1)}
+    chains = {k: select_chain(table, k).log_snr for k in range(1, LONGEST_CHAIN + 1)}
     model = FrozenModel(
         name=name,
         description=description or f"{config.size} network, {saved.step} steps",
@@ -136,13 +138,7 @@ def export_model(
         prior_variance=prior.variance,
         grid_log_snr=measured.log_snr,
         class_mse=measured.mse,
-        training={
-            "steps": saved.step,
-            "seconds": round(saved.seconds),
-            "batch": config.batch,
-            "crop": config.crop,
-            "quantize": config.quantize,
-        },
+        training={**saved.facts(), "crop": config.crop, "quantize": config.quantize},
         exact=parameters,
         rows={k: tuple(int(np.flatnonzero(grid == level)[0]) for level in chain) for k, chain in chains.items()}
         if exact
@@ -210,7 +206,7 @@ def export_pixel_decoder(
         config=decoder_config(config.size, config.tail),
         crossings=tuple(sorted(config.crossings)),
         weights=network.state_dict(),
-        training={"steps": saved.step, "seconds": round(saved.seconds), "batch": config.batch, "crop": config.crop},
+        training={**saved.facts(), "crop": config.crop},
     )
     with new_file(output, overwrite=overwrite) as temporary:
         temporary.write_bytes(pixel_decoder_bytes(decoder))

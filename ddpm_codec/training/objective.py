@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm_codec.device import autocast
 from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.measurement import step_log_variance
@@ -55,7 +56,7 @@ def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> 
     offset = torch.rand((), generator=generator)
     uniform = (torch.arange(rest) / rest + offset) % 1.0
     span = config.log_snr_max - config.log_snr_min
-    steps = config.log_snr_min + span * (1.0 - 1.0 / config.levels) * uniform
+    steps = config.log_snr_min + span * (1.0 - 1.0 / config.steps) * uniform
     jitter = CLEAN_JITTER * (2.0 * torch.rand(clean, generator=generator) - 1.0)
     return Draw(torch.cat([config.log_snr_max + jitter, steps]), clean, 1.0 / max(clean, 1), 1.0 / rest)
 
@@ -87,17 +88,16 @@ def bound_loss(
     """
     clean = draw.clean
     log_snr = draw.log_snr.to(x_0.device)
-    autocast = torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=config.dtype == "bf16")
-    with autocast:
+    with autocast(x_0.device, config.dtype):
         prediction = denoiser(q_sample(x_0, log_snr, noise), log_snr)
     with torch.autocast(x_0.device.type, enabled=False):
         level = log_snr[clean:]
-        step = (config.log_snr_max - config.log_snr_min) / config.levels
+        step = (config.log_snr_max - config.log_snr_min) / config.steps
         # Sliced after W, which takes no empty batch.
         error = transform.forward(x_0 - prediction.x0_mean)[clean:]
         log_variance = step_log_variance(prediction, transform)[clean:]
         kl = step_kl_nats(error, log_variance, torch.exp(level + step) - torch.exp(level))
-        steps = config.levels * draw.step_weight * kl.mean(dim=(1, 2, 3)).sum()
+        steps = config.steps * draw.step_weight * kl.mean(dim=(1, 2, 3)).sum()
         log_p = gaussian_log_likelihood(x_0[:clean], prediction.x0_mean[:clean], prediction.pixel_log_var[:clean])
         reconstruction = -draw.clean_weight * log_p.mean(dim=(1, 2, 3)).sum()
     total = steps + config.clean_weight * reconstruction

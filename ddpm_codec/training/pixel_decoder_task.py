@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ddpm_codec.device import autocast
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import ModelError
@@ -165,7 +166,7 @@ class PixelDecoderTask(Task):
     ) -> tuple[Tensor, TrunkMaps]:
         """Return ln p of every sub-pixel, in float32, and the maps of the trunk."""
         z_0 = x_0 + torch.exp(-0.5 * log_snr)[:, None, None, None] * noise
-        with torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16"):
+        with autocast(x_0.device, self.config.dtype):
             parameters, maps = forward(z_0, log_snr, x_0)
         with torch.autocast(x_0.device.type, enabled=False):
             return parameters.log_likelihood(x_0), maps

@@ -43,7 +43,7 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
 def train(
     config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float], str], None] | None = None
 ) -> Path:
-    """Train until ``config.steps``; resume from ``config.output`` where a run has stopped there.
+    """Train until ``config.train_steps``; resume from ``config.output`` where a run has stopped there.
 
     Args:
         config: the run; saved as ``config.toml`` in the output folder.
@@ -100,9 +100,9 @@ def _run(trainer: Trainer, last: Path, progress: bool) -> None:
     """Take the steps; the first process alone logs, validates and saves."""
     config, leads = trainer.config, trainer.rank == 0
     log = RunLog(last.parent, trainer.step) if leads else None
-    bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=not (progress and leads))
+    bar = tqdm(total=config.train_steps, initial=trainer.step, unit="step", disable=not (progress and leads))
     try:
-        while trainer.step < config.steps:
+        while trainer.step < config.train_steps:
             trainer.advance()
             bar.update()
             if _due(trainer, config.log_every):
@@ -128,7 +128,7 @@ def _run(trainer: Trainer, last: Path, progress: bool) -> None:
 
 
 def _due(trainer: Trainer, every: int) -> bool:
-    return trainer.step % every == 0 or trainer.step == trainer.config.steps
+    return trainer.step % every == 0 or trainer.step == trainer.config.train_steps
 
 
 def _figures(trainer: Trainer) -> dict[str, float]:

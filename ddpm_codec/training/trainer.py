@@ -34,7 +34,7 @@ MAX_SKIPPED = 20
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate at ``step``: linear warm-up, constant, linear decay to zero over the last ``decay`` share."""
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    tail = (config.steps - step) / max(config.decay * config.steps, 1.0)
+    tail = (config.train_steps - step) / max(config.decay * config.train_steps, 1.0)
     return config.lr * min(warm, tail, 1.0)
 
 
@@ -137,8 +137,8 @@ class Trainer:
             InputError: this run ends before it begins.
         """
         checkpoint = load_checkpoint(source)
-        if checkpoint.step >= self.config.steps:
-            raise InputError(f"steps = {self.config.steps}: {source} has taken {checkpoint.step} already")
+        if checkpoint.step >= self.config.train_steps:
+            raise InputError(f"train_steps = {self.config.train_steps}: {source} has taken {checkpoint.step} already")
         self.resume(checkpoint, source)
 
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ddpm_codec.device import autocast
 from ddpm_codec.diffusion.gaussian import q_sample, step_kl_nats
 from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.measurement import step_log_variance
@@ -21,15 +22,14 @@ def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0
     The noise depends on the seed alone, so that values of one run compare.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.levels + 1)
-    autocast = torch.autocast(x_0.device.type, dtype=torch.bfloat16, enabled=config.dtype == "bf16")
+    levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.steps + 1)
     total = 0.0
     for index, level in enumerate(levels):
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
         if index == 0 and config.clean_share == 0.0:
             continue
         log_snr = level.expand(len(x_0)).to(x_0.device)
-        with autocast:
+        with autocast(x_0.device, config.dtype):
             prediction = denoiser(q_sample(x_0, log_snr, noise), log_snr)
         if index == 0:
             log_p = gaussian_log_likelihood(x_0, prediction.x0_mean, prediction.pixel_log_var)

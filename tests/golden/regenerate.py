@@ -83,13 +83,13 @@ def _encode_progressive() -> None:
 
 def _train(folder: Path) -> None:
     np.save(folder / "noise.npy", np.stack([noisy_picture(seed, 64, 64) for seed in range(48)]))
-    shared = {"data": str(folder / "noise.npy"), "holdout": 8, "size": "tiny", "crop": 32, "batch": 16, "levels": 8}
+    shared = {"data": str(folder / "noise.npy"), "holdout": 8, "size": "tiny", "crop": 32, "batch": 16, "steps": 8}
     shared |= {"dtype": "float32", "device": "cpu", "log_snr_min": -3.0, "validation_images": 8}
     first = train(
-        TrainConfig.from_dict(shared | {"output": str(folder / "a"), "steps": 900, "lr": 4e-3}), progress=False
+        TrainConfig.from_dict(shared | {"output": str(folder / "a"), "train_steps": 900, "lr": 4e-3}), progress=False
     )
     export_model(first, FLOAT, name="tiny-float", exact=False, limit=16, tile=64, overwrite=True)
-    more = {"output": str(folder / "b"), "init_from": str(first), "quantize": True, "steps": 300, "lr": 2e-3}
+    more = {"output": str(folder / "b"), "init_from": str(first), "quantize": True, "train_steps": 300, "lr": 2e-3}
     second = train(TrainConfig.from_dict(shared | more), progress=False)
     export_model(second, EXACT, name="tiny", limit=16, tile=64, overwrite=True)
 

@@ -1,5 +1,9 @@
-"""Small pictures, a run of seconds, and networks to calibrate."""
+"""Small pictures, runs of seconds, networks to calibrate, and what two processes do; what is dear is made once."""
 
+import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +17,13 @@ from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.training import calibration, export, freezing
 from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.run import train
+
+Make = Callable[..., TrainConfig]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pictures() -> NDArray[np.uint8]:
     """Return smooth random pictures, [24, 24, 32, 3] uint8."""
     rng = np.random.default_rng(7)
@@ -24,22 +32,21 @@ def pictures() -> NDArray[np.uint8]:
     return noisy
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, pictures: NDArray[np.uint8]) -> Callable[..., TrainConfig]:
-    """Make the configuration of a run of seconds; keywords replace its values."""
-    np.save(tmp_path / "pictures.npy", pictures)
+def maker(folder: Path, pictures: NDArray[np.uint8]) -> Make:
+    """Return what makes the configuration of a run of seconds in ``folder``; keywords replace its values."""
+    np.save(folder / "pictures.npy", pictures)
 
     def make(**values: Any) -> TrainConfig:  # noqa: ANN401
         defaults = {
-            "data": str(tmp_path / "pictures.npy"),
-            "output": str(tmp_path / "run"),
+            "data": str(folder / "pictures.npy"),
+            "output": str(folder / "run"),
             "holdout": 4,
-            "size": "small",
+            "size": "tiny",
             "crop": 16,
             "batch": 8,
-            "steps": 12,
+            "train_steps": 12,
             "warmup": 3,
-            "levels": 6,
+            "steps": 6,
             "device": "cpu",
             "dtype": "float32",
             "checkpoint_every": 4,
@@ -53,18 +60,84 @@ def tiny(tmp_path: Path, pictures: NDArray[np.uint8]) -> Callable[..., TrainConf
 
 
 @pytest.fixture
-def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calibrate on a few crops, as far as runs do it by themselves."""
-    monkeypatch.setattr(calibration, "CROP_PIXELS", 1 << 12)
-    monkeypatch.setattr(export, "REACH_PIXELS", 1 << 12)
-    monkeypatch.setattr(freezing, "TRIAL_PIXELS", 1 << 11)
+def tiny(tmp_path: Path, pictures: NDArray[np.uint8]) -> Make:
+    """Make the configuration of a run of seconds; keywords replace its values."""
+    return maker(tmp_path, pictures)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]) -> Make:
+    """Make configurations of runs that several tests read."""
+    return maker(tmp_path_factory.mktemp("shared"), pictures)
+
+
+def use_few_crops(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calibration, "CROP_PIXELS", 1 << 12)
+    patch.setattr(calibration, "SAMPLES", 400)
+    patch.setattr(export, "REACH_PIXELS", 1 << 11)
+    patch.setattr(export, "PRIOR_CROPS", 256)
+    patch.setattr(freezing, "TRIAL_PIXELS", 1 << 11)
 
 
 @pytest.fixture
-def alive(tiny: Callable[..., TrainConfig]) -> CodecDenoiser:
-    """A network whose residual branches and heads are not zero, as they are before training."""
-    denoiser = build_denoiser(tiny()).eval().requires_grad_(False)
+def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on a few crops, as far as runs do it by themselves."""
+    use_few_crops(monkeypatch)
+
+
+def trained(config: TrainConfig) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_crops(patch)
+        return train(config, progress=False)
+
+
+@pytest.fixture(scope="session")
+def float_run(shared: Make) -> Path:
+    """The last checkpoint of a run of 12 steps. Tests only read it."""
+    config = shared()
+    return trained(shared(output=config.output + "-float"))
+
+
+@pytest.fixture(scope="session")
+def rounded_run(shared: Make) -> Path:
+    """The same with rounding."""
+    config = shared()
+    return trained(shared(output=config.output + "-rounded", quantize=True))
+
+
+@pytest.fixture(scope="session")
+def alive_network(shared: Make) -> CodecDenoiser:
+    denoiser = build_denoiser(shared(size="small")).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     for parameter in denoiser.parameters():
         parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
     return denoiser
+
+
+@pytest.fixture
+def alive(alive_network: CodecDenoiser) -> CodecDenoiser:
+    """A network whose residual branches and heads are not zero, as they are before training."""
+    return copy.deepcopy(alive_network)
+
+
+def launch(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run under torchrun; --standalone takes a free port."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [*(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"), *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def pair(shared: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes saved (:mod:`tests.training.distributed_worker`)."""
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "config.toml").write_text(shared().to_toml())
+    done = launch(str(Path(__file__).with_name("distributed_worker.py")), str(folder / "config.toml"), str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -146,11 +146,11 @@ def test_reach_is_of_every_layer_and_leaves_no_hooks(alive: CodecDenoiser) -> No
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.values())
 
 
-def test_a_quantised_run_resumes_exactly(tiny: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    whole = load_checkpoint(train(tiny(quantize=True, output=str(tmp_path / "whole")), progress=False))
-    train(tiny(quantize=True, steps=8), progress=False)
-    halves = load_checkpoint(train(tiny(quantize=True), progress=False))
-    # The learning rate of the shorter run had already begun to fall: steps of the quantisers, not weights, are compared.
+def test_a_quantised_run_resumes_exactly(tiny: Callable[..., TrainConfig], rounded_run: Path) -> None:
+    whole = load_checkpoint(rounded_run)
+    train(tiny(quantize=True, train_steps=2), progress=False)
+    halves = load_checkpoint(train(tiny(quantize=True, train_steps=4), progress=False))
+    # The learning rates differ: steps of the quantisers, not weights, are compared.
     for key, value in whole.ema.items():
         if key.endswith(("step", "wide", "offset")):
             torch.testing.assert_close(halves.ema[key], value, rtol=0, atol=0)
@@ -158,9 +158,8 @@ def test_a_quantised_run_resumes_exactly(tiny: Callable[..., TrainConfig], tmp_p
     assert whole.ema["net.outer_offset"].min() >= 2
 
 
-def test_training_sees_the_rounding(tiny: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    first = load_checkpoint(train(tiny(), progress=False))
-    second = load_checkpoint(train(tiny(quantize=True, output=str(tmp_path / "rounded")), progress=False))
+def test_training_sees_the_rounding(float_run: Path, rounded_run: Path) -> None:
+    first, second = load_checkpoint(float_run), load_checkpoint(rounded_run)
     assert first.weights is not None
     assert second.weights is not None
     assert not torch.equal(first.weights["net.stem.conv.weight"], second.weights["net.stem.conv.weight"])
@@ -168,9 +167,9 @@ def test_training_sees_the_rounding(tiny: Callable[..., TrainConfig], tmp_path: 
 
 @pytest.mark.parametrize("quantize", [False, True])
 def test_export_is_exact_and_keeps_a_calibration(
-    quantize: bool, tiny: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: bool, float_run: Path, rounded_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = train(tiny(quantize=quantize), progress=False)
+    checkpoint = rounded_run if quantize else float_run
     calls: list[int] = []
     original = calibration.calibrate_on
 

@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit_are_named(tiny: Make) -> None:
             "'net.stem.conv.bias' is missing",
         ),
         (weights | {"extra": torch.zeros(1)}, "unexpected weight 'extra'"),
-        (weights | {"net.stem.conv.bias": torch.zeros(3)}, r"'net.stem.conv.bias' has shape \(3,\), expected \(64,\)"),
+        (weights | {"net.stem.conv.bias": torch.zeros(3)}, r"'net.stem.conv.bias' has shape \(3,\), expected \(16,\)"),
     ]
     for bad, cause in cases:
         with pytest.raises(ModelError, match=rf"\Ax: [^\n]*{cause}\Z"):

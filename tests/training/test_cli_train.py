@@ -17,15 +17,15 @@ Make = Callable[..., TrainConfig]
 def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.toml").write_text(tiny().to_toml())
     output = tmp_path / "other"
-    options = ["--steps", "2", "--no-flip", "--log-snr-min", "-2.5", "--threads", "1", "--json"]
+    options = ["--train-steps", "2", "--no-flip", "--log-snr-min", "-2.5", "--threads", "1", "--json"]
     assert main(["train", "--config", str(tmp_path / "c.toml"), "-o", str(output), *options]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "checkpoint": str(output / "last.pt"),
-        "macs_per_pixel": {"network": macs_per_pixel(SIZES["small"])},
+        "macs_per_pixel": {"network": macs_per_pixel(SIZES["tiny"])},
     }
-    assert "multiply-adds a pixel: network 85,440" in captured.err
-    expected = tiny(steps=2, flip=False, log_snr_min=-2.5, output=str(output))
+    assert "multiply-adds per pixel: network 5,232" in captured.err
+    expected = tiny(train_steps=2, flip=False, log_snr_min=-2.5, output=str(output))
     assert load_checkpoint(output).config == expected
     assert TrainConfig.from_sources(output / "config.toml", {}) == expected
 
@@ -34,7 +34,7 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     ("arguments", "cause"),
     [
         (["missing", "-o", "run"], "missing: no such file or folder"),
-        (["x", "-o", "run", "--lr", "nan"], "lr = nan: not a number that makes sense"),
+        (["x", "-o", "run", "--lr", "nan"], "lr = nan: should be a finite number"),
         (["x", "-o", "run", "--size", "huge"], "size = 'huge': use one of base, ddpm-256, ddpm-cifar10"),
         (["x", "-o", "run", "--config", "none.toml"], "none.toml: cannot read the configuration"),
     ],
@@ -66,5 +66,5 @@ def test_what_and_where_have_to_be_named(
 
 
 def test_a_value_of_the_wrong_kind_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "x", "-o", "y", "--steps", "many"]) == 2
-    assert "--steps" in capsys.readouterr().err
+    assert main(["train", "x", "-o", "y", "--train-steps", "many"]) == 2
+    assert "--train-steps" in capsys.readouterr().err

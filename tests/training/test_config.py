@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn.ddpm_unet import UNet
-from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.config import MAX_STEPS, TrainConfig
 from ddpm_codec.training.ddpm_settings import process_of, unet_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +31,9 @@ def test_saved_configuration_reads_equal(
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text("batch = 16\nlr = 1\nsteps = 7\n")
-    config = TrainConfig.from_sources(tmp_path / "c.toml", {"steps": 9, "batch": None, "data": "x"})
-    assert config == TrainConfig(data=("x",), batch=16, lr=1.0, steps=9)
+    (tmp_path / "c.toml").write_text("batch = 16\nlr = 1\ntrain_steps = 7\n")
+    config = TrainConfig.from_sources(tmp_path / "c.toml", {"train_steps": 9, "batch": None, "data": "x"})
+    assert config == TrainConfig(data=("x",), batch=16, lr=1.0, train_steps=9)
     assert TrainConfig.from_sources(None, {}) == TrainConfig()
 
 
@@ -41,9 +41,10 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     ("key", "value"),
     [
         ("nonsense", 1),
-        ("steps", "many"),
-        ("steps", 1.5),
-        ("steps", True),
+        ("train_steps", "many"),
+        ("train_steps", 1.5),
+        ("train_steps", True),
+        ("steps", MAX_STEPS + 1),
         ("lr", "fast"),
         ("lr", False),
         ("flip", 1),
@@ -53,8 +54,9 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
         ("crossings", [True]),
         ("tail", "square"),
         ("mean_weight", 0.7),
-        ("steps", None),
-        *[(key, 0) for key in ("crop", "batch", "steps", "levels", "log_every", "validate_every", "checkpoint_every")],
+        ("train_steps", None),
+        *[(key, 0) for key in ("crop", "batch", "train_steps", "steps", "log_every", "validate_every")],
+        ("checkpoint_every", 0),
         ("validation_images", 0),
         *[("lr", value) for value in (0.0, -1.0, math.nan, math.inf)],
         ("log_snr_min", -math.inf),

@@ -73,12 +73,12 @@ def test_weights_say_how_often_an_image_of_each_data_comes(tiny: Make, tmp_path:
     [
         (
             {"data": ["a", "b"], "data_weights": [1.0]},
-            "data_weights = [1.0]: needs one for each DATA, of which there are 2",
+            "data_weights = [1.0]: needs one weight for each of the 2 DATA",
         ),
-        ({"data_weights": [0.0]}, "data_weights = 0.0: must be above zero"),
-        ({"data_weights": ["x"]}, "data_weights = 'x': expected float"),
-        ({"data_weights": 1.0}, "data_weights = 1.0: expected a list"),
-        ({"augment": 1.5}, "augment = 1.5: must lie in [0, 1]"),
+        ({"data_weights": [0.0]}, "data_weights[0] = 0.0: should be greater than 0"),
+        ({"data_weights": ["x"]}, "data_weights[0] = 'x': should be a valid number"),
+        ({"data_weights": 1.0}, "data_weights = 1.0: should be a list"),
+        ({"augment": 1.5}, "augment = 1.5: should be less than or equal to 1"),
     ],
 )
 def test_sets_that_do_not_hold_together(values: dict[str, object], cause: str, tiny: Make) -> None:

@@ -1,9 +1,6 @@
 """Two processes over gloo do what one does."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,23 +12,9 @@ from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
 from ddpm_codec.training.run import train
-from ddpm_codec.training.trainer import Trainer
+from tests.training.distributed_worker import CODEC, KINDS, RUN, STEPS, changed, observe
 
 Make = Callable[..., TrainConfig]
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def launch(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Run under torchrun; --standalone takes a free port."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [*(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"), *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_alone() -> None:
@@ -43,64 +26,67 @@ def test_alone() -> None:
     assert pick_device("cpu") == torch.device("cpu")
 
 
-def test_the_averaged_gradient_is_that_of_one_process(tiny: Make, tmp_path: Path) -> None:
+def test_the_averaged_gradient_is_that_of_one_process(shared: Make, pair: Path) -> None:
     """Three clean images of eight: the processes have two and one of them."""
-    config = tiny(clean_share=0.375)
-    (tmp_path / "config.toml").write_text(config.to_toml())
-    worker = Path(__file__).with_name("distributed_worker.py")
-    done = launch(str(worker), str(tmp_path / "config.toml"), str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    for transform in ("colour-8x8", "identity"):
-        trainer = Trainer(tiny(clean_share=0.375, transform=transform), torch.device("cpu"), 0, 1)
-        trainer.backward()
-        found = [torch.load(tmp_path / f"gradient-{transform}-{rank}.pt", weights_only=True) for rank in range(2)]
-        for key, parameter in trainer.denoiser.named_parameters():
-            if parameter.grad is None:
-                assert found[0][key] is None
-                continue
-            assert torch.equal(found[0][key], found[1][key])
-            torch.testing.assert_close(found[0][key], parameter.grad, rtol=1e-3, atol=1e-6)
-        weights = [torch.load(tmp_path / f"weights-{transform}-{rank}.pt", weights_only=True) for rank in range(2)]
-        assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    for name, values in CODEC.items():
+        alone = observe(changed(shared(), values), 0, 1)
+        first, second = (torch.load(pair / f"{name}-{rank}.pt", weights_only=True) for rank in range(2))
+        assert first["gradient"].keys() == second["gradient"].keys() == alone["gradient"].keys()
+        for key, value in alone["gradient"].items():
+            assert torch.equal(first["gradient"][key], second["gradient"][key])
+            torch.testing.assert_close(first["gradient"][key], value, rtol=1e-3, atol=1e-6)
+        assert all(torch.equal(value, second["weights"][key]) for key, value in first["weights"].items())
 
 
-def test_the_first_process_calibrates_for_all(tiny: Make, tmp_path: Path) -> None:
+def test_every_kind_of_network_trains_in_two_processes_as_in_one(shared: Make, pair: Path) -> None:
+    """Gradient, weights, and what both must share: the history of importance sampling, squared errors of a pixel decoder."""
+    for kind, values in KINDS.items():
+        alone = observe(changed(shared(), values), 0, 1)
+        first, second = (torch.load(pair / f"{kind}-{rank}.pt", weights_only=True) for rank in range(2))
+        for part in ("gradient", "weights", "task"):
+            assert first[part].keys() == second[part].keys() == alone[part].keys()
+            for key, value in first[part].items():
+                assert torch.equal(value, second[part][key]), (kind, part, key)
+        for key, value in alone["gradient"].items():
+            torch.testing.assert_close(first["gradient"][key], value, rtol=1e-3, atol=1e-5)
+        for key, value in alone["weights"].items():
+            torch.testing.assert_close(first["weights"][key], value, rtol=0, atol=2e-4)
+        assert bool(alone["task"]) == (kind in ("vlb", "decoder"))
+        if kind == "decoder":
+            torch.testing.assert_close(first["task"]["squares"], alone["task"]["squares"], rtol=1e-3, atol=0)
+        if kind == "vlb":
+            assert alone["task"]["seen"].sum().item() == (1 + STEPS) * 8
+            assert torch.equal(first["task"]["seen"], alone["task"]["seen"])
+            torch.testing.assert_close(first["task"]["losses"], alone["task"]["losses"], rtol=1e-2, atol=1e-4)
+
+
+def test_the_first_process_calibrates_for_all(pair: Path) -> None:
     """And refuses for all, each in one line: none waits for it."""
-    (tmp_path / "config.toml").write_text(tiny(quantize=True, size="tiny").to_toml())
-    worker = Path(__file__).with_name("quantized_worker.py")
-    done = launch(str(worker), str(tmp_path / "config.toml"), str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    expected, other = (torch.load(tmp_path / f"steps-{rank}.pt", weights_only=True) for rank in range(2))
+    expected, other = (torch.load(pair / f"steps-{rank}.pt", weights_only=True) for rank in range(2))
     assert expected["raw"]["net.outer_offset"].all()
     for key, value in expected["raw"].items():
         for found in (expected["average"], other["raw"], other["average"]):
             assert torch.equal(found[key], value)
-    first, second = ((tmp_path / f"refusal-{rank}.txt").read_text() for rank in range(2))
+    first, second = ((pair / f"refusal-{rank}.txt").read_text() for rank in range(2))
     assert first == second
     assert first.startswith("cannot train with rounding, the network does not fit into integers: layer middle.0.first")
 
 
-def test_two_processes_follow_the_curve_of_one(tiny: Make, tmp_path: Path) -> None:
-    """By the command line; the log holds means over both."""
-    values = {"optimizer": "adamw", "log_every": 3}
-    alone, pair = tiny(output=str(tmp_path / "alone"), **values), tiny(output=str(tmp_path / "pair"), **values)
-    train(alone, progress=False)
-    (tmp_path / "config.toml").write_text(pair.to_toml())
-    done = launch("-m", "ddpm_codec_cli", "train", "--config", str(tmp_path / "config.toml"))
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "pair").iterdir()) == [
-        *("config.toml", "last.pt", "log.jsonl"),
-        *(["tensorboard"] if (tmp_path / "alone" / "tensorboard").exists() else []),
-    ]
+def test_two_processes_follow_the_curve_of_one(tiny: Make, pair: Path) -> None:
+    """By the command line; the log holds means over both, and the first process alone prints."""
+    alone = Path(tiny(**RUN).output)
+    train(tiny(**RUN), progress=False)
+    assert sorted(path.name for path in (pair / "run").iterdir()) == sorted(path.name for path in alone.iterdir())
+    assert json.loads((pair / "output-0.txt").read_text())["checkpoint"] == str(pair / "run" / "last.pt")
+    assert (pair / "output-1.txt").read_text() == ""
     logs = [
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("alone", "pair")
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (alone, pair / "run")
     ]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]] == [3, 6, 6, 9, 12, 12]
     for one, two in zip(*logs, strict=True):
         assert one.keys() == two.keys()
         for key in one.keys() - {"images_per_second", "seconds", "preparing_share"}:
             assert two[key] == pytest.approx(one[key], rel=1e-3)
-    ours, theirs = (load_checkpoint(tmp_path / name).ema for name in ("alone", "pair"))
+    ours, theirs = (load_checkpoint(run).ema for run in (alone, pair / "run"))
     for key, value in ours.items():
         torch.testing.assert_close(theirs[key], value, rtol=0, atol=2e-3)

@@ -1,6 +1,7 @@
 """The objective: levels of low discrepancy, an unbiased bound, finite gradients."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.objective import CLEAN_JITTER, Draw, bound_loss, draw_levels
 
 transforms = pytest.mark.parametrize("transform", [by_name(name) for name in TRANSFORMS], ids=list(TRANSFORMS))
-CONFIG = TrainConfig(levels=6, log_snr_min=-3.0, log_snr_max=9.0, clean_share=0.25, clean_weight=0.7, dtype="float32")
+CONFIG = TrainConfig(steps=6, log_snr_min=-3.0, log_snr_max=9.0, clean_share=0.25, clean_weight=0.7, dtype="float32")
 SHRINK, VARIANCE_FACTOR = 0.3, 1.4
 
 
@@ -40,7 +41,7 @@ def expected_steps_nats(x_0: Tensor) -> float:
     W keeps lengths, and the variance is the same for all coefficients, so the mean square is that of sub-pixels.
     """
     power = x_0.double().square().mean().item()
-    step = (CONFIG.log_snr_max - CONFIG.log_snr_min) / CONFIG.levels
+    step = (CONFIG.log_snr_max - CONFIG.log_snr_min) / CONFIG.steps
 
     def kl(level: float) -> float:
         sigma2 = np.exp(-level)
@@ -52,7 +53,7 @@ def expected_steps_nats(x_0: Tensor) -> float:
         return float(0.5 * (np.log(1.0 + d * w) + (1.0 + d * mse) / (1.0 + d * w) - 1.0))
 
     area = integrate.quad(kl, CONFIG.log_snr_min, CONFIG.log_snr_max - step, epsabs=1e-10)[0]
-    return CONFIG.levels * float(area) / (CONFIG.log_snr_max - step - CONFIG.log_snr_min)
+    return CONFIG.steps * float(area) / (CONFIG.log_snr_max - step - CONFIG.log_snr_min)
 
 
 def expected_reconstruction_nats(x_0: Tensor) -> float:
@@ -106,7 +107,7 @@ def test_the_loss_is_an_unbiased_estimate_of_the_bound(transform: BlockTransform
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 0.99])
 @pytest.mark.parametrize("count", [2, 7, 64])
 def test_levels_are_spread_evenly_over_the_range(count: int, share: float) -> None:
-    config = TrainConfig(levels=6, log_snr_min=-3.0, log_snr_max=9.0, clean_share=share)
+    config = TrainConfig(steps=6, log_snr_min=-3.0, log_snr_max=9.0, clean_share=share)
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         draw = draw_levels(config, count, generator)
@@ -151,9 +152,9 @@ def test_the_mean_over_parts_is_the_whole(world: int) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("spread", [0.0, 0.05, 20.0])
 @pytest.mark.parametrize("picture", ["black", "white", "checks"])
-def test_gradients_are_finite_at_the_extremes(picture: str, spread: float, dtype: str) -> None:
+def test_gradients_are_finite_at_the_extremes(picture: str, spread: float, dtype: Literal["float32", "bf16"]) -> None:
     """Also where the heads are off by far: the discretised tails and the clamps must not give NaN."""
-    config = TrainConfig(levels=4, log_snr_min=-12.0, log_snr_max=14.0, clean_share=0.5, dtype=dtype)
+    config = TrainConfig(steps=4, log_snr_min=-12.0, log_snr_max=14.0, clean_share=0.5, dtype=dtype)
     generator = torch.Generator().manual_seed(4)
     torch.manual_seed(0)
     denoiser = CodecDenoiser(CodecNet(CodecNetConfig(8, 16, 1, 1, 16)))

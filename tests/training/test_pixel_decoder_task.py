@@ -46,13 +46,13 @@ def batch_of(config: TrainConfig, world: int = 1, rank: int = 0) -> Batch:
 
 
 def test_a_run_learns_and_logs_every_crossing(decoder: Make) -> None:
-    config = decoder(steps=100, log_every=20, validate_every=50, lr=1e-2, warmup=20)
+    config = decoder(train_steps=80, log_every=20, validate_every=40, lr=2e-2, warmup=10)
     train(config, progress=False)
     lines = log_lines(config)
     losses = [line["train_bpd"] for line in lines if "train_bpd" in line]
     checks = [line for line in lines if "validation_bpd" in line]
     assert losses[-1] < losses[0] - 0.1
-    assert [line["step"] for line in checks] == [50, 100]
+    assert [line["step"] for line in checks] == [40, 80]
     for line in checks:
         assert line["validation_bpd"] == pytest.approx((line["crossing_3.2_bpd"] + line["crossing_20_bpd"]) / 2)
         assert 0 < line["crossing_3.2_mse"] < line["crossing_20_mse"]
@@ -165,15 +165,15 @@ def test_a_resumed_run_is_the_same_bit_for_bit(decoder: Make, tmp_path: Path) ->
 
 
 def test_a_fork_goes_on_as_the_run_does_until_its_schedule_differs(decoder: Make, tmp_path: Path) -> None:
-    run = decoder(steps=100, decay=0.0)
+    run = decoder(train_steps=100, decay=0.0)
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 8)
         with pytest.raises(KeyboardInterrupt):
             train(run, progress=False)
     assert load_checkpoint(Path(run.output)).step == 8
-    same = forked_config(Path(run.output), {"output": str(tmp_path / "same"), "steps": 12})
-    falling = forked_config(Path(run.output), {"output": str(tmp_path / "falling"), "steps": 12, "decay": 0.3})
-    assert dataclasses.replace(same, steps=100, output=run.output, fork_from="") == run
+    same = forked_config(Path(run.output), {"output": str(tmp_path / "same"), "train_steps": 12})
+    falling = forked_config(Path(run.output), {"output": str(tmp_path / "falling"), "train_steps": 12, "decay": 0.3})
+    assert dataclasses.replace(same, train_steps=100, output=run.output, fork_from="") == run
     assert learning_rate(same, 11) == run.lr
     assert learning_rate(falling, 11) < run.lr / 3
     with pytest.MonkeyPatch.context() as patch:
@@ -184,7 +184,7 @@ def test_a_fork_goes_on_as_the_run_does_until_its_schedule_differs(decoder: Make
     for config in (same, falling):
         train(config, progress=False)
     assert load_checkpoint(Path(run.output)).step == 8, "the run itself is as it was"
-    train(dataclasses.replace(run, steps=12), progress=False)
+    train(dataclasses.replace(run, train_steps=12), progress=False)
     went_on, forked, decayed = (load_checkpoint(Path(config.output)) for config in (run, same, falling))
     assert_same_state(forked, went_on)
     assert any(not torch.equal(value, decayed.ema[key]) for key, value in forked.ema.items())
@@ -194,7 +194,7 @@ def test_a_fork_goes_on_as_the_run_does_until_its_schedule_differs(decoder: Make
 
 
 def test_forks_that_are_none(decoder: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = decoder(steps=4)
+    run = decoder(train_steps=4)
     last = train(run, progress=False)
     assert forked_config(Path(run.output), {"output": str(Path(run.output).parent)}).fork_from == run.output
     export_checkpoint(last, tmp_path / "small.pt")
@@ -203,11 +203,22 @@ def test_forks_that_are_none(decoder: Make, tmp_path: Path, capsys: pytest.Captu
     for output in ("", run.output):
         with pytest.raises(InputError, match="needs an output folder of its own"):
             forked_config(Path(run.output), {"output": output})
-    with pytest.raises(InputError, match=r"steps = 4: .* has taken 4 already"):
+    with pytest.raises(InputError, match=r"train_steps = 4: .* has taken 4 already"):
         train(forked_config(last, {"output": str(tmp_path / "fork")}), progress=False)
-    with pytest.raises(InputError, match="fork_from: goes on with a run, init_from starts one"):
+    with pytest.raises(InputError, match="fork_from: continues a run, init_from starts one"):
         decoder(fork_from="a", init_from="b")
-    words = ["train", "--fork", run.output, "-o", str(tmp_path / "fork"), "--steps", "6", "--decay", "0.4", "--json"]
+    words = [
+        "train",
+        "--fork",
+        run.output,
+        "-o",
+        str(tmp_path / "fork"),
+        "--train-steps",
+        "6",
+        "--decay",
+        "0.4",
+        "--json",
+    ]
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["checkpoint"] == str(tmp_path / "fork" / "last.pt")
     assert load_checkpoint(tmp_path / "fork").config.fork_from == run.output
@@ -245,7 +256,7 @@ def test_it_starts_with_the_mean_of_a_trained_denoiser(tiny: Make, decoder: Make
 
 
 def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_path: Path) -> None:
-    train(decoder(steps=4), progress=False)
+    train(decoder(train_steps=4), progress=False)
     source = Path(decoder().output) / "last.pt"
     given = load_checkpoint(source).ema
     same_task = PixelDecoderTask(decoder())
@@ -259,7 +270,7 @@ def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_pa
     assert torch.equal(other["middle.0.first.conv.weight"], given["middle.0.first.conv.weight"])
     assert torch.equal(other["masked_stem.conv.weight"], fresh["masked_stem.conv.weight"])
     export_checkpoint(source, tmp_path / "small.pt")
-    train(decoder(output=str(tmp_path / "next"), init_from=str(tmp_path / "small.pt"), steps=1), progress=False)
+    train(decoder(output=str(tmp_path / "next"), init_from=str(tmp_path / "small.pt"), train_steps=1), progress=False)
 
 
 def lacking(path: Path, key: str) -> Path:
@@ -271,7 +282,7 @@ def lacking(path: Path, key: str) -> Path:
 
 
 def test_what_a_decoder_cannot_start_from(tiny: Make, decoder: Make, tmp_path: Path) -> None:
-    unet = tiny(size="ddpm-tiny", timesteps=12, output=str(tmp_path / "unet"), steps=1)
+    unet = tiny(size="ddpm-tiny", timesteps=12, output=str(tmp_path / "unet"), train_steps=1)
     for source, cause in (
         (train(unet, progress=False), "is a U-Net"),
         (some_denoiser(tiny, tmp_path / "small.pt", size="small"), "has shape"),
@@ -290,7 +301,7 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
     assert decoder(crossings=[]).crossings == CROSSINGS
     assert decoder().objective == "likelihood"
     for key, value in (("crossings", [3.0]), ("mean_weight", 0.7), ("tail", "gaussian")):
-        with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, small is a codec network"):
+        with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, tiny is a codec network"):
             tiny(**{key: value})
     for values, cause in (
         ({"quantize": True}, "quantize: decoder-tiny has no integer form"),
@@ -304,7 +315,7 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
 
 def test_a_denoiser_above_a_crossing_is_validated_without_its_own_last_message(tiny: Make) -> None:
     """Such a run never trains L_0; the bound that it is judged by has the steps alone."""
-    values = {"clean_share": 0.0, "log_snr_max": 7.4, "steps": 2}
+    values = {"clean_share": 0.0, "log_snr_max": 7.4, "train_steps": 2}
     trainer = Trainer(tiny(**values), torch.device("cpu"), 0, 1)
     without = trainer.validate()["validation_bpd"]
     trainer.task.config = tiny(**(values | {"clean_share": 0.2}))

@@ -22,12 +22,6 @@ pytestmark = pytest.mark.usefixtures("few_crops")
 
 
 @pytest.fixture
-def quick(tiny: Make) -> Make:
-    """Make the configuration of a run of the smallest network."""
-    return lambda **values: tiny(size="tiny", **values)
-
-
-@pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the preparations of runs with rounding, as they happen."""
     made: list[str] = []
@@ -46,57 +40,59 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-def test_a_run_begins_with_a_calibration_and_a_trial_and_resumes_with_neither(quick: Make, calls: list[str]) -> None:
-    train(quick(quantize=True, steps=2), progress=False)
+def test_a_run_begins_with_a_calibration_and_a_trial_and_resumes_with_neither(tiny: Make, calls: list[str]) -> None:
+    train(tiny(quantize=True, train_steps=2), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
-    train(quick(quantize=True, steps=3), progress=False)
+    train(tiny(quantize=True, train_steps=3), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
 
 
 def test_rounding_starts_from_float_with_a_calibration_and_from_rounding_with_that_of_the_checkpoint(
-    quick: Make, tmp_path: Path, calls: list[str]
+    tiny: Make, float_run: Path, rounded_run: Path, tmp_path: Path, calls: list[str]
 ) -> None:
-    first = train(quick(steps=2), progress=False)
-    assert not load_checkpoint(first).ema["net.outer_offset"].any()
-    values = {"quantize": True, "steps": 1}
-    second = train(quick(**values, init_from=str(first), output=str(tmp_path / "second")), progress=False)
+    assert not load_checkpoint(float_run).ema["net.outer_offset"].any()
+    values = {"quantize": True, "train_steps": 1}
+    train(tiny(**values, init_from=str(float_run)), progress=False)
     assert calls == ["calibrate_on", "check_freezes"]
-    third = train(quick(**values, init_from=str(second), output=str(tmp_path / "third"), seed=5), progress=False)
+    other = train(tiny(**values, init_from=str(rounded_run), output=str(tmp_path / "other"), seed=5), progress=False)
     assert calls == ["calibrate_on", "check_freezes", "check_freezes"]
-    before, after = load_checkpoint(second).ema, load_checkpoint(third).ema
+    before, after = load_checkpoint(rounded_run).ema, load_checkpoint(other).ema
     assert all(torch.equal(after[key], before[key]) for key in before if key.endswith(("step", "wide", "offset")))
 
 
 @pytest.mark.parametrize("quantize", [False, True])
-def test_a_run_does_not_go_on_with_rounding_begun_or_ended(quantize: bool, quick: Make) -> None:
-    path = train(quick(quantize=quantize, steps=2), progress=False)
+def test_a_run_does_not_go_on_with_rounding_begun_or_ended(
+    quantize: bool, tiny: Make, float_run: Path, rounded_run: Path
+) -> None:
+    path = rounded_run if quantize else float_run
     before = path.read_bytes()
     cause = rf"was trained with quantize = {quantize}, this run has quantize = {not quantize}"
     with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: {cause}\Z"):
-        train(quick(quantize=not quantize, steps=4), progress=False)
+        train(tiny(quantize=not quantize, train_steps=14, output=str(path.parent)), progress=False)
     assert path.read_bytes() == before
     assert TrainConfig.from_sources(path.with_name("config.toml"), {}).quantize == quantize
 
 
-def test_weights_of_rounding_do_not_start_a_run_without(quick: Make, tmp_path: Path) -> None:
-    path = train(quick(quantize=True, steps=1), progress=False)
+def test_weights_of_rounding_do_not_start_a_run_without(tiny: Make, rounded_run: Path) -> None:
+    config = tiny(init_from=str(rounded_run))
     with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: was trained with rounding, [^\n]*needs quantize\Z"):
-        train(quick(init_from=str(path), output=str(tmp_path / "second")), progress=False)
-    assert not (tmp_path / "second").exists()
+        train(config, progress=False)
+    assert not Path(config.output).exists()
 
 
-def test_a_network_that_cannot_be_exported_is_not_trained_with_rounding(quick: Make, tmp_path: Path) -> None:
-    path = train(quick(steps=1), progress=False)
-    saved = load_checkpoint(path)
+def test_a_network_that_cannot_be_exported_is_not_trained_with_rounding(
+    tiny: Make, float_run: Path, tmp_path: Path
+) -> None:
+    saved = load_checkpoint(float_run)
     # A bias that no integer below 2^24 holds in the steps of its weights.
     saved.ema["net.middle.0.first.conv.weight"][3] = 0.0
     saved.ema["net.middle.0.first.conv.bias"][3] = 1.0
     save_checkpoint(dataclasses.replace(saved, weights=None, optimizer=None), tmp_path / "bad.pt")
-    config = quick(quantize=True, init_from=str(tmp_path / "bad.pt"), output=str(tmp_path / "second"))
+    config = tiny(quantize=True, init_from=str(tmp_path / "bad.pt"))
     cause = "cannot train with rounding, the network does not fit into integers: layer middle.0.first: its sums could"
     with pytest.raises(ModelError, match=rf"\A{cause} reach [^\n]*\Z"):
         train(config, progress=False)
-    assert not (tmp_path / "second").exists()
+    assert not Path(config.output).exists()
 
 
 def test_activations_of_any_size_fit_into_integers(alive: CodecDenoiser) -> None:

@@ -57,7 +57,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_learning_rate() -> None:
-    config = TrainConfig(lr=2.0, warmup=10, steps=100, decay=0.4)
+    config = TrainConfig(lr=2.0, warmup=10, train_steps=100, decay=0.4)
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.2)
     assert rates[9:61] == [2.0] * 52
@@ -65,24 +65,29 @@ def test_learning_rate() -> None:
     assert rates[99] == pytest.approx(2.0 / 40)
     assert all(a <= b for a, b in itertools.pairwise(rates[:10]))
     assert all(a > b for a, b in itertools.pairwise(rates[60:]))
-    flat = TrainConfig(lr=2.0, warmup=0, steps=100, decay=0.0)
+    flat = TrainConfig(lr=2.0, warmup=0, train_steps=100, decay=0.0)
     assert {learning_rate(flat, step) for step in range(100)} == {2.0}
 
 
 def test_average_of_the_weights(tiny: Make) -> None:
+    """It keeps step / (step + 9) of itself while that is below ``ema``, up to step 13 here, then ``ema``."""
     trainer = Trainer(tiny(ema=0.6), torch.device("cpu"), 0, 1)
-    name = "net.stem.conv.weight"
-    expected = trainer.denoiser.state_dict()[name].double().clone()
-    for step in range(1, 16):
+    average, weights = (
+        dict(network.named_parameters())["net.pixel_head.conv.weight"]
+        for network in (trainer.average, trainer.denoiser)
+    )
+    kept = []
+    for _ in range(15):
+        before = average.detach().double().clone()
         trainer.advance()
-        keep = min(0.6, step / (step + 9))
-        expected = keep * expected + (1.0 - keep) * trainer.denoiser.state_dict()[name].double()
-    torch.testing.assert_close(trainer.average.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-7)
-    assert 15 / 24 > 0.6
+        now = weights.detach().double()
+        kept.append(((average.double() - now).norm() / (before - now).norm()).item())
+        torch.testing.assert_close(average.double(), kept[-1] * before + (1.0 - kept[-1]) * now, rtol=1e-5, atol=1e-6)
+    assert kept == pytest.approx([step / (step + 9) for step in range(1, 14)] + [0.6, 0.6], rel=1e-3)
 
 
 def test_a_run_writes_weights_logs_and_its_configuration(tiny: Make) -> None:
-    config = tiny(steps=60, log_every=10, lr=1e-2, output=tiny().output + "-é\x7f\U0001f600")
+    config = tiny(train_steps=60, log_every=10, lr=1e-2, output=tiny().output + "-é\x7f\U0001f600")
     path = train(config, progress=False)
     folder = Path(config.output)
     assert path == folder / "last.pt"
@@ -126,7 +131,7 @@ def test_a_finished_run_stays_as_it_is(tiny: Make) -> None:
 
 
 def test_a_run_does_not_go_on_as_another_network(tiny: Make) -> None:
-    path = train(tiny(steps=2), progress=False)
+    path = train(tiny(train_steps=2), progress=False)
     for key, value in (("size", "base"), ("transform", "identity"), ("optimizer", "adamw")):
         with pytest.raises(ModelError, match=rf"\A[^\n]*last\.pt: was trained with {key} = [^\n]*{value}'\Z"):
             train(tiny(**{key: value}), progress=False)
@@ -137,7 +142,7 @@ def test_a_run_does_not_go_on_as_another_network(tiny: Make) -> None:
 
 
 def test_an_optimiser_state_that_does_not_fit(tiny: Make) -> None:
-    path = train(tiny(steps=2), progress=False)
+    path = train(tiny(train_steps=2), progress=False)
     saved = load_checkpoint(path)
     save_checkpoint(dataclasses.replace(saved, optimizer={"state": {}, "param_groups": []}), path)
     with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: the optimiser's state does not fit[^\n]*\Z"):
@@ -145,8 +150,8 @@ def test_an_optimiser_state_that_does_not_fit(tiny: Make) -> None:
 
 
 def test_init_from_takes_the_averaged_weights(tiny: Make, tmp_path: Path) -> None:
-    first = train(tiny(steps=4), progress=False)
-    config = tiny(init_from=str(first), output=str(tmp_path / "second"), steps=1, warmup=0, lr=1e-30)
+    first = train(tiny(train_steps=4), progress=False)
+    config = tiny(init_from=str(first), output=str(tmp_path / "second"), train_steps=1, warmup=0, lr=1e-30)
     second = load_checkpoint(train(config, progress=False))
     expected = load_checkpoint(first).ema
     assert second.weights is not None
@@ -157,7 +162,7 @@ def test_init_from_takes_the_averaged_weights(tiny: Make, tmp_path: Path) -> Non
 
 
 def test_a_run_without_validation_images(tiny: Make) -> None:
-    config = tiny(holdout=0, steps=2)
+    config = tiny(holdout=0, train_steps=2)
     train(config, progress=False)
     assert not [line for line in log_lines(config) if "validation_bpd" in line]
 
@@ -246,12 +251,12 @@ def test_a_step_without_a_finite_gradient_is_left_out(tiny: Make, monkeypatch: p
 def test_a_run_that_diverged_stops_and_keeps_its_last_checkpoint(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, range(5, 1000))
     with pytest.raises(ModelError, match=r"\Atraining diverged at step 25: no finite gradient for 20 steps[^\n]*\Z"):
-        train(tiny(steps=40, checkpoint_every=100), progress=False)
+        train(tiny(train_steps=40, checkpoint_every=100), progress=False)
     assert not (Path(tiny().output) / "last.pt").exists()
 
 
 def test_weights_that_are_not_finite_are_not_gone_on_from(tiny: Make) -> None:
-    path = train(tiny(steps=2), progress=False)
+    path = train(tiny(train_steps=2), progress=False)
     saved = load_checkpoint(path)
     saved.ema["net.stem.conv.bias"][0] = math.nan
     save_checkpoint(saved, path)
@@ -261,7 +266,7 @@ def test_weights_that_are_not_finite_are_not_gone_on_from(tiny: Make) -> None:
 
 @pytest.mark.parametrize("values", [{"dtype": "bf16"}, {"transform": "identity"}, {"optimizer": "adamw"}])
 def test_other_runs(values: dict[str, str], tiny: Make) -> None:
-    config = tiny(**values, steps=3)
+    config = tiny(**values, train_steps=3)
     train(config, progress=False)
     figures = [line["train_bpd"] if "train_bpd" in line else line["validation_bpd"] for line in log_lines(config)]
     assert len(figures) == 2
@@ -269,7 +274,7 @@ def test_other_runs(values: dict[str, str], tiny: Make) -> None:
 
 
 def test_the_progress_bar_shows_rate_and_bits(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tiny(steps=3))
+    train(tiny(train_steps=3))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "bits/dim" in captured.err
