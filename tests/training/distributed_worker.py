@@ -1,6 +1,6 @@
 """Run by ``torch.distributed.run``: every process saves what it computed, of codec networks, U-Nets and a pixel decoder.
 
-``NAME-RANK.pt`` holds, for each of :data:`CODEC` and :data:`KINDS`, first gradients, later weights and the task's memory;
+``NAME-RANK.pt`` holds, for each name of CODEC and KINDS, first gradients, later weights and what the task remembers;
 ``steps-RANK.pt`` what a process rounds with, ``refusal-RANK.txt`` how it refuses what the first refuses. ``run`` is the
 folder of a run by the command line, ``output-RANK.txt`` what it printed.
 """
@@ -66,8 +66,9 @@ def round_in_each(config: TrainConfig, rank: int, world: int, output: Path) -> N
     torch.save(steps, output / f"steps-{rank}.pt")
     broken = Trainer(config, CPU, rank, world)
     if rank == 0:
+        layer = broken.denoiser.net.layers()["middle.0.first"].conv
         with torch.no_grad():
-            broken.denoiser.get_parameter("net.middle.0.first.conv.weight")[3] = 0.0
+            layer.weight[3] = 0.0
     try:
         broken.prepare()
     except ModelError as error:
