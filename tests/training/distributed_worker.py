@@ -66,9 +66,8 @@ def round_in_each(config: TrainConfig, rank: int, world: int, output: Path) -> N
     torch.save(steps, output / f"steps-{rank}.pt")
     broken = Trainer(config, CPU, rank, world)
     if rank == 0:
-        layer = broken.denoiser.net.layers()["middle.0.first"].conv
         with torch.no_grad():
-            layer.weight[3] = 0.0
+            broken.denoiser.get_parameter("net.middle.0.first.conv.weight")[3] = 0.0
     try:
         broken.prepare()
     except ModelError as error:
