@@ -1,4 +1,4 @@
-"""The command group, and the one place where errors become lines and exit codes.
+"""The command group, whose commands are imported when they run, and the one place where errors become exit codes.
 
 Exit codes: 0 done; 1 the input, the file, the model or the output is at fault (one line on standard error);
 2 the command line itself is wrong; 130 interrupted. Any other exception is a defect and keeps its traceback.
