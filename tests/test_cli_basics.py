@@ -13,8 +13,7 @@ import pytest
 from ddpm_codec import __version__
 from ddpm_codec.errors import DdpmCodecError, FormatError, OutputExistsError
 from ddpm_codec_cli import main as main_module
-from ddpm_codec_cli.lazy_group import LazyCommand
-from ddpm_codec_cli.main import COMMANDS, cli, main
+from ddpm_codec_cli.main import COMMANDS, LazyCommand, cli, main
 from ddpm_codec_cli.output import (
     format_value,
     print_facts,
