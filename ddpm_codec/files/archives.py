@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_codec.atomic import check_target, proved
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder, ArchiveEncoder
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, checked_options
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, checked_options
 from ddpm_codec.container import read_container
 from ddpm_codec.errors import InputError
 from ddpm_codec.files.pictures import UNLIMITED, compare, picture_digest, read_stripped

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.errors import InputError
 from ddpm_codec.files.archives import encode_files
 from ddpm_codec.files.progressive import encode_progressive_files
