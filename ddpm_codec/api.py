@@ -32,7 +32,7 @@ from ddpm_codec.container import (
     read_container,
     read_sections,
 )
-from ddpm_codec.container.sections import TOO_SHORT
+from ddpm_codec.container.section_reader import TOO_SHORT
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.files.source import Source, open_source
 from ddpm_codec.image_io import picture_from_image, to_image
