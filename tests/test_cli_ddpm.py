@@ -97,7 +97,7 @@ def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path:
     for name, tile in zip(names, np.load(tiles), strict=True):
         Image.fromarray(tile).save(name)
     file = tmp_path / "tiles.ddpm"
-    report = values_of(run("encode", *names, "-o", file, "--model", REFERENCE, "--levels", 12, "--verify", "--json"))
+    report = values_of(run("encode", *names, "-o", file, "--model", REFERENCE, "--steps", 12, "--verify", "--json"))
     assert report["model"] == "ddpm-small"
     assert report["fallback_images"] < 10
     assert report["net_bpd"] < 4.5, "the coder used the model, and the model knows pictures"
@@ -192,7 +192,7 @@ def test_a_process_noisier_than_the_coder_goes(run: Run, tiles: Path, tmp_path: 
     assert run("calibrate", model, tiles, "--limit", 1)[0] == 0
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    for words in (["--levels", 6], ["--progressive", "--levels", 6]):
+    for words in (["--steps", 6], ["--progressive", "--steps", 6]):
         done = run("encode", tmp_path / "noise.png", "-o", tmp_path / "x.ddpm", "--model", model, *words, "--overwrite")
         assert (done[0], done[2]) == (0, "")
         assert run("decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", model, "--overwrite")[0] == 0
@@ -200,7 +200,7 @@ def test_a_process_noisier_than_the_coder_goes(run: Run, tiles: Path, tmp_path: 
     sigmas = open_model(model).chain_sigmas(5)
     assert -12.0 <= -2.0 * np.log(sigmas[-1]) < -2.0 * np.log(sigmas[0]) <= 11.5
     check_refused(
-        run("encode", PHOTO, "-o", tmp_path / "y.ddpm", "--model", model, "--levels", 3999), "can code with 2 to"
+        run("encode", PHOTO, "-o", tmp_path / "y.ddpm", "--model", model, "--steps", 3999), "can code with 2 to"
     )
 
 

@@ -145,9 +145,9 @@ def bad_inputs(folder: Path) -> dict[str, bytes]:
         ([TINY, "--tile", "8", "--block-pixels", str(1 << 30)], "a block would have 16777216 tiles, at most 262144"),
         ([TINY, "-o", "none/x.ddpm"], "the folder none does not exist"),
         ([TINY, "-o", "bare"], "bare: is a folder"),
-        ([TINY, "-o", "text.png"], "text.png: .png is the name of a picture"),
-        ([TINY, "-o", "text.png", "--overwrite"], "text.png: .png is the name of a picture"),
-        ([TINY, "-o", "new.jpg"], "new.jpg: .jpg is the name of a picture"),
+        ([TINY, "-o", "text.png"], "text.png: .png is an image extension"),
+        ([TINY, "-o", "text.png", "--overwrite"], "text.png: .png is an image extension"),
+        ([TINY, "-o", "new.jpg"], "new.jpg: .jpg is an image extension"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(
