@@ -107,6 +107,13 @@ class PictureInfo:
         transparency: Pillow's ``info["transparency"]``: a grey value or palette index, the alpha of the palette's first
             entries, or a colour; None where there is none.
         metadata: those of ``icc``, ``exif`` (without the prefix ``Exif\0\0``) and ``xmp`` that are present.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> info = ddpm_codec.open_archive(ddpm_codec.encode(np.zeros((4, 6, 3), np.uint8))).infos[0]
+        >>> info.mode, info.size, info.pixel_count
+        ('RGB', (6, 4), 24)
     """
 
     name: str

@@ -24,13 +24,7 @@ LABELS = {
 
 @click.command()
 @click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Output picture, or a folder for several.",
-)
+@options.output_option("Output picture, or a folder for several.")
 @click.option(
     "--format",
     "output_format",
@@ -42,7 +36,7 @@ LABELS = {
 @click.option("--bpp", "max_bpp", type=float, help="Progressive files: use this many bits per pixel.")
 @click.option("--level", type=int, help="Progressive files: stop at this noise level; 0 is the cleanest.")
 @options.reconstruction_option
-@click.option("--keep-going", is_flag=True, help="Write what can be recovered from a damaged file.")
+@options.switch("--keep-going", "Write what can be recovered from a damaged file.")
 @options.max_pixels_option
 @options.overwrite_option
 @options.json_option

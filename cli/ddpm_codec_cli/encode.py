@@ -48,41 +48,27 @@ PROGRESSIVE_LABELS = {
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Output .ddpm file. Image extensions such as .png are refused.",
-)
+@options.output_option("Output .ddpm file. Image extensions such as .png are refused.")
 @options.model_option
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Steps K of the chain (for a DDPM, timesteps). Fewer steps run faster; more compress better.  "
-    "[default: the model's own]",
-)
+@options.steps_option
 @options.tile_option
-@click.option(
+@options.whole_number(
     "--block-pixels",
-    type=click.IntRange(min=1),
+    "Pixels per block, the unit of damage and of independent decoding.",
     default=DEFAULT_BLOCK_PIXELS,
-    show_default=True,
-    help="Pixels per block, the unit of damage and of independent decoding.",
 )
-@click.option("--progressive", is_flag=True, help="Write a file that can be cut anywhere, one per picture.")
+@options.switch("--progressive", "Write a file that can be cut anywhere, one per picture.")
 @click.option("--bpp", "max_bpp", type=float, help="With --progressive: stop at this many bits per pixel.")
 @click.option("--psnr", "min_psnr_db", type=float, help="With --progressive: stop once this PSNR (dB) is reached.")
-@click.option(
+@options.whole_number(
     "--register-bits",
-    type=click.IntRange(4, 16),
-    help="With --progressive: search over 2^N states. More bits compress better and run slower.  "
-    "[default: by picture size]",
+    "With --progressive: search over 2^N states. More bits compress better and run slower.  [default: by picture size]",
+    least=4,
+    most=16,
 )
-@click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP metadata.")
-@click.option("--first-frame", is_flag=True, help="Encode the first frame of pictures that have several.")
-@click.option("--verify", is_flag=True, help="Decode the result and compare it before the output appears.")
+@options.switch("--strip", "Leave out ICC, EXIF and XMP metadata.")
+@options.switch("--first-frame", "Encode the first frame of pictures that have several.")
+@options.switch("--verify", "Decode the result and compare it before the output appears.")
 @options.device_option
 @options.threads_option
 @options.overwrite_option

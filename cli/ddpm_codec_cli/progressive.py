@@ -13,30 +13,13 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
 
 @click.command()
 @click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="A .png with the frames side by side, or an animated .gif or .webp.",
-)
-@click.option(
-    "--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Most frames to show, the last included."
-)
+@options.output_option("A .png with the frames side by side, or an animated .gif or .webp.")
+@options.whole_number("--frames", "Most frames to show, the last included.", default=8)
 @options.reconstruction_option
-@click.option(
-    "--reference",
-    metavar="PICTURE",
-    type=click.Path(path_type=Path),
-    help="Picture to compute PSNR against.  [default: the last frame, if it is lossless]",
+@options.path(
+    "--reference", "Picture to compute PSNR against.  [default: the last frame, if it is lossless]", metavar="PICTURE"
 )
-@click.option(
-    "--width",
-    type=click.IntRange(16, 8192),
-    default=384,
-    show_default=True,
-    help="Scale larger pictures down to this many pixels.",
-)
+@options.whole_number("--width", "Scale larger pictures down to this many pixels.", least=16, most=8192, default=384)
 @click.option(
     "--delay",
     "delay_ms",
@@ -45,10 +28,10 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
     show_default=True,
     help="Milliseconds between frames; the last one stays three times as long.",
 )
-@click.option("--still", is_flag=True, help="Write a .webp with the frames side by side.")
+@options.switch("--still", "Write a .webp with the frames side by side.")
 @options.coded_model_option
 @options.device_option
-@click.option("--keep-going", is_flag=True, help="Draw what comes before the damage in a damaged file.")
+@options.switch("--keep-going", "Draw what comes before the damage in a damaged file.")
 @options.max_pixels_option
 @options.overwrite_option
 @options.json_option

@@ -40,6 +40,13 @@ class FileInfo:
         section_ends: where the head and each whole section of a progressive file end, in bytes.
         damaged: of a progressive file, whether something else follows its last whole section.
         cut: of a progressive file, whether some of it is missing.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> facts = ddpm_codec.info(ddpm_codec.encode(np.zeros((4, 6), np.uint8)))
+        >>> facts.images, facts.pixels, facts.to_json()["pictures"][0]["mode"]
+        (1, 24, 'L')
     """
 
     file: str

@@ -27,6 +27,14 @@ class Model:
         path: its file or folder.
         device: where its network runs.
         codec_model: its chains, prior and network.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ddpm_codec
+        >>> model = ddpm_codec.open_model("photo", device="cpu")
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> ddpm_codec.encode(image, model=model) == ddpm_codec.encode(image)
+        True
     """
 
     def __init__(self, path: Path, device: torch.device) -> None:

@@ -182,11 +182,12 @@ def _add_all(
     options: EncodeOptions,
     progress: Progress | None,
 ) -> list[bytes]:
-    """Encode picture after picture and return their digests."""
+    """Encode picture after picture and return what verifying compares with: their digests."""
     digests = []
     for done, (path, name) in enumerate(files):
         picture = _read(path, name, options)
-        digests.append(picture_digest(picture))
+        if options.verify:
+            digests.append(picture_digest(picture))
         with writing(target):
             encoder.add(picture)
         if progress is not None:

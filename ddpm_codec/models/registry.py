@@ -43,6 +43,12 @@ class ModelInfo:
         steps: K of the default chain (K + 1 evaluations).
         macs_per_pixel_total: multiply-adds per pixel over the whole default chain.
         description: one line.
+
+    Examples:
+        >>> import ddpm_codec
+        >>> model = ddpm_codec.list_models()[1]
+        >>> model.name, model.steps, model.parameters
+        ('photo', 12, 1915352)
     """
 
     name: str
@@ -114,7 +120,13 @@ def shipped_models() -> list[Path]:
 
 
 def list_models() -> list[ModelInfo]:
-    """Return the models that ship with the package, by name."""
+    """Return the models that ship with the package, by name.
+
+    Examples:
+        >>> import ddpm_codec
+        >>> [model.name for model in ddpm_codec.list_models()]
+        ['cifar10', 'photo']
+    """
     return [describe(path) for path in shipped_models()]
 
 

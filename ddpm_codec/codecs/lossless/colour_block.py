@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block
 from ddpm_codec.codecs.fallback import decode_array, encode_array
-from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.tiling import Rect
+from ddpm_codec.coding.bits_back import LatticeModel
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
 
@@ -31,7 +31,7 @@ class ColourBody:
     region_bytes: tuple[float, ...]
 
 
-def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> ColourBody | None:
+def encode_colours(model: LatticeModel, arrays: list[Pixels], tile: int) -> ColourBody | None:
     """Code regions of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
     colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
     coded = encode_block(lambda _: model, colours, tile)
@@ -44,9 +44,7 @@ def encode_colours(model: DiffusionLattice, arrays: list[Pixels], tile: int) -> 
     return ColourBody(data, stats, tuple(costs))
 
 
-def decode_colours(
-    model: DiffusionLattice, reader: Reader, regions: list[tuple[Rect, bool]], tile: int
-) -> list[Pixels]:
+def decode_colours(model: LatticeModel, reader: Reader, regions: list[tuple[Rect, bool]], tile: int) -> list[Pixels]:
     """Undo :func:`encode_colours`, for regions of which each has a size, and alpha or not.
 
     Raises:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_fallback
-from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.lossless.colour_block import decode_colours
 from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, BlockHeader, read_header
 from ddpm_codec.codecs.tiling import CodingOptions, Rect, region_count, split_regions
+from ddpm_codec.coding.bits_back import LatticeModel
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.varint import Reader
@@ -29,7 +29,7 @@ class LosslessDecoder:
 
     def __init__(
         self,
-        model: Callable[[], DiffusionLattice] | None,
+        model: Callable[[], LatticeModel] | None,
         options: CodingOptions,
         table: list[PictureInfo],
         blocks: int,
