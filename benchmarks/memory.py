@@ -1,9 +1,9 @@
 """Question: how much memory do encode and decode take, at their peak, for many small pictures and for one large photo?
 
-Run: python -m benchmarks.memory archive|photo|progressive [--levels K] [--count 10000] [--size 6000 4000] [--json FILE]
+Run: python -m benchmarks.memory archive|photo|progressive [--steps K] [--count 10000] [--size 6000 4000] [--json FILE]
 archive: pictures of 32x32, the CIFAR-10 test set; photo: 24 megapixels, a mosaic of the Kodak photos; progressive: that
 photo as a progressive file. The peer is an empty process that imports torch. Peak resident set of the command in a process
-of its own. Fewer levels take less time and the same memory.
+of its own. Fewer steps take less time and the same memory.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("what", choices=["archive", "photo", "progressive"])
     parser.add_argument("--size", type=int, nargs=2, default=(6000, 4000), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("--levels", type=int)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     command = [sys.executable, "-m", "ddpm_codec_cli"]
@@ -64,12 +64,12 @@ def main() -> None:
         else:
             mosaic(*options.size).save(source / "photo.png")
         model = "cifar10" if options.what == "archive" else "photo"
-        levels = ["--levels", str(options.levels)] if options.levels else []
+        steps = ["--steps", str(options.steps)] if options.steps else []
         coded = str(folder / "x.ddpm")
         baseline = peak_megabytes([sys.executable, "-c", "import torch"])
         picture = str(source) if options.what == "archive" else str(source / "photo.png")
         progressive = ["--progressive"] if options.what == "progressive" else []
-        encode = peak_megabytes([*command, "encode", picture, "-o", coded, "--model", model, *levels, *progressive])
+        encode = peak_megabytes([*command, "encode", picture, "-o", coded, "--model", model, *steps, *progressive])
         back = folder / "out"
         if options.what != "archive":
             back.mkdir()

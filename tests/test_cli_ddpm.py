@@ -223,10 +223,11 @@ def test_training_goes_on_from_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     assert run("export", tmp_path / "first", "-o", tmp_path / "model")[0] == 0
     goes_on = ["train", tiles, "-o", tmp_path / "second", *settings, "--init-from", tmp_path / "model"]
     assert run(*goes_on)[0] == 0
-    check_refused(run(*goes_on, "--timesteps", 13, "-o", tmp_path / "third"), "is another than that of this run")
-    check_refused(run(*goes_on, "--prediction", "v", "-o", tmp_path / "third"), "is another than that of this run")
+    check_refused(run(*goes_on, "--timesteps", 13, "-o", tmp_path / "third"), "differs from that of this run")
+    check_refused(run(*goes_on, "--prediction", "v", "-o", tmp_path / "third"), "differs from that of this run")
     check_refused(
-        run(*goes_on, "--conditioning", "scale-shift", "-o", tmp_path / "third"), "its architecture is not that"
+        run(*goes_on, "--conditioning", "scale-shift", "-o", tmp_path / "third"),
+        "its architecture differs from that of size",
     )
     other = ["train", tiles, "-o", tmp_path / "fourth", *settings, "--init-from", tmp_path / "first"]
     check_refused(run(*other, "--prediction", "v"), "was trained with prediction = 'eps'")

@@ -1,5 +1,6 @@
 """One file, whatever made it: threads, batches, kernels, instruction sets, processes and devices change no byte."""
 
+import json
 import os
 import subprocess
 import sys
@@ -48,24 +49,6 @@ def coded(picture: Path) -> bytes:
     return path.read_bytes()
 
 
-def command(environment: dict[str, str], *words: str | Path) -> None:
-    place = os.environ | environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'cli'}"}
-    line = [sys.executable, "-m", "ddpm_codec_cli", *map(str, words)]
-    done = subprocess.run(line, env=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_another_process_writes_the_same_bytes_and_reads_them(
-    place: str, picture: Path, coded: bytes, tmp_path: Path
-) -> None:
-    command(PLACES[place], "encode", picture, "-o", tmp_path / "x.ddpm", "--model", EXACT, "--tile", "64")
-    assert (tmp_path / "x.ddpm").read_bytes() == coded
-    command(PLACES[place], "decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", EXACT)
-    with Image.open(picture) as before, Image.open(tmp_path / "x.png") as after:
-        assert before.tobytes() == after.tobytes()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """A folder of pictures of which the model serves some, and its file, coded here."""
@@ -83,14 +66,52 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return folder, path.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def progressive(picture: Path) -> Path:
+    """Its progressive file, indices and bridge, coded here; and what a level of it shows here, ``sample.png``."""
+    path = picture.with_name("progressive.ddpm")
+    options = ProgressiveOptions(steps=8, register_bits=8, tail_level=2, tile=64)
+    encode_progressive_files([picture], path, options, model=EXACT)
+    decode_file(path, path.with_name("sample.png"), model=EXACT, level=4, reconstruction="sample")
+    return path
+
+
+def same_pixels(a: Path, b: Path) -> bool:
+    with Image.open(a) as before, Image.open(b) as after:
+        return before.tobytes() == after.tobytes()
+
+
+def run_elsewhere(environment: dict[str, str], *commands: list[str | Path]) -> None:
+    """Run commands one after the other, all in one new process: it takes longer to start than any of them to run."""
+    place = os.environ | environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'cli'}"}
+    script = (
+        "import json, sys; from ddpm_codec_cli.main import main; "
+        "sys.exit(any([main(words) for words in json.loads(sys.argv[1])]))"
+    )
+    words = json.dumps([[*map(str, command), "--model", str(EXACT)] for command in commands])
+    done = subprocess.run([sys.executable, "-c", script, words], env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("place", PLACES)
-def test_another_process_chooses_the_same_pictures_of_an_archive(
-    place: str, archive: tuple[Path, bytes], tmp_path: Path
+def test_another_process_writes_the_same_bytes_and_reads_them(
+    place: str, picture: Path, coded: bytes, archive: tuple[Path, bytes], progressive: Path, tmp_path: Path
 ) -> None:
-    """Whether the model or the fallback has a picture is decided by what each would cost."""
-    folder, expected = archive
-    command(PLACES[place], "encode", folder, "-o", tmp_path / "set.ddpm", "--model", EXACT)
-    assert (tmp_path / "set.ddpm").read_bytes() == expected
+    """Both kinds of file; and of an archive the same pictures go to the fallback, for which costs are compared."""
+    folder, archived = archive
+    run_elsewhere(
+        PLACES[place],
+        ["decode", picture.with_suffix(".ddpm"), "-o", tmp_path / "x.png"],
+        ["encode", picture, "-o", tmp_path / "x.ddpm", "--tile", "64"],
+        ["encode", folder, "-o", tmp_path / "set.ddpm"],
+        ["decode", progressive, "-o", tmp_path / "whole.png"],
+        ["decode", progressive, "-o", tmp_path / "sample.png", "--level", "4", "--reconstruction", "sample"],
+    )
+    assert same_pixels(picture, tmp_path / "x.png")
+    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    assert (tmp_path / "set.ddpm").read_bytes() == archived
+    assert same_pixels(picture, tmp_path / "whole.png")
+    assert same_pixels(progressive.with_name("sample.png"), tmp_path / "sample.png")
 
 
 def _one_by_one(patch: pytest.MonkeyPatch) -> None:
@@ -135,33 +156,4 @@ def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Pat
     assert (tmp_path / "x.ddpm").read_bytes() == coded
     for device in ("cpu", "cuda"):
         decode_file(tmp_path / "x.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)
-        with Image.open(picture) as before, Image.open(tmp_path / f"{device}.png") as after:
-            assert before.tobytes() == after.tobytes()
-
-
-@pytest.fixture(scope="module")
-def progressive(picture: Path) -> Path:
-    """Its progressive file, indices and bridge, coded here."""
-    path = picture.with_name("progressive.ddpm")
-    options = ProgressiveOptions(steps=8, register_bits=8, tail_level=2, tile=64)
-    encode_progressive_files([picture], path, options, model=EXACT)
-    return path
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_another_process_reads_progressive_files_and_shows_the_same_on_the_way(
-    place: str, picture: Path, progressive: Path, tmp_path: Path
-) -> None:
-    for name, words in {"whole": [], "sample": ["--level", "4", "--reconstruction", "sample"]}.items():
-        decode_file(
-            progressive,
-            tmp_path / f"{name}-here.png",
-            model=EXACT,
-            level=4 if words else None,
-            reconstruction="sample" if words else None,
-        )
-        command(PLACES[place], "decode", progressive, "-o", tmp_path / f"{name}.png", "--model", EXACT, *words)
-        with Image.open(tmp_path / f"{name}-here.png") as here, Image.open(tmp_path / f"{name}.png") as there:
-            assert here.tobytes() == there.tobytes()
-    with Image.open(picture) as before, Image.open(tmp_path / "whole.png") as after:
-        assert before.tobytes() == after.tobytes()
+        assert same_pixels(picture, tmp_path / f"{device}.png")

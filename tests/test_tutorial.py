@@ -14,6 +14,8 @@ from tests.helpers import PHOTO, pixels
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "TUTORIAL.md"
 FENCE = "`" * 3
+SIDE = 16
+"""Of the pictures: the tutorial's thousand levels are no fewer for small ones, but cheaper."""
 
 
 def commands() -> list[str]:
@@ -26,7 +28,7 @@ def save_with_diffusers(folder: Path) -> None:
     """Let diffusers write a folder of a tiny network."""
     diffusers = pytest.importorskip("diffusers")
     network = diffusers.UNet2DModel(
-        sample_size=32,
+        sample_size=SIDE,
         block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -42,8 +44,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with ``ddpm``, ``train`` and ``test``, as the tutorial has them."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     save_with_diffusers(tmp_path / "ddpm")
-    photo = np.asarray(Image.open(PHOTO))
-    tiles = photo.reshape(4, 32, 4, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 32, 3)
+    photo = np.asarray(Image.open(PHOTO))[: 4 * SIDE, : 4 * SIDE]
+    tiles = photo.reshape(4, SIDE, 4, SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(16, SIDE, SIDE, 3)
     for name, part in (("train", tiles[:12]), ("test", tiles[12:])):
         (tmp_path / name).mkdir()
         for index, tile in enumerate(part):
@@ -74,4 +76,4 @@ def test_the_commands_of_the_tutorial(workplace: Path) -> None:
     assert all(pixels(workplace / "back" / name) == pixels(workplace / "test" / name) for name in names)
     assert (workplace / "curves" / "index.html").stat().st_size > 1000
     with Image.open(workplace / "samples.png") as samples:
-        assert min(samples.size) >= 64
+        assert min(samples.size) >= 2 * SIDE

@@ -1,21 +1,67 @@
-"""The command group, and the one place where errors become lines and exit codes.
+"""The command group, whose commands are imported when they run, and the one place where errors become exit codes.
 
 Exit codes: 0 done; 1 the input, the file, the model or the output is at fault (one line on standard error);
 2 the command line itself is wrong; 130 interrupted. Any other exception is a defect and keeps its traceback.
 """
 
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import click
 
 from ddpm_codec import __version__
 from ddpm_codec.errors import DdpmCodecError
-from ddpm_codec_cli.lazy_group import LazyCommand, LazyGroup
 from ddpm_codec_cli.output import printable
 
 PROGRAM = "ddpm-codec"
+
+
+class LazyCommand(NamedTuple):
+    """Where a command lives, and what ``--help`` of its group says about it.
+
+    Attributes:
+        target: ``module:attribute`` of a :class:`click.Command`.
+        summary: one line of help, written here so that listing imports nothing.
+    """
+
+    target: str
+    summary: str
+
+
+class LazyGroup(click.Group):
+    """A group over a table of commands; each is imported at its first use.
+
+    Importing a command may load numpy or torch (seconds), so ``--help`` and the other commands must not.
+
+    Args:
+        lazy: commands by name, in the order in which ``--help`` lists them.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self._lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, or None where there is none of that name."""
+        entry = self._lazy.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self._lazy.items()])
+
 
 COMMANDS = {
     "encode": LazyCommand("ddpm_codec_cli.encode:encode", "Encode pictures into one .ddpm file, without loss."),

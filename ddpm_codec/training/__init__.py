@@ -1,1 +1,1 @@
-"""Training of denoisers: data, objective, loop, checkpoints, export."""
+"""Training of codec networks, U-Nets and pixel decoders: data, objectives, loop, checkpoints, export."""

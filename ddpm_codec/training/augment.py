@@ -1,8 +1,8 @@
-"""A random camera over a crop of a training photo: many cameras out of a few hundred pictures.
+"""Augmentation of training crops by random cameras, so that a few hundred pictures stand for many cameras.
 
-What cameras, raw converters and storage do to a picture is imitated in their order: another scale by another filter, tone
-curve and clipping, sharpening, noise, chroma at half resolution (JPEG, video and PhotoCD keep it so), channel order and
-the symmetries of the square. Every change has its probability in the run's configuration.
+Crops go through what cameras, raw converters and storage do, in this order: rescaling with a random filter, tone curve and
+clipping, sharpening, noise, chroma subsampling (as in JPEG, video and PhotoCD); then channel order and symmetries of the
+square. Each change has its own probability in the configuration of the run.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Pixels = NDArray[np.uint8]
 Planes = NDArray[np.float32]
 
 MARGIN = 8
-"""Pixels around a crop that are changed with it and cut off, as filters go wrong at a border that no picture has."""
+"""Extra pixels around a crop while it is augmented, cut off afterwards: filters have border effects."""
 
 SCALES = (0.8, 2.2)
-"""Source pixels for one of the crop: from slightly enlarged to less than half the size."""
+"""Source pixels per crop pixel: from slightly enlarged to less than half size."""
 
 _R = Image.Resampling
 _SCALERS = (_R.LANCZOS, _R.BICUBIC, _R.BILINEAR, _R.HAMMING, _R.BOX)
@@ -30,18 +30,18 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Probabilities, each of a crop that is augmented at all.
+    """Probabilities of the changes, given that a crop is augmented.
 
     Attributes:
-        share: of the crops that are augmented.
-        scale: another scale, by a random filter.
-        tone: gain a channel, offset and exponent, clipped as a sensor clips.
+        share: probability that a crop is augmented.
+        scale: rescaling with a random filter.
+        tone: gain per channel, offset and exponent, clipped like a sensor.
         sharpen: an unsharp mask.
-        noise: Gaussian, one plane for all channels or one each.
+        noise: Gaussian, the same for all channels or one plane each.
         chroma: chroma subsampled 4:2:0 or, a fifth of the time, 4:2:2.
-        channels: another order of the channels.
-        transpose: rows and columns change places.
-        vertical_flip: upside down.
+        channels: permuted channels.
+        transpose: rows and columns exchanged.
+        vertical_flip: flipped vertically.
     """
 
     share: float = 0.0
@@ -61,8 +61,8 @@ def augmented(picture: Pixels, side: int, chances: Augmentation, rng: np.random.
     Args:
         picture: [H, W, 3], both sides at least ``side``.
         side: of the crop.
-        chances: what happens how often.
-        rng: every choice.
+        chances: probabilities.
+        rng: for all choices.
 
     Returns:
         [side, side, 3] uint8.

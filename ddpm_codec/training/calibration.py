@@ -1,7 +1,7 @@
-"""Choosing the steps of a network's quantisers on training crops, and which inputs need two bytes.
+"""Calibration: choose quantiser steps on training crops, and which inputs need two bytes.
 
-Every channel gets the step that rounds its sampled values with the least squared error. Layers that read one residual
-stream share its integer unit: with f the unit's reciprocal (in u = 4x/3, the argument of the dyadic hard-swish) an
+Each channel gets the step that minimises the squared rounding error of its sampled values. Layers that read the same
+residual stream share its integer unit: with f the unit's reciprocal (in u = 4x/3, the argument of the dyadic hard-swish) an
 activation rounds in steps of 2^p / (8 f^2) and a plain reading in steps of 2^e / f, so f is chosen for which the wanted steps
 lie nearest to such powers, and they are moved there. :mod:`ddpm_codec.nn.exact` has the arithmetic behind this.
 """
@@ -24,25 +24,25 @@ from ddpm_codec.training.objective import CLEAN_JITTER
 from ddpm_codec.training.validation import validation_bound_bpd
 
 SAMPLES = 1500
-"""Positions a layer and batch that a calibration looks at."""
+"""Positions sampled per layer and batch."""
 
 STREAM_MARGIN = 1.25
-"""A stream may grow by this beyond what calibration saw before it saturates."""
+"""Headroom of a stream, as a factor over the largest magnitude that calibration saw, before it saturates."""
 
 WIDE_FROM_BPD = 0.004
-"""An input that costs more bits/dim than this in one byte gets two."""
+"""Inputs whose rounding to one byte costs more bits/dim than this get two bytes."""
 
 LEVELS = 12
-"""Noise levels that a calibration looks at."""
+"""Number of noise levels to sample."""
 
 CROP_PIXELS = 3 << 16
-"""Pixels of the crops that it looks at, over all levels."""
+"""Pixels of all crops to sample, over all levels."""
 
 _TOPS = 28
 
 
 class _Watch:
-    """What layers read and how far streams reach, while a network runs."""
+    """Records what layers read and how far streams reach while a network runs."""
 
     def __init__(self, net: CodecNet) -> None:
         self.inputs: dict[str, list[Tensor]] = {}
@@ -57,7 +57,7 @@ class _Watch:
                 self._handles.append(block.register_forward_hook(self._pass(stream)))
 
     def stop(self) -> None:
-        """Leave the network as it was."""
+        """Remove all hooks."""
         for handle in self._handles:
             handle.remove()
 

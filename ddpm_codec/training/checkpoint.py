@@ -1,4 +1,4 @@
-"""Checkpoints: one file that resumes a run exactly, written whole or not at all."""
+"""Checkpoints: one file that resumes a run exactly, written atomically."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -23,7 +23,7 @@ MUST_AGREE = (
     *("size", "transform", "optimizer", "quantize", "objective", "prediction", "variance", "schedule", "timesteps"),
     *("time_features", "conditioning", "tail", "crossings"),
 )
-"""Keys that a resumed run shares with its checkpoint."""
+"""Keys that must be the same in a resumed run and its checkpoint."""
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Checkpoint:
         ema: averaged weights.
         optimizer: state of the optimiser; None in a reduced checkpoint.
         seconds: training time so far.
-        window: sums since the last line of the log, [5] (see :class:`ddpm_codec.training.trainer.Trainer`); None: zero.
-        task: what else the run needs (see :meth:`ddpm_codec.training.task.Task.state`).
+        window: sums since the last log line, [5] (see :class:`ddpm_codec.training.trainer.Trainer`); None: zero.
+        task: further state of the run (see :meth:`ddpm_codec.training.task.Task.state`).
     """
 
     config: TrainConfig
@@ -51,7 +51,7 @@ class Checkpoint:
     task: dict[str, Tensor] = field(default_factory=dict)
 
     def facts(self) -> dict[str, int]:
-        """Return what a model made of it says about its training."""
+        """Return what exported models say about their training."""
         return {"steps": self.step, "seconds": round(self.seconds), "batch": self.config.batch}
 
 
@@ -83,7 +83,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint (never executing code from it).
+    """Read a checkpoint without executing code from it.
+
+    Args:
+        path: file, or folder of a run.
 
     Raises:
         ModelError: missing, damaged or foreign file.
@@ -108,9 +111,9 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
         tensors = content[key]
         if (tensors is None and key == "weights") or all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             continue
-        raise TypeError(f"{key} holds other things than weights")
+        raise TypeError(f"{key} holds something other than weights")
     if not isinstance(content.get("task", {}), dict):
-        raise TypeError("task is no dictionary")
+        raise TypeError("task is not a dictionary")
     return Checkpoint(
         TrainConfig.from_stored(content["config"]),
         int(content["step"]),
@@ -126,14 +129,14 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
 def state_to_resume(
     checkpoint: Checkpoint, config: TrainConfig, source: Path
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return raw weights and the optimiser's state, with which a run goes on exactly where ``checkpoint`` stopped.
+    """Return raw weights and optimiser state, from which a run continues exactly where ``checkpoint`` stopped.
 
     Raises:
-        ModelError: it is of another network or kind of run, holds averaged weights only, or ones that diverged.
+        ModelError: another network or kind of run, averaged weights only, or weights that diverged.
     """
     _check_agreement(checkpoint, config, MUST_AGREE, str(source))
     if checkpoint.weights is None or checkpoint.optimizer is None:
-        raise ModelError(f"{source}: holds averaged weights only, start from it with init_from")
+        raise ModelError(f"{source}: holds averaged weights only; start from it with init_from")
     for weights in (checkpoint.weights, checkpoint.ema):
         broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
         if broken:
@@ -145,12 +148,12 @@ def check_starts(checkpoint: Checkpoint, config: TrainConfig, source: str) -> No
     """Check that a run can start from the averaged weights of ``checkpoint``.
 
     Raises:
-        ModelError: the weights lean on a rounding that the run does not have, or mean something else than the run's.
+        ModelError: the weights need rounding that the run does not have, or were trained for another process.
     """
     if config.is_ddpm and checkpoint.config.is_ddpm:
         _check_agreement(checkpoint, config, ("prediction", "schedule", "timesteps"), source)
     if checkpoint.config.quantize and not config.quantize:
-        raise ModelError(f"{source}: was trained with rounding, and is of no use without it: this run needs quantize")
+        raise ModelError(f"{source}: was trained with rounding, which this run needs too: set quantize")
 
 
 def _check_agreement(checkpoint: Checkpoint, config: TrainConfig, keys: Iterable[str], source: str) -> None:
@@ -161,7 +164,7 @@ def _check_agreement(checkpoint: Checkpoint, config: TrainConfig, keys: Iterable
 
 
 def seeded(config: TrainConfig, build: Callable[[], Network]) -> Network:
-    """Return what ``build`` makes with the run's seed; the caller's random state is given back."""
+    """Return what ``build`` makes under the seed of the run; the caller's random state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build()
@@ -191,5 +194,5 @@ def load_weights(denoiser: nn.Module, weights: dict[str, Tensor], source: str) -
         raise ModelError(f"{source}: unexpected weight {extra[0]!r}")
     for key, value in weights.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
-            raise ModelError(f"{source}: weight {key!r} holds other things than finite numbers")
+            raise ModelError(f"{source}: weight {key!r} holds values that are not finite numbers")
     denoiser.load_state_dict({key: value.float() for key, value in weights.items()})

@@ -1,4 +1,4 @@
-"""Training of a codec network on the bound of its chain, with rounding where the run asks for it."""
+"""Training of a codec network on the bound of its chain, optionally with rounding (``quantize``)."""
 
 from collections.abc import Callable
 from typing import cast
@@ -61,10 +61,10 @@ class CodecTask(Task):
     def prepare(
         self, network: nn.Module, average: nn.Module, sampler: CropSampler, step: int, device: torch.device
     ) -> None:
-        """Compute with rounded weights and activations from now on; calibrate first, unless the checkpoint was.
+        """Switch to rounded weights and activations; calibrate first, unless the checkpoint is calibrated.
 
         Raises:
-            ModelError: the run begins, and could not be exported.
+            ModelError: a new run whose network could not be exported.
         """
         if not self.config.quantize:
             return

@@ -1,4 +1,4 @@
-"""What a step trains on: random crops of the training images, and the images that are held out."""
+"""Training data: random crops of the training images, and the images held out for validation."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Split:
     """The images of a run.
 
     Attributes:
-        train: all DATA less what is held out.
-        validation: held out of every DATA, or a set of its own; may be empty.
-        weights: relative chance of each training image, [len(train)].
+        train: all DATA except what is held out.
+        validation: held out from each DATA, or a separate set; may be empty.
+        weights: relative probability of each training image, [len(train)].
     """
 
     train: ImageSet
@@ -69,15 +69,15 @@ def _weights(config: TrainConfig, sets: list[ImageSet]) -> NDArray[np.float64]:
 
 
 class CropSampler:
-    """Random crops, each batch a function of (seed, step) alone, so that a resumed run sees the same data.
+    """Random crops; each batch depends on (seed, step) alone, so that a resumed run sees the same data.
 
     Args:
         images: to crop.
         crop: side in pixels.
         flip: mirror half of the crops.
-        seed: of every choice.
-        weights: relative chance of each image, [len(images)]; None: all alike.
-        augmentation: what else happens to crops; None: nothing.
+        seed: of all choices.
+        weights: relative probability of each image, [len(images)]; None: equal.
+        augmentation: of the crops; None: none.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CropSampler:
         augmentation: Augmentation | None = None,
     ) -> None:
         self._images, self.crop, self._flip, self._seed = images, crop, flip, seed
-        # Drawn by integers where all are alike, as the runs were whose figures are published.
+        # Equal weights draw integers, like the runs whose figures are published.
         alike = weights is None or bool((weights == weights[0]).all())
         self._chances = None if alike or weights is None else np.cumsum(weights / weights.sum())
         self._augmentation = augmentation if augmentation is not None and augmentation.share > 0.0 else None
@@ -121,7 +121,7 @@ class CropSampler:
                 f"{self._images.names[index]}: {image.shape[1]}x{image.shape[0]} is smaller than the crop of {crop}"
             )
         if self._augmentation is not None:
-            # A stream an image, so that no process draws for another.
+            # One random stream per image, so that no process draws for another.
             rng = np.random.default_rng([self._seed, step, 2, position])
             if rng.random() < self._augmentation.share:
                 image = augmented(image, crop, self._augmentation, rng)

@@ -1,4 +1,4 @@
-"""What ``calibrate`` measures and ``export`` writes for a DDPM: variances per level, and a folder of our own."""
+"""DDPMs after training: measure their variances per level (``calibrate``), write them as a folder (``export``)."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def calibrate_folder(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Measure the variances of the DDPM in ``folder`` on pictures like those that it was trained on, and store them there.
+    """Measure the variances of the DDPM in ``folder`` on images like its training images, and store them there.
 
     Args:
         folder: of the model; gets ``calibration.safetensors``.
@@ -72,7 +72,7 @@ def calibrate_folder(
     if not os.path.exists(folder):
         raise ModelError(f"{folder}: no such folder")
     if not folder.is_dir():
-        raise ModelError(f"{folder}: is no folder of a trained DDPM; models in one file are calibrated by `export`")
+        raise ModelError(f"{folder}: not a DDPM folder; models in one file are calibrated by `export`")
     target = folder / CALIBRATION
     check_target(target, overwrite=overwrite)
     published = read_folder(folder)
@@ -117,13 +117,13 @@ def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:
         name: of the model.
 
     Raises:
-        InputError: the checkpoint is of a codec network, or ``output`` has the name of a file.
+        InputError: the checkpoint is not of a U-Net, or ``output`` has a file extension.
         ModelError: it cannot be read.
         OutputExistsError: ``output`` is there.
         OutputError: it cannot be written.
     """
     if output.suffix in SUFFIXES_OF_FILES:
-        raise InputError(f"{output}: a DDPM becomes a folder, and {output.suffix} is the name of a file")
+        raise InputError(f"{output}: a DDPM becomes a folder, {output.suffix} is a file extension")
     published = read_checkpoint(checkpoint, name)
     with new_folder(output) as temporary:
         for file, content in own_files(published).items():
@@ -135,13 +135,13 @@ def read_checkpoint(checkpoint: Path, name: str) -> Published:
     """Return the averaged weights of a U-Net's run with its process.
 
     Raises:
-        InputError: the checkpoint is of a codec network.
+        InputError: the checkpoint is not of a U-Net.
         ModelError: it cannot be read, or its weights do not fit.
     """
     saved = load_checkpoint(checkpoint)
     config = saved.config
     if not config.is_ddpm:
-        raise InputError(f"{checkpoint}: is of a codec network, which becomes one file")
+        raise InputError(f"{checkpoint}: is not a U-Net, only those become folders")
     unet = unet_of(config)
     weights = own_weights(saved.ema, unet, str(checkpoint))
     training = {"size": config.size, "objective": config.objective, **saved.facts()}
@@ -149,7 +149,7 @@ def read_checkpoint(checkpoint: Path, name: str) -> Published:
 
 
 def describe(folder: Path, calibration: Calibration, images: int) -> dict[str, str | int | float]:
-    """Return what there is to say about a calibration, ready for JSON."""
+    """Return facts about a calibration, ready for JSON."""
     rmse = GREY_PER_UNIT * np.sqrt(calibration.mse.mean(axis=1))
     return {
         "calibration": str(folder / CALIBRATION),

@@ -1,4 +1,4 @@
-"""The objectives of DDPM training: L_simple, L_vlb and L_hybrid, one random timestep an image."""
+"""The objectives of DDPM training: L_simple, L_vlb and L_hybrid, one random timestep per image."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from ddpm_codec.diffusion.likelihood import gaussian_log_likelihood
 from ddpm_codec.diffusion.process import ReverseProcess
 
 HISTORY = 10
-"""Losses of each timestep that importance sampling remembers."""
+"""Number of losses per timestep that importance sampling remembers."""
 
 UNIFORM_SHARE = 0.001
-"""Share of the draws that stays uniform, so that no weight is larger than its inverse."""
+"""Share of the draws that stays uniform; no weight exceeds its inverse."""
 
 
 class TimestepSampler:

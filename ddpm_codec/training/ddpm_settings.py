@@ -1,4 +1,4 @@
-"""From a training configuration to the process and the architecture of a DDPM."""
+"""The diffusion process and the U-Net architecture of a training configuration."""
 
 from dataclasses import replace
 from typing import Any

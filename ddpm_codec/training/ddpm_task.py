@@ -1,4 +1,4 @@
-"""Training of a DDPM as the papers define it: a U-Net, T timesteps, L_simple, L_vlb or L_hybrid."""
+"""Training of a DDPM as in the papers: a U-Net, T timesteps, L_simple, L_vlb or L_hybrid."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,7 +46,7 @@ class DdpmTask(Task):
         return seeded(self.config, lambda: UNet(self.unet)).place(device)
 
     def macs_per_pixel(self) -> dict[str, float]:
-        """See :class:`Task`; counted on an evaluation of one crop that computes nothing."""
+        """See :class:`Task`; counted on one crop on the meta device."""
         with torch.device("meta"):
             network, counter = UNet(self.unet).eval(), FlopCounterMode(display=False)
             with counter:
@@ -57,16 +57,16 @@ class DdpmTask(Task):
         """Return weights of a checkpoint, or of a DDPM in a folder of whatever kind.
 
         Raises:
-            ModelError: see :class:`Task`; or the folder's architecture or process is another.
+            ModelError: see :class:`Task`; or the folder has another architecture or process.
         """
         if not source.is_dir() or (source / LAST).exists():
             return super().first_weights(source)
         found = read_folder(source)
         if not same_process(found.process, self.process):
-            raise ModelError(f"{source}: its schedule, prediction or variance is another than that of this run")
-        # Dropout is the run's own affair: it has no weights.
+            raise ModelError(f"{source}: its schedule, prediction or variance differs from that of this run")
+        # Dropout has no weights, so it may differ.
         if replace(found.unet, dropout=self.unet.dropout) != self.unet:
-            raise ModelError(f"{source}: its architecture is not that of size = {self.config.size!r}")
+            raise ModelError(f"{source}: its architecture differs from that of size = {self.config.size!r}")
         return found.weights
 
     def loss(self, forward: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Loss:

@@ -1,4 +1,4 @@
-"""Processes: alone, or under ``torchrun``."""
+"""One process, or several under ``torchrun``."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +49,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def gather(part: Tensor, rank: int, world: int) -> Tensor:
-    """Return the values of a whole batch from those of images rank, rank + world, ... (each process must call this)."""
+    """Return the values of a whole batch, given those of images rank, rank + world, ... (each process must call this)."""
     whole = torch.zeros(len(part) * world, dtype=torch.float64, device=part.device)
     whole[rank::world] = part.detach().double()
     return sum_over_processes(whole)
@@ -65,10 +65,10 @@ def same_everywhere(number: int, device: torch.device) -> bool:
 
 
 def decide_in_first(work: Callable[[], None], tensors: Iterable[Tensor]) -> None:
-    """Do ``work`` in the first process, and copy what ``tensors`` then hold there to all (each must call this).
+    """Do ``work`` in the first process, then copy its ``tensors`` to all processes (each must call this).
 
     Raises:
-        DdpmCodecError: in every process, where ``work`` refuses.
+        DdpmCodecError: in every process, if ``work`` raises it.
     """
     problem: list[DdpmCodecError | None] = [None]
     if not dist.is_initialized() or dist.get_rank() == 0:

@@ -1,4 +1,4 @@
-"""Freezing a checkpoint: chains by dynamic programming, calibration, prior, all in one model file."""
+"""Export of checkpoints: chains by dynamic programming, calibration and prior, frozen into one model file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, f
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 
 LONGEST_CHAIN = 32
-"""Most steps of a model's chains; it has one of every length up to this."""
+"""Largest K of a model; it has a chain of every length up to this."""
 
 PRIOR_CROPS = 2048
 CPU = torch.device("cpu")
@@ -65,23 +65,22 @@ def export_model(
 ) -> FrozenModel:
     """Freeze the averaged weights of ``checkpoint`` into the model file ``output``.
 
-    An exact model is made of integers: a run that trained with ``quantize`` brings the steps of its activations with it,
-    for any other they are calibrated here on training crops. Chains are chosen on the run's validation images (or
-    ``data``), the prior is fitted to its training images.
+    An exact model consists of integers. The quantiser steps of a run with ``quantize`` are kept; for other runs they are
+    calibrated here on training crops. Chains are chosen on the validation images of the run (or ``data``), the prior is
+    fitted to its training images.
 
     Args:
         checkpoint: file, or the output folder of a run.
         output: model file to write.
         name: of the model.
         description: one line for ``ddpm-codec models``.
-        data: calibration images; empty: the run's validation images, else its training images. A reduced checkpoint
-            (:func:`export_checkpoint`) does not say what it was trained on, so for it these take the place of training images
-            too.
+        data: calibration images; empty: the validation images of the run, else its training images. They also replace the
+            training images of a reduced checkpoint (:func:`export_checkpoint`), which does not name them.
         steps: K of the default chain, at most 32; None: that of the training objective.
-        limit: random crops to calibrate on.
-        crop: their side; None: that of training.
+        limit: number of random crops to calibrate on.
+        crop: side of those crops; None: that of training.
         tile: default side of tiles.
-        exact: integers, the same on every device; else weights in floating point, for research.
+        exact: integers, the same on every device; else floating point, for research.
         device: to calibrate on.
         overwrite: replace ``output``.
         progress: called with (network evaluations done, all of them).
@@ -96,7 +95,7 @@ def export_model(
     saved = load_checkpoint(checkpoint)
     config = saved.config
     if config.quantize and not exact:
-        raise InputError(f"{checkpoint}: was trained with rounding, and is of no use in floating point")
+        raise InputError(f"{checkpoint}: was trained with rounding, so it works in integers only")
     steps = config.steps if steps is None else steps
     if not 1 <= steps <= LONGEST_CHAIN:
         raise InputError(f"steps = {steps}: must be between 1 and {LONGEST_CHAIN}")
@@ -151,9 +150,9 @@ def export_model(
 
 
 def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False) -> None:
-    """Reduce ``checkpoint`` to its averaged weights in float16, from which ``init_from`` starts another run.
+    """Reduce ``checkpoint`` to its averaged weights in float16, for ``init_from`` of another run.
 
-    The places of data and output, which mean nothing elsewhere, are left out.
+    Paths of data and output are left out: they mean nothing on another machine.
 
     Raises:
         ModelError: the checkpoint cannot be read.
@@ -168,7 +167,7 @@ def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False
 
 
 def kind_of(checkpoint: Path) -> Kind:
-    """Return what a checkpoint is of: a U-Net becomes a folder, a pixel decoder a file of its own kind.
+    """Return the kind of network in a checkpoint: each is exported in its own way.
 
     Raises:
         ModelError: it cannot be read.
@@ -197,7 +196,7 @@ def export_pixel_decoder(
     saved = load_checkpoint(checkpoint)
     config = saved.config
     if config.kind != "pixel decoder":
-        raise ModelError(f"{checkpoint}: is a {config.kind} and no pixel decoder")
+        raise ModelError(f"{checkpoint}: is a {config.kind}, not a pixel decoder")
     network = PixelDecoderTask(config).build(CPU)
     load_weights(network, saved.ema, str(checkpoint))
     decoder = PixelDecoderModel(

@@ -1,4 +1,4 @@
-"""The exact network of a calibrated denoiser: made at export, and on trial where a run with rounding begins."""
+"""The exact network of a calibrated denoiser: made at export, and as a trial before a run with rounding."""
 
 import copy
 
@@ -17,17 +17,17 @@ from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
 
 GRID = 80
-"""Candidate levels of a chain; their spacing is about 0.19 in log-SNR."""
+"""Number of candidate levels of chains, about 0.19 apart in log-SNR."""
 
 REACH_PIXELS = 1 << 17
-"""Pixels of the training crops on which an exact network's ranges are measured."""
+"""Pixels of the training crops on which the ranges of an exact network are measured."""
 
 TRIAL_PIXELS = 1 << 14
-"""The same for a trial, whose network is thrown away."""
+"""The same for a trial, whose network is discarded."""
 
 
 def candidate_levels(config: TrainConfig) -> NDArray[np.float64]:
-    """Return the levels that a model has tables for, the cleanest first, [GRID]."""
+    """Return the levels that a model has tables for, cleanest first, [GRID]."""
     # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
     return np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
 
@@ -50,7 +50,7 @@ def check_freezes(denoiser: CodecDenoiser, sampler: CropSampler, config: TrainCo
     """Check that a calibrated denoiser could be exported as it is.
 
     Raises:
-        ModelError: it could not.
+        ModelError: it could not be.
     """
     try:
         freeze_on(denoiser, sampler, config, device, TRIAL_PIXELS)

@@ -1,4 +1,4 @@
-"""The record of a run: JSON lines always, TensorBoard where it is installed."""
+"""The log of a run: JSON lines, and TensorBoard where it is installed."""
 
 import json
 import math
@@ -10,11 +10,11 @@ from ddpm_codec.errors import OutputError
 
 
 class RunLog:
-    """JSONL always, TensorBoard where it is installed.
+    """Writes ``log.jsonl``, and TensorBoard events where it is installed.
 
     Args:
-        folder: of the run; the log goes on where an earlier one is there.
-        step: of the checkpoint that the run goes on from; what was logged after it is dropped, as it will come again.
+        folder: of the run; an existing log is continued.
+        step: of the checkpoint that the run resumes from; later log lines are dropped, because they will come again.
 
     Raises:
         OutputError: the log cannot be written.
@@ -41,7 +41,7 @@ class RunLog:
             OutputError: the disk is full.
         """
         try:
-            # JSON has no infinity, which an early bound may well be.
+            # JSON has no infinity, which early bounds can be.
             written = {key: value if math.isfinite(value) else None for key, value in values.items()}
             self._file.write(json.dumps({"step": step} | written) + "\n")
             self._file.flush()

@@ -1,4 +1,4 @@
-"""The training objective: the bound of a K-level chain, one random term an image."""
+"""The training objective of codec networks: the bound of a K-step chain, one random term per image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Draw:
     """Levels of a batch or of one process's part of it.
 
     Attributes:
-        log_snr: one level an image, [B]; the first ``clean`` images are priced by L_0, the others by the KL of one step.
-        clean: how many are clean.
+        log_snr: one level per image, [B]; L_0 applies to the first ``clean`` images, the KL of one step to the others.
+        clean: number of clean images.
         clean_weight: weight of one clean image in the mean of L_0, 1 / clean in a whole batch.
         step_weight: weight of one other image in the mean of the KLs.
     """
@@ -37,16 +37,15 @@ class Draw:
     def part(self, rank: int, world: int) -> "Draw":
         """Return the images rank, rank + world, rank + 2 world, ... of a whole batch.
 
-        Dealt out like this every process has its share of clean images, to within one, and of the range of levels. The
-        weights make the mean over processes of their losses, and so of their gradients, the whole batch's exactly, also
-        where the shares differ by one.
+        So each process has its share of clean images, to within one, and of the range of levels. The weights make the mean
+        of the losses (and gradients) over processes exactly that of the whole batch, even where shares differ by one.
         """
         clean = len(range(rank, self.clean, world))
         return Draw(self.log_snr[rank::world], clean, world * self.clean_weight, world * self.step_weight)
 
 
 def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> Draw:
-    """Draw one level an image, low-discrepancy over the range (Kingma et al. 2021, appendix I.1).
+    """Draw one level per image, low-discrepancy over the range (Kingma et al. 2021, appendix I.1).
 
     Step levels t are uniform in [log_snr_min, log_snr_max - step], step = range / K, since each of the K steps from such
     a t to t + step costs about the same; clean levels lie within 0.4 of log_snr_max, where chains may end.
@@ -78,7 +77,7 @@ def bound_loss(
         transform: W.
         x_0: model values, [B, 3, H, W].
         noise: standard normal, the same shape; W of it is standard normal as well.
-        draw: one level an image.
+        draw: one level per image.
         config: K, range and weights.
 
     Returns:

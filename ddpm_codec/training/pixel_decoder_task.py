@@ -1,4 +1,4 @@
-"""Training of a pixel decoder: -ln p(x_0 | z_0) at a few crossings, with a term that keeps m_0 a picture."""
+"""Training of a pixel decoder: -ln p(x_0 | z_0) at a few crossings, plus a term that keeps m_0 the mean picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +27,13 @@ _MEAN_ROWS = 12
 TRUNK_HEAD = "trunk_head.conv."
 
 MEMORY = 0.98
-"""Share of a running mean of squared errors that a step keeps."""
+"""Decay of the running mean of squared errors."""
 
 LEAST_SQUARE = (0.1 / GREY_PER_UNIT) ** 2
-"""Least variance of the term on m_0, for data that can be told exactly."""
+"""Lower bound on the variance of the term on m_0, for data that can be predicted exactly."""
 
 MASKED = ("masked_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
-"""Where the names of weights behind the trunk begin."""
+"""Prefixes of the weights after the trunk."""
 
 
 class PixelDecoderTask(Task):
@@ -97,9 +97,9 @@ class PixelDecoderTask(Task):
         return figures
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
-        """Return first weights from a pixel decoder, or from a codec network, whose trunk and mean are taken over.
+        """Return initial weights from a pixel decoder, or the trunk and mean of a codec network.
 
-        Of a decoder with another masked network, or with another tail, the trunk alone is taken over.
+        Only the trunk is used of a decoder with another masked network or another tail.
 
         Raises:
             ModelError: see :class:`Task`; or the trunks differ.
@@ -113,7 +113,7 @@ class PixelDecoderTask(Task):
         masked = {key for key in weights if key.startswith(MASKED)}
         fits = all(key in given and given[key].shape == weights[key].shape for key in masked)
         if not fits:
-            self.note = f"{source}: its trunk is taken over, the masked network starts anew"
+            self.note = f"{source}: only its trunk is used, the masked network starts from scratch"
         for key in weights.keys() - (set() if fits else masked):
             if key not in given:
                 raise ModelError(f"{source}: weight {key!r} of the trunk is missing")

@@ -1,4 +1,4 @@
-"""A run from its first step to its last: checkpoints, logs, validation, forks; alone, or unchanged under ``torchrun``."""
+"""A training run: checkpoints, logs, validation, forks; in one process or, unchanged, under ``torchrun``."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,14 +19,14 @@ from ddpm_codec.training.trainer import Trainer, learning_rate
 
 
 def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
-    """Return the configuration of a run that goes on from the last checkpoint of another under other keys.
+    """Return the configuration of a run that continues from the last checkpoint of another with some keys changed.
 
     Args:
         run: folder or checkpoint of the other run.
-        changes: keys that differ; None: the same.
+        changes: keys to change; those that are None keep their value.
 
     Raises:
-        InputError: no output, or that of the run itself; a key that is wrong.
+        InputError: no output, the output of the run itself, or an invalid key.
         ModelError: the checkpoint cannot be read.
     """
     checkpoint = load_checkpoint(run)
@@ -36,27 +36,27 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
     output = given.get("output", "")
     folder = run if run.is_dir() else run.parent
     if not output or Path(output).resolve() == folder.resolve():
-        raise InputError(f"{output or 'output'}: a fork of {run} needs an output folder of its own")
+        raise InputError(f"{output or 'output'}: a fork of {run} needs its own output folder")
     return TrainConfig.from_dict(was | {"init_from": "", "fork_from": str(run)} | given)
 
 
 def train(
     config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float], str], None] | None = None
 ) -> Path:
-    """Train until ``config.train_steps``; resume from ``config.output`` where a run has stopped there.
+    """Train until ``config.train_steps``; resume if ``config.output`` has a checkpoint.
 
     Args:
         config: the run; saved as ``config.toml`` in the output folder.
         progress: show a progress bar on standard error.
-        announce: told, in the first process and before the first step, the multiply-adds a pixel of each part of the
-            network, and what a user should know about the weights that it starts with (mostly nothing).
+        announce: called in the first process, before the first step, with the multiply-adds per pixel of each part of the
+            network, and a note about the initial weights (usually empty).
 
     Returns:
         The path of the last checkpoint.
 
     Raises:
         InputError: data or configuration unusable.
-        ModelError: a checkpoint that does not fit, or that only some of the processes see.
+        ModelError: a checkpoint that does not fit, or that only some processes see.
         OutputError: the output folder cannot be written.
     """
     if not config.output:
@@ -74,12 +74,12 @@ def train(
         elif config.init_from:
             trainer.start_from(Path(config.init_from))
         if not same_everywhere(trainer.step, device):
-            raise ModelError(f"{last}: not every process sees the same checkpoint; all hosts need the output folder")
+            raise ModelError(f"{last}: processes see different checkpoints; all hosts must share the output folder")
         trainer.prepare()
         if rank == 0:
             _prepare(last.parent, config)
             if config.fork_from and not last.exists():
-                # So that the same command goes on from here, wherever the other run is by then.
+                # So that the same command resumes from here, wherever the other run is by then.
                 save_checkpoint(trainer.state(), last)
             if announce is not None:
                 announce(trainer.task.macs_per_pixel(), trainer.task.note)
@@ -132,9 +132,9 @@ def _due(trainer: Trainer, every: int) -> bool:
 
 
 def _figures(trainer: Trainer) -> dict[str, float]:
-    """Return the log's figures since its last line, means over all processes, and begin a new window.
+    """Return the figures since the last log line, means over all processes, and start a new window.
 
-    Steps without a finite gradient are left out; where there was no other, so are the losses.
+    Steps without a finite gradient are left out; if there were no others, so are the losses.
     """
     first, second, count, seconds, preparing = mean_over_processes(trainer.window).tolist()
     trainer.window.zero_()

@@ -1,4 +1,4 @@
-"""What a run trains, apart from how: the seam between the loop and a kind of network."""
+"""What a run trains: the interface between the training loop and a kind of network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -35,11 +35,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss to descend, and its parts, float64 scalars cut off from the graph.
+    """The loss to minimise and its parts, detached float64 scalars.
 
     Attributes:
         total: for this process; the mean over processes is the whole batch's.
-        parts: two figures that the log makes sense of (:meth:`Task.figures`).
+        parts: two figures for the log (:meth:`Task.figures`).
     """
 
     total: Tensor
@@ -56,7 +56,7 @@ class Task(ABC):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.note = ""
-        """What a user should know about where the run starts, or nothing."""
+        """A note for the user about the initial weights; usually empty."""
 
     @abstractmethod
     def build(self, device: torch.device) -> nn.Module:
@@ -71,22 +71,22 @@ class Task(ABC):
         """Return a bound on pictures [B, 3, H, W], without L_T, the same for the same pictures."""
 
     def validation_figures(self, network: nn.Module, x_0: Tensor) -> dict[str, float]:
-        """Return what the log says of the pictures; ``validation_bpd`` is among it. All are means over pictures."""
+        """Return the log figures of validation pictures, ``validation_bpd`` among them; all are means over pictures."""
         return {"validation_bpd": self.validation_bpd(network, x_0)}
 
     @abstractmethod
     def macs_per_pixel(self) -> dict[str, float]:
-        """Return the multiply-adds of one evaluation per pixel of the picture, by part of the network."""
+        """Return the multiply-adds per pixel of one evaluation, by part of the network."""
 
     @abstractmethod
     def figures(self, parts: tuple[float, float]) -> dict[str, float]:
-        """Return what the log says about the means of the two parts of the loss."""
+        """Return log figures from the means of the two parts of the loss."""
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
-        """Return the averaged weights that a run can start from.
+        """Return the averaged weights of ``source`` as initial weights.
 
         Raises:
-            ModelError: ``source`` cannot be read, or was trained for something that this run has not.
+            ModelError: ``source`` cannot be read, or does not fit this run.
         """
         checkpoint = load_checkpoint(source)
         check_starts(checkpoint, self.config, str(source))
@@ -95,15 +95,15 @@ class Task(ABC):
     def prepare(
         self, network: nn.Module, average: nn.Module, sampler: CropSampler, step: int, device: torch.device
     ) -> None:
-        """Make the networks ready once their weights are loaded, before the first step of this process."""
+        """Prepare the networks after their weights are loaded, before the first step of this process."""
         del network, average, sampler, step, device
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs beside weights and optimiser."""
+        """Return what a resumed run needs besides weights and optimiser."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what :meth:`state` gave.
+        """Restore what :meth:`state` returned.
 
         Raises:
             ModelError: it does not fit.

@@ -1,8 +1,8 @@
-"""One step of a run and its state, on one process or many.
+"""State of a run and its training step, in one process or several.
 
 Every random number is a function of (seed, step, position in the batch), and a batch is split over the processes by
-position, so a run that was killed and resumed, or that ran on several processes, sees the same data, levels and noise: the
-loss curve is the same, bit for bit after a resume, up to rounding for another number of processes.
+position, so a resumed run, or one on several processes, sees the same data, levels and noise: the loss curve is the same,
+bit for bit after a resume, up to rounding with another number of processes.
 """
 
 import time
@@ -28,7 +28,7 @@ from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.task import Batch, Loss, Task
 
 MAX_SKIPPED = 20
-"""Steps in a row without a finite gradient after which a run is given up."""
+"""Consecutive steps without a finite gradient after which a run is aborted."""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -39,11 +39,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def task_of(config: TrainConfig) -> Task:
-    """Return what a run of ``config`` trains.
+    """Return the task of a run.
 
     Raises:
-        InputError: crop and network do not fit.
-        ModelError: the architecture does not hold together.
+        InputError: the crop does not fit the network.
+        ModelError: the architecture is inconsistent.
     """
     kinds: dict[Kind, type[Task]] = {
         "codec network": CodecTask,
@@ -120,21 +120,21 @@ class Trainer:
             raise ModelError(f"{source}: {error}") from error
 
     def start_from(self, source: Path) -> None:
-        """Take averaged weights of another run, or of a DDPM in a folder, as the first weights of this one.
+        """Start from the averaged weights of another run, or of a DDPM folder.
 
         Raises:
-            ModelError: the weights do not fit, or were trained for something that this run has not.
+            ModelError: the weights do not fit this run.
         """
         weights = self.task.first_weights(source)
         for denoiser in (self.denoiser, self.average):
             load_weights(denoiser, weights, str(source))
 
     def fork(self, source: Path) -> None:
-        """Go on from the checkpoint of another run, exactly, but for what this run's configuration changes.
+        """Continue exactly from the checkpoint of another run, except for what this run's configuration changes.
 
         Raises:
             ModelError: the checkpoint does not fit.
-            InputError: this run ends before it begins.
+            InputError: the other run has taken at least ``train_steps`` already.
         """
         checkpoint = load_checkpoint(source)
         if checkpoint.step >= self.config.train_steps:
@@ -142,10 +142,10 @@ class Trainer:
         self.resume(checkpoint, source)
 
     def prepare(self) -> None:
-        """Make ready for the first step, once all weights are there.
+        """Prepare for the first step, after the weights are loaded.
 
         Raises:
-            ModelError: the run begins, and what it trains could not be used.
+            ModelError: a new run whose network could not be exported.
         """
         self.task.prepare(self.denoiser, self.average, self.sampler, self.step, self.device)
 

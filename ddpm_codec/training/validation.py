@@ -1,4 +1,4 @@
-"""A quick validation bound on fixed crops and fixed noise, over an evenly spaced chain."""
+"""A quick validation bound of codec networks: fixed crops and noise, evenly spaced chain."""
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from ddpm_codec.units import nats_to_bits
 def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0: Tensor, config: TrainConfig) -> float:
     """Return sum_t L_t + L_0 in bits/dim, without L_T, for model values x_0 [B, 3, H, W].
 
-    Without L_0 where the run does not train it: a pixel decoder takes over at the cleanest level.
-
-    The noise depends on the seed alone, so that values of one run compare.
+    L_0 is left out if the run does not train it, because a pixel decoder takes over at the cleanest level. The noise depends
+    on the seed alone, so values of one run can be compared.
     """
     generator = torch.Generator().manual_seed(config.seed)
     levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.steps + 1)

@@ -1,6 +1,6 @@
 """Run by ``torch.distributed.run``: every process saves what it computed, of codec networks, U-Nets and a pixel decoder.
 
-``NAME-RANK.pt`` holds, for each of :data:`CODEC` and :data:`KINDS`, first gradients, later weights and the task's memory;
+``NAME-RANK.pt`` holds, for each name of CODEC and KINDS, first gradients, later weights and what the task remembers;
 ``steps-RANK.pt`` what a process rounds with, ``refusal-RANK.txt`` how it refuses what the first refuses. ``run`` is the
 folder of a run by the command line, ``output-RANK.txt`` what it printed.
 """

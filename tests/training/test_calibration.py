@@ -185,7 +185,7 @@ def test_export_is_exact_and_keeps_a_calibration(
     assert len(calls) == (0 if quantize else 1)
     assert all(len(rows) == steps + 1 for steps, rows in model.rows.items())
     if quantize:
-        with pytest.raises(InputError, match="was trained with rounding, and is of no use in floating point"):
+        with pytest.raises(InputError, match="was trained with rounding, so it works in integers only"):
             export_model(checkpoint, tmp_path / "f.safetensors", name="f", limit=4, exact=False)
         return
     floating = export_model(checkpoint, tmp_path / "f.safetensors", name="f", limit=4, exact=False)

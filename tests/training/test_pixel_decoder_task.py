@@ -201,7 +201,7 @@ def test_forks_that_are_none(decoder: Make, tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(ModelError, match="holds averaged weights only"):
         forked_config(tmp_path / "small.pt", {"output": "x"})
     for output in ("", run.output):
-        with pytest.raises(InputError, match="needs an output folder of its own"):
+        with pytest.raises(InputError, match="needs its own output folder"):
             forked_config(Path(run.output), {"output": output})
     with pytest.raises(InputError, match=r"train_steps = 4: .* has taken 4 already"):
         train(forked_config(last, {"output": str(tmp_path / "fork")}), progress=False)
@@ -265,7 +265,7 @@ def test_of_another_masked_network_the_trunk_is_taken_over(decoder: Make, tmp_pa
     assert all(torch.equal(value, given[key]) for key, value in same.items())
     other_task = PixelDecoderTask(decoder(tail="gaussian", seed=5))
     other, fresh = other_task.first_weights(source), other_task.build(torch.device("cpu")).state_dict()
-    assert other_task.note == f"{source}: its trunk is taken over, the masked network starts anew"
+    assert other_task.note == f"{source}: only its trunk is used, the masked network starts from scratch"
     assert torch.equal(other["trunk_head.conv.weight"], given["trunk_head.conv.weight"])
     assert torch.equal(other["middle.0.first.conv.weight"], given["middle.0.first.conv.weight"])
     assert torch.equal(other["masked_stem.conv.weight"], fresh["masked_stem.conv.weight"])

@@ -75,7 +75,7 @@ def test_a_run_does_not_go_on_with_rounding_begun_or_ended(
 
 def test_weights_of_rounding_do_not_start_a_run_without(tiny: Make, rounded_run: Path) -> None:
     config = tiny(init_from=str(rounded_run))
-    with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: was trained with rounding, [^\n]*needs quantize\Z"):
+    with pytest.raises(ModelError, match=r"\A[^\n]*last\.pt: was trained with rounding, [^\n]*set quantize\Z"):
         train(config, progress=False)
     assert not Path(config.output).exists()
 

@@ -137,7 +137,7 @@ def test_a_run_does_not_go_on_as_another_network(tiny: Make) -> None:
             train(tiny(**{key: value}), progress=False)
     reduced = dataclasses.replace(load_checkpoint(path), weights=None, optimizer=None)
     save_checkpoint(reduced, path)
-    with pytest.raises(ModelError, match="averaged weights only, start from it with init_from"):
+    with pytest.raises(ModelError, match="averaged weights only; start from it with init_from"):
         train(tiny(), progress=False)
 
 
