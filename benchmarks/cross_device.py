@@ -20,7 +20,6 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 
 MOSAIC = (4000, 3000)
@@ -57,7 +56,7 @@ def pixel_hash(place: Path) -> str:
 def progressive(source: Path, devices: list[str], folder: Path) -> list[list[Any]]:
     """Return the rows of a photo as a progressive file, decoded whole and in part on every device."""
     coded, part = folder / "whole.ddpm", folder / "part.ddpm"
-    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(), device=devices[-1])
+    (report,) = encode_progressive_files([source], coded, device=devices[-1])
     rows = [row("progressive", f"encode on {devices[-1]}", report, hashlib.sha256(coded.read_bytes()).hexdigest())]
     part.write_bytes(coded.read_bytes()[: coded.stat().st_size // 10])
     shown = set()

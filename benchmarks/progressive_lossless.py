@@ -19,7 +19,6 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import SHARED_DATA, Pixels, has_jxl, need, peer_bytes, table, write_json
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.files import decode_file, encode_progressive_files
 
@@ -50,7 +49,7 @@ def measure(name: str, pixels: Pixels, model: str, peers: list[str], folder: Pat
     """Return sizes and times of one picture."""
     source, coded, back = folder / f"{name}.png", folder / f"{name}.ddpm", folder / "back.png"
     Image.fromarray(pixels).save(source)
-    (report,) = encode_progressive_files([source], coded, ProgressiveOptions(), model=model, overwrite=True)
+    (report,) = encode_progressive_files([source], coded, model=model, overwrite=True)
     decoded = decode_file(coded, back, overwrite=True)
     if not np.array_equal(np.asarray(Image.open(back)), pixels) or not decoded.lossless:
         raise SystemExit(f"{name}: the pixels did not come back")

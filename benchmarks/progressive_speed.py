@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, need, table, write_json
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.files import decode_file, encode_progressive_files
 
 TIMES = 3
@@ -24,7 +23,7 @@ TIMES = 3
 def measure(source: Path, folder: Path) -> list[list[Any]]:
     """Return name, what, seconds, of them network, and pixels a second."""
     coded, back = folder / "x.ddpm", folder / "x.png"
-    (encoded,) = encode_progressive_files([source], coded, ProgressiveOptions(), overwrite=True)
+    (encoded,) = encode_progressive_files([source], coded, overwrite=True)
     rows: list[list[Any]] = [
         [source.stem, "encode", encoded.seconds, encoded.network_seconds, round(encoded.pixels / encoded.seconds)]
     ]

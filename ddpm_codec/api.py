@@ -19,9 +19,9 @@ from ddpm_codec.codecs.description import FileInfo, describe
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.codecs.lossless.archive import encode_archive as encode_pictures
 from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, CodingOptions, checked_options
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, CodingOptions, checked_options
 from ddpm_codec.container import (
     CODEC_PROGRESSIVE,
     DEFAULT_MAX_PIXELS,
@@ -32,7 +32,7 @@ from ddpm_codec.container import (
     read_container,
     read_sections,
 )
-from ddpm_codec.container.sections import TOO_SHORT
+from ddpm_codec.container.section_reader import TOO_SHORT
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.files.source import Source, open_source
 from ddpm_codec.image_io import picture_from_image, to_image

@@ -5,9 +5,11 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from ddpm_codec.errors import DdpmCodecError, FormatError, InputError, OutputError, OutputExistsError
 
@@ -174,3 +176,53 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def spooled(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Give an unnamed file beside ``path``, for what has to wait until a file can be put together.
+
+    Raises:
+        OutputExistsError: ``path`` is there.
+        OutputError: it cannot be written.
+    """
+    check_target(path, overwrite=overwrite)
+    # Beside the output, because a temporary folder may be small, or memory.
+    with writing(path):
+        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - opening alone is what may fail here
+    try:
+        yield cast(BinaryIO, spool)
+    except BaseException:
+        # Closing flushes; on a full disk that fails once more, and what counts is the first error.
+        with suppress(OSError):
+            spool.close()
+        raise
+    with writing(path):
+        spool.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that names ``path``.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove ``folder`` again where it was not there and the block fails before anything is in it."""
+    new = not os.path.lexists(folder)
+    try:
+        yield
+    except BaseException:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddpm_codec.atomic import new_file
+from ddpm_codec.atomic import new_file, spooled, writing
 from ddpm_codec.container import (
     DEFAULT_MAX_PIXELS,
     ByteSource,
@@ -17,7 +17,6 @@ from ddpm_codec.container import (
     read_sections,
     write_sections,
 )
-from ddpm_codec.files.targets import spooled, writing
 from ddpm_codec.picture import PictureInfo
 
 

@@ -22,7 +22,6 @@ import ddpm_codec
 from ddpm_codec import api
 from ddpm_codec.codecs.lossless import decoder as lossless_decoder
 from ddpm_codec.codecs.progressive import parameters
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.files import encode_files, encode_progressive_files
 from ddpm_codec.files.source import Source
@@ -88,8 +87,7 @@ def test_a_photo_is_coded_by_the_model_and_is_what_the_files_hold(tmp_path: Path
 
 def test_progressive_bytes_are_those_of_the_files(small: Pixels, progressive: bytes, tmp_path: Path) -> None:
     Image.fromarray(small).save(tmp_path / "picture.png")
-    options = ProgressiveOptions(steps=8)
-    encode_progressive_files([tmp_path / "picture.png"], tmp_path / "picture.ddpm", options, model=EXACT)
+    encode_progressive_files([tmp_path / "picture.png"], tmp_path / "picture.ddpm", steps=8, model=EXACT)
     assert progressive == (tmp_path / "picture.ddpm").read_bytes()
     assert np.array_equal(ddpm_codec.decode(progressive, model=EXACT), small)
 

@@ -143,7 +143,7 @@ def test_refusals_are_one_line(run: Run, tiles: Path, folder: Path, tmp_path: Pa
     check_refused(run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", folder), "needs a calibration")
     assert not (tmp_path / "x.ddpm").exists()
     check_refused(run("calibrate", tmp_path / "none", tiles), "none: no such folder")
-    check_refused(run("calibrate", tiles, tiles), "no folder of a trained DDPM")
+    check_refused(run("calibrate", tiles, tiles), "not a DDPM folder")
     check_refused(run("calibrate", tmp_path, tiles), "contains no model")
     check_refused(run("calibrate", folder, tmp_path / "none"), "no such file or folder")
     small = tmp_path / "small.npy"

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 from ddpm_codec.nn.exact import executor, kernels
 from tests.golden.regenerate import EXACT, noisy_picture
@@ -70,8 +69,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 def progressive(picture: Path) -> Path:
     """Its progressive file, indices and bridge, coded here; and what a level of it shows here, ``sample.png``."""
     path = picture.with_name("progressive.ddpm")
-    options = ProgressiveOptions(steps=8, register_bits=8, tail_level=2, tile=64)
-    encode_progressive_files([picture], path, options, model=EXACT)
+    encode_progressive_files([picture], path, steps=8, register_bits=8, tail_level=2, tile=64, model=EXACT)
     decode_file(path, path.with_name("sample.png"), model=EXACT, level=4, reconstruction="sample")
     return path
 

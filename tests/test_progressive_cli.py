@@ -10,7 +10,7 @@ from PIL import Image
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.progressive.decoder import SectionDecoder
 from ddpm_codec.errors import FormatError
-from ddpm_codec.files import progressive
+from ddpm_codec.files import encoding
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
 from tests.helpers import PHOTO, Run, leftovers, same
@@ -133,7 +133,7 @@ def test_pictures_that_the_model_does_not_serve_are_verified(
     words = ("encode", tmp_path / "x.png", "-o", tmp_path / "x.ddpm", "--progressive", "--verify", *MODEL)
     assert run(*words, "--overwrite")[0] == 0
     (tmp_path / "x.ddpm").unlink()
-    monkeypatch.setattr(progressive, "picture_digest", lambda _: b"")
+    monkeypatch.setattr(encoding, "picture_digest", lambda _: b"")
     code, _, error = run(*words)
     assert code == 1
     assert "did not come back as it was; nothing was written" in error

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, Head
-from ddpm_codec.container.sections import usual_name
-from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
+from ddpm_codec.container.section_reader import read_short_head
+from ddpm_codec.container.section_writer import ShortHead, usual_name, write_short_head
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.picture import Palette, PictureInfo
 from tests.containers import read_progressive, write_progressive

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.errors import InputError
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import print_facts, print_json, print_table, printable, progress_bar

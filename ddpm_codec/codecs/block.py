@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_array, encode_array
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES
-from ddpm_codec.codecs.tiling import Rect, Tile, plan_tiles, shape_runs, tile_count
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, Rect, Tile, plan_tiles, shape_runs, tile_count
 from ddpm_codec.coding.ans import Stack, StackExhausted
 from ddpm_codec.coding.bits_back import LatticeModel, decode_batch, encode_batch
 from ddpm_codec.errors import FormatError

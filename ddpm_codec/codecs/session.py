@@ -8,8 +8,7 @@ from typing import Self
 import torch
 
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
-from ddpm_codec.codecs.latents import GreyChain
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.device import pick_device, torch_threads
 from ddpm_codec.diffusion.transform import by_name

@@ -15,7 +15,8 @@ from ddpm_codec.container.layout import (
     ImageEntry,
 )
 from ddpm_codec.container.reader import BlockInfo, Container, read_container
-from ddpm_codec.container.sections import SectionFile, SectionReader, file_codec, read_sections, write_sections
+from ddpm_codec.container.section_reader import SectionFile, SectionReader, file_codec, read_sections
+from ddpm_codec.container.section_writer import write_sections
 from ddpm_codec.container.source import ByteSource
 from ddpm_codec.container.writer import ContainerWriter
 

@@ -3,17 +3,18 @@
 Importing this loads no torch.
 """
 
-from ddpm_codec.files.archives import encode_files
 from ddpm_codec.files.decoding import decode_file, describe_file
-from ddpm_codec.files.progressive import encode_progressive_files
+from ddpm_codec.files.encoding import EncodeOptions, encode, encode_files, encode_progressive_files
 from ddpm_codec.files.reports import DecodeReport, EncodeReport, ProgressiveReport, progressive_summary
 
 __all__ = [
     "DecodeReport",
+    "EncodeOptions",
     "EncodeReport",
     "ProgressiveReport",
     "decode_file",
     "describe_file",
+    "encode",
     "encode_files",
     "encode_progressive_files",
     "progressive_summary",

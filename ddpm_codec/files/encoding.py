@@ -1,16 +1,32 @@
-"""Picture files to ``.ddpm`` files, by whichever codec is asked for. Importing this loads no torch."""
+"""Picture files to ``.ddpm`` files: one archive, or a progressive file each. Importing this loads no torch."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
-from ddpm_codec.errors import InputError
-from ddpm_codec.files.archives import encode_files
-from ddpm_codec.files.progressive import encode_progressive_files
+from ddpm_codec.atomic import check_target, new_file, proved, reason, removed_if_empty, spooled, writing
+from ddpm_codec.codecs.lossless.archive import FALLBACK_OPTIONS, ArchiveDecoder, ArchiveEncoder, encode_archive
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
+from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, checked_options
+from ddpm_codec.container import ByteSource, read_container, read_sections
+from ddpm_codec.errors import FormatError, InputError, OutputError
 from ddpm_codec.files.reports import EncodeReport, Progress, ProgressiveReport
+from ddpm_codec.files.source import open_source
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, list_inputs, read_picture
 from ddpm_codec.models.registry import DEFAULT, ModelName
+from ddpm_codec.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.progressive.encoder import EncodedPicture
+    from ddpm_codec.codecs.session import CodingSession, Model
+
+_UNLIMITED = 1 << 62
+"""Pixels: what was just written needs no limit."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class EncodeOptions:
         max_bpp: of a progressive file, stop before it has more bits a pixel; None: do not.
         min_psnr_db: of a progressive file, stop when the picture is as good; None: do not.
         register_bits: of a progressive file, bits of the trellis; None: by the size of the picture.
+        tail_level: of a progressive file, level at which indices end; None: by the size of the picture.
         overwrite: replace outputs that are there.
         strip: leave ICC, EXIF and XMP out.
         first_frame: of pictures with several frames take the first.
@@ -45,6 +62,7 @@ class EncodeOptions:
     max_bpp: float | None = None
     min_psnr_db: float | None = None
     register_bits: int | None = None
+    tail_level: int | None = None
     overwrite: bool = False
     strip: bool = False
     first_frame: bool = False
@@ -53,7 +71,9 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if self.progressive and self.block_pixels != DEFAULT_BLOCK_PIXELS:
             raise InputError("block-pixels does not go with progressive files")
-        if not self.progressive and (self.max_bpp, self.min_psnr_db, self.register_bits) != (None, None, None):
+        if not self.progressive and any(
+            value is not None for value in (self.max_bpp, self.min_psnr_db, self.register_bits, self.tail_level)
+        ):
             raise InputError("bpp, psnr and register-bits need a progressive file (--progressive)")
 
 
@@ -64,7 +84,7 @@ def encode(
 
     Args:
         inputs: files and folders.
-        output: the .ddpm file; of several progressive ones, their folder.
+        output: the .ddpm file; of several progressive ones, their folder. Its extension must not be that of a picture.
         options: see there.
         progress: called with (pictures done, pictures).
 
@@ -77,36 +97,296 @@ def encode(
         OutputExistsError: an output is there.
         OutputError: it cannot be written.
     """
-    if not options.progressive:
-        return encode_files(
-            inputs,
-            output,
-            model=options.model,
-            device=options.device,
-            overwrite=options.overwrite,
-            strip=options.strip,
-            first_frame=options.first_frame,
-            verify=options.verify,
-            block_pixels=options.block_pixels,
-            tile=options.tile,
-            steps=options.steps,
-            progress=progress,
-        )
-    return encode_progressive_files(
-        inputs,
-        output,
-        ProgressiveOptions(
-            steps=options.steps,
-            register_bits=options.register_bits,
-            tile=options.tile,
-            max_bpp=options.max_bpp,
-            min_psnr_db=options.min_psnr_db,
-        ),
-        model=options.model,
-        device=options.device,
-        overwrite=options.overwrite,
-        strip=options.strip,
-        first_frame=options.first_frame,
-        verify=options.verify,
-        progress=progress,
+    if output.suffix.lower() in IMAGE_EXTENSIONS:
+        raise InputError(f"{output}: {output.suffix} is an image extension; name the output *.ddpm")
+    if options.progressive:
+        return _encode_each(inputs, output, options, progress)
+    return _encode_together(inputs, output, options, progress)
+
+
+def encode_files(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    progress: Progress | None = None,
+    **options: Any,  # noqa: ANN401
+) -> EncodeReport:
+    """Encode picture files and folders of them into one archive; ``options`` are those of :class:`EncodeOptions`.
+
+    Raises:
+        DdpmCodecError: see :func:`encode`.
+    """
+    report = encode(inputs, output, EncodeOptions(**options), progress=progress)
+    if isinstance(report, list):
+        raise TypeError("encode_files makes archives; encode_progressive_files makes progressive files")
+    return report
+
+
+def encode_progressive_files(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    progress: Progress | None = None,
+    **options: Any,  # noqa: ANN401
+) -> list[ProgressiveReport]:
+    """Encode each picture into a progressive file of its own; ``options`` are those of :class:`EncodeOptions`.
+
+    Raises:
+        DdpmCodecError: see :func:`encode`.
+    """
+    report = encode(inputs, output, EncodeOptions(progressive=True, **options), progress=progress)
+    if isinstance(report, EncodeReport):
+        raise TypeError("encode_progressive_files makes progressive files; encode_files makes archives")
+    return report
+
+
+def _encode_together(
+    inputs: Sequence[Path], output: Path, options: EncodeOptions, progress: Progress | None
+) -> EncodeReport:
+    """Encode all pictures into one archive."""
+    whole = Stopwatch()
+    with whole:
+        check_target(output, overwrite=options.overwrite)
+        files = list_inputs(inputs)
+        if output.exists() and any(path.samefile(output) for path, _ in files):
+            raise InputError(f"{output}: is one of the pictures; name another output")
+        session = _open_session(options)
+        own_tile = session.model.tile if session else 256
+        cut = checked_options(options.block_pixels, own_tile if options.tile is None else options.tile)
+        place = proved(output, overwrite=options.overwrite) if options.verify else nullcontext(output)
+        with place as target:
+            with spooled(target, overwrite=options.overwrite) as spool:
+                encoder = ArchiveEncoder(session, cut, spool)
+                digests = _add_all(encoder, files, target, options, progress)
+                with new_file(target, overwrite=options.overwrite) as temporary, temporary.open("wb") as file:
+                    size = encoder.write(file)
+            if progress is not None:
+                progress(len(files), len(files))
+            if options.verify:
+                _verify_archive(target, digests, options.model if session else None, options.device)
+    return _archive_report(encoder, session, size, whole.seconds)
+
+
+def _open_session(options: EncodeOptions) -> "CodingSession | None":
+    if options.model == "none":
+        return None
+    from ddpm_codec.codecs.session import CodingSession
+
+    return CodingSession.for_encoding(options.model, options.device, options.steps)
+
+
+def _add_all(
+    encoder: ArchiveEncoder,
+    files: list[tuple[Path, str]],
+    target: Path,
+    options: EncodeOptions,
+    progress: Progress | None,
+) -> list[bytes]:
+    """Encode picture after picture and return their digests."""
+    digests = []
+    for done, (path, name) in enumerate(files):
+        picture = _read(path, name, options)
+        digests.append(picture_digest(picture))
+        with writing(target):
+            encoder.add(picture)
+        if progress is not None:
+            progress(done, len(files))
+    with writing(target):
+        encoder.finish()
+    return digests
+
+
+def _archive_report(
+    encoder: ArchiveEncoder, session: "CodingSession | None", size: int, seconds: float
+) -> EncodeReport:
+    infos, totals = encoder.infos, encoder.totals
+    network_seconds = session.network_seconds if session else 0.0
+    return EncodeReport(
+        images=len(infos),
+        dims=sum(info.pixel_count * info.layout.channels for info in infos),
+        pixels=sum(info.pixel_count for info in infos),
+        file_bytes=size,
+        net_bits=totals.net_bits,
+        net_dims=totals.net_dims,
+        fallback_images=totals.fallback_images,
+        seconds=seconds,
+        # The network has run, too, where the fallback turned out smaller.
+        network_seconds=network_seconds,
+        coding_seconds=encoder.coding.seconds,
+        model=session.model.name if session and encoder.used_model else None,
+        device=session.device.type if session and network_seconds else "cpu",
     )
+
+
+def _verify_archive(path: Path, digests: list[bytes], model: ModelName | None, device: str) -> None:
+    with open_source(path) as source:
+        container = read_container(source, max_pixels=_UNLIMITED)
+        _compare(ArchiveDecoder(container, model=model, device=device), digests)
+
+
+def _encode_each(
+    inputs: Sequence[Path], output: Path, options: EncodeOptions, progress: Progress | None
+) -> list[ProgressiveReport]:
+    """Encode each picture into a progressive file."""
+    # Before any picture is read: options that make no sense.
+    how = ProgressiveOptions(
+        steps=options.steps,
+        register_bits=options.register_bits,
+        tail_level=options.tail_level,
+        tile=options.tile,
+        max_bpp=options.max_bpp,
+        min_psnr_db=options.min_psnr_db,
+    )
+    files = list_inputs(inputs)
+    reports: list[ProgressiveReport] = []
+    # Not a folder that stays empty where the first picture fails.
+    with removed_if_empty(output):
+        targets = _progressive_targets(inputs, files, output, overwrite=options.overwrite)
+        from ddpm_codec.codecs.session import Model
+
+        opened: Model | None = None
+        for (path, name), target in zip(files, targets, strict=True):
+            picture = _read(path, name, options)
+            opened = opened or Model.open(options.model, device=options.device)
+            reports.append(_encode_one(opened, picture, target, how, options))
+            if progress is not None:
+                progress(len(reports), len(files))
+    return reports
+
+
+def _encode_one(
+    model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, options: EncodeOptions
+) -> ProgressiveReport:
+    """Write the file of one picture: progressive where the model serves its mode, else lossless by the fallback."""
+    whole = Stopwatch()
+    with whole:
+        make = _progressive_file if picture.mode in COLOUR_MODES else _fallback_file
+        data, report = make(model, picture, target, how, options.verify)
+        with new_file(target, overwrite=options.overwrite) as temporary:
+            temporary.write_bytes(data)
+    report.file, report.seconds = str(target), whole.seconds
+    return report
+
+
+def _progressive_file(
+    model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
+) -> tuple[bytes, ProgressiveReport]:
+    from ddpm_codec.codecs.progressive.encoder import encode_picture
+
+    session = model.session(choose_steps(model.codec_model, how.steps, picture.info.pixel_count))
+    network_seconds = session.network_seconds
+    encoded = encode_picture(session, picture, how, file_name=target.name)
+    report = ProgressiveReport.of(encoded, picture.info, session.network_seconds - network_seconds)
+    report.model, report.device = session.model.name, session.device.type
+    if verify:
+        with _named_after(target):
+            _verify_progressive(encoded, model, picture, target)
+    return encoded.file.data, report
+
+
+def _verify_progressive(encoded: "EncodedPicture", model: "Model", picture: Picture, target: Path) -> None:
+    source = ByteSource(encoded.file.data, str(target), target.name)
+    file = read_sections(source, max_pixels=_UNLIMITED)
+    decoded = ProgressiveReader(file, model=model.path, device=model.device.type).decode(DecodeLimits())
+    same = picture_digest(decoded.picture) == picture_digest(picture)
+    if decoded.lossless != encoded.lossless or (encoded.lossless and not same):
+        raise FormatError(f"{picture.name}: did not come back as it was")
+
+
+@contextmanager
+def _named_after(target: Path) -> Iterator[None]:
+    """Say of a file that does not verify that it was not written."""
+    try:
+        yield
+    except FormatError as error:
+        named = "" if str(target) in str(error) else f"{target}: "
+        raise FormatError(f"{named}{error}; nothing was written") from error
+
+
+def _fallback_file(
+    _model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
+) -> tuple[bytes, ProgressiveReport]:
+    """Code a picture that the model does not serve: lossless, by the fallback, and not progressive."""
+    if how.max_bpp is not None or how.min_psnr_db is not None:
+        raise InputError(f"{picture.name}: mode {picture.mode} is stored whole; --bpp and --psnr need RGB or RGBA")
+    data = encode_archive([picture], None, FALLBACK_OPTIONS)
+    if verify:
+        container = read_container(ByteSource(data, str(target)), max_pixels=_UNLIMITED)
+        with _named_after(target):
+            _compare(ArchiveDecoder(container), [picture_digest(picture)])
+    note = f"{picture.name}: mode {picture.mode} goes to the fallback whole: lossless, but not progressive"
+    return data, ProgressiveReport.of_whole(picture.info, len(data), note)
+
+
+def _progressive_targets(
+    inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path, *, overwrite: bool
+) -> list[Path]:
+    """Return the file that each picture goes to, the folders made.
+
+    Args:
+        inputs: what the user named.
+        files: the pictures that this means, with their names.
+        output: the file of one picture, or a folder.
+        overwrite: replace files that are there.
+
+    Raises:
+        InputError: ``output`` is the picture, or one file for several.
+        OutputExistsError: one is there.
+        OutputError: one cannot be written.
+    """
+    if len(files) == 1 and not inputs[0].is_dir() and not output.is_dir():
+        check_target(output, overwrite=overwrite)
+        if output.exists() and files[0][0].samefile(output):
+            raise InputError(f"{output}: is the picture itself; name another output")
+        return [output]
+    if output.suffix == ".ddpm" and not output.is_dir():
+        raise InputError(f"{output}: a progressive file holds one picture; name a folder for {len(files)}")
+    names = [str(PurePosixPath(name).with_suffix(".ddpm")) for _, name in files]
+    if len({name.casefold() for name in names}) < len(names):
+        names = [f"{name}.ddpm" for _, name in files]
+    targets = [output / name for name in names]
+    for target in targets:
+        if target.parent.is_dir():
+            check_target(target, overwrite=overwrite)
+    try:
+        for folder in dict.fromkeys(target.parent for target in targets):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be made a folder ({reason(error)})") from error
+    for target in targets:
+        check_target(target, overwrite=overwrite)
+    return targets
+
+
+def _read(path: Path, name: str, options: EncodeOptions) -> Picture:
+    """Read a picture; with ``strip``, without its ICC, EXIF and XMP."""
+    picture = read_picture(path, first_frame=options.first_frame, name=name)
+    if not options.strip:
+        return picture
+    info = picture.info
+    bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency)
+    return Picture(bare, picture.pixels)
+
+
+def picture_digest(picture: Picture) -> bytes:
+    """Return a SHA-256 of pixels and description."""
+    return hashlib.sha256(repr(picture.info).encode("utf-8", "surrogateescape") + picture.pixels).digest()
+
+
+def _compare(decoder: ArchiveDecoder, digests: list[bytes]) -> None:
+    """Decode an archive and compare with what was encoded.
+
+    Args:
+        decoder: of the archive.
+        digests: of the pictures that were encoded, in order; see :func:`picture_digest`.
+
+    Raises:
+        FormatError: a picture did not come back.
+    """
+    seen: set[int] = set()
+    for index, picture in decoder.pictures():
+        seen.add(index)
+        if picture_digest(picture) != digests[index]:
+            raise FormatError(f"{picture.name}: did not come back as it was")
+    if len(seen) != len(digests):
+        raise FormatError(f"{len(digests) - len(seen)} pictures did not come back")

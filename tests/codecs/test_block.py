@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block, whiten
 from ddpm_codec.codecs.fallback import encode_array
-from ddpm_codec.codecs.latents import GreyChain
-from ddpm_codec.codecs.lattice import DiffusionLattice
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES
-from ddpm_codec.codecs.tiling import Rect, plan_tiles, shape_runs
+from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, Rect, plan_tiles, shape_runs
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_codec.codecs.lossless.choice import OVERHEAD_BYTES, PICTURE_BYTES, PendingBlock, served_by_model
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions
 from ddpm_codec.picture import Picture, PictureInfo
 
 SAVES_THE_LIMIT = [2761.1, 8460.6, 1827.1, 4343.2, 58157.0], [2902, 8601, 1968, 4484, 8157]

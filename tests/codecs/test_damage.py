@@ -117,7 +117,7 @@ def test_an_unknown_model_is_refused(tmp_path: Path, photo_file: Path) -> None:
     with archive_writer(tmp_path / "x.ddpm") as writer:
         writer.add_block(opened.read_block(0))
         writer.finish(head, opened.images)
-    with pytest.raises(ModelError, match="not here"):
+    with pytest.raises(ModelError, match="not installed"):
         decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
     with pytest.raises(ModelError, match="no such model"):
         encode_files([PHOTO], tmp_path / "y.ddpm", model="nonesuch")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.fallback import encode_fallback
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.lossless import choice
 from ddpm_codec.codecs.lossless import encoder as lossless
 from ddpm_codec.codecs.lossless.choice import PICTURE_BYTES
@@ -19,8 +19,8 @@ from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
 from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
 from ddpm_codec.codecs.lossless.encoder import LosslessEncoder
 from ddpm_codec.codecs.lossless.layout import FALLBACK, MODEL, BlockHeader
-from ddpm_codec.codecs.options import CodingOptions
 from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
@@ -72,8 +71,16 @@ def _encode_progressive() -> None:
         Image.fromarray(noisy_picture(400, 100, 150)).save(source)
         found: dict[str, object] = {}
         for file, level in PROGRESSIVE.items():
-            options = ProgressiveOptions(steps=8, register_bits=8, tail_level=level, tile=64)
-            encode_progressive_files([source], FOLDER / file, options, model=EXACT, overwrite=True)
+            encode_progressive_files(
+                [source],
+                FOLDER / file,
+                steps=8,
+                register_bits=8,
+                tail_level=level,
+                tile=64,
+                model=EXACT,
+                overwrite=True,
+            )
             found[file] = {
                 "lossless": pixel_hash(source),
                 **{how: shown(FOLDER / file, back, level=5, reconstruction=how) for how in ("mean", "sample", "flow")},

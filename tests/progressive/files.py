@@ -8,9 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION, Values
-from ddpm_codec.container.sections import crc_bytes, framed_section, stored_crc
+from ddpm_codec.container.section_writer import crc_bytes, framed_section, stored_crc
 from ddpm_codec.files import encode_progressive_files
 from ddpm_codec.varint import Reader
 from tests.containers import read_progressive, write_progressive
@@ -51,8 +50,7 @@ def coded(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB", reg
         image.putalpha(Image.linear_gradient("L").resize(size))
     source, file = folder / f"{name}.png", folder / f"{name}.ddpm"
     image.save(source)
-    options = ProgressiveOptions(steps=8, register_bits=register_bits)
-    report = encode_progressive_files([source], file, options, model=EXACT)[0]
+    report = encode_progressive_files([source], file, steps=8, register_bits=register_bits, model=EXACT)[0]
     assert report.lossless
     return Coded(source, file, [section["end"] for section in report.sections], report.tail_level)
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import decode_block
 from ddpm_codec.codecs.fallback import decode_fallback
-from ddpm_codec.codecs.latents import GreyChain
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.codecs.tiling import Rect, Tile, split_regions
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.exact_math import exact_exp, exact_normal_cdf

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.codecs.progressive.reader import ProgressiveReader
 from ddpm_codec.files import encode_progressive_files
 from tests.containers import read_progressive
@@ -51,8 +50,7 @@ def test_prefixes_between_two_ends_are_the_same_picture(middle: Coded, run: Run,
 def test_a_photo_never_gets_worse_as_its_file_grows(tmp_path: Path) -> None:
     """The mean reconstruction, at the end of every section, with the model that ships."""
     Image.open(PHOTO).crop((32, 32, 96, 96)).save(tmp_path / "a.png")
-    options = ProgressiveOptions(register_bits=10)
-    report = encode_progressive_files([tmp_path / "a.png"], tmp_path / "a.ddpm", options)[0]
+    report = encode_progressive_files([tmp_path / "a.png"], tmp_path / "a.ddpm", register_bits=10)[0]
     assert report.lossless
     assert report.model == "photo"
     want = np.asarray(Image.open(tmp_path / "a.png"), np.float64)

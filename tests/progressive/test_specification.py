@@ -11,7 +11,6 @@ from PIL import Image
 
 from ddpm_codec.codecs.progressive import encoder, steps
 from ddpm_codec.codecs.progressive.message import cut_classes
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.files import decode_file, encode_progressive_files
 from ddpm_codec.models.frozen import FrozenModel, load_model
 from tests.containers import read_progressive
@@ -31,8 +30,7 @@ def encoded(folder: Path, image: Image.Image, **metadata: Any) -> Path:  # noqa:
     """Encode a picture ``source.png`` down to level 0."""
     source, file = folder / "source.png", folder / "file.ddpm"
     image.save(source, **metadata)
-    options = ProgressiveOptions(steps=3, register_bits=6, tail_level=0)
-    encode_progressive_files([source], file, options, model=EXACT)
+    encode_progressive_files([source], file, steps=3, register_bits=6, tail_level=0, model=EXACT)
     return file
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 from ddpm_codec.codecs.lossless.layout import MODEL, read_header
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
-from ddpm_codec.codecs.tiling import tile_count
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, tile_count
 from ddpm_codec.picture import Picture
 
 OVERHEAD_BYTES = 512

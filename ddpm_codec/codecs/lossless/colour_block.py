@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block
 from ddpm_codec.codecs.fallback import decode_array, encode_array
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_fallback
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.lossless.colour_block import decode_colours
 from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, BlockHeader, read_header
-from ddpm_codec.codecs.options import CodingOptions
-from ddpm_codec.codecs.tiling import Rect, region_count, split_regions
+from ddpm_codec.codecs.tiling import CodingOptions, Rect, region_count, split_regions
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.varint import Reader

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import encode_fallback
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.lossless.choice import OVERHEAD_BYTES, PICTURE_BYTES, PendingBlock, served_by_model
 from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
 from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, MODEL, BlockHeader
-from ddpm_codec.codecs.options import MAX_BLOCK_TILES, CodingOptions
-from ddpm_codec.codecs.tiling import largest_tile_count, split_regions
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, largest_tile_count, split_regions
 from ddpm_codec.picture import Picture
 from ddpm_codec.varint import write_varint
 

@@ -30,7 +30,7 @@ from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.bits_back import pad_to_multiple
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
-from ddpm_codec.container.sections import ProgressiveFile, preamble_bytes, section_bytes, write_sections
+from ddpm_codec.container.section_writer import ProgressiveFile, preamble_bytes, section_bytes, write_sections
 from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import InputError
 from ddpm_codec.picture import Picture

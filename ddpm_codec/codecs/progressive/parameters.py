@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.options import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions, checked_options
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions, checked_options
 from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, TAIL_PARAMETERS, Values
 from ddpm_codec.errors import FormatError, InputError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddpm_codec.container.sections import TOO_SHORT, SectionFile
+from ddpm_codec.container.section_reader import TOO_SHORT, SectionFile
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.block import BlockStats, Models, decode_block, encode_block
-from ddpm_codec.codecs.latents import rounded
-from ddpm_codec.codecs.lattice import DiffusionLattice
+from ddpm_codec.codecs.latents import DiffusionLattice, rounded
 from ddpm_codec.codecs.progressive.steps import UNIT, Latents, Patch, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.tiling import Rect, Tile, split_regions

@@ -1,38 +1,53 @@
-"""The progressive ``.ddpm`` file: one picture, a head, and sections that are used as far as they are there.
+"""Reading a progressive ``.ddpm`` file as far as it goes; see :mod:`ddpm_codec.container.section_writer`."""
 
-Signature, version and codec as in every file; then sections, each ``varint`` length, payload, checksum. The first holds the
-head, which also says how many bytes follow it; the others belong to the codec. Every CRC goes on from the one before, so that
-a section counts only behind all those that precede it. Any prefix is a file.
-"""
-
+import json
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import PurePosixPath
+from typing import Final
 
+from ddpm_codec.container.columns import check_pixels, picture_info, read_blobs
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
-    CRC_BYTES,
     DEFAULT_MAX_PIXELS,
+    MAX_HEAD_BYTES,
+    MAX_SIDE,
+    MAX_TABLE_BYTES,
     PREAMBLE_BYTES,
-    SHORT_SECTION,
+    PROGRESSIVE_PARAMETERS,
+    SHORT_ID_BYTES,
     SIGNATURE,
+    TAIL_PARAMETERS,
     VERSION,
     Head,
+    Values,
+    checked_values,
 )
-from ddpm_codec.container.short_head import ShortHead, read_short_head, write_short_head
+from ddpm_codec.container.packing import unpack
+from ddpm_codec.container.section_writer import (
+    ALPHA,
+    FINGERPRINT,
+    KNOWN,
+    METADATA,
+    MODEL_NAME,
+    NAME,
+    OPTIONAL,
+    ShortHead,
+    crc_bytes,
+    stored_crc,
+    usual_name,
+)
 from ddpm_codec.container.source import ByteSource
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.picture import PictureInfo, check_name
-from ddpm_codec.varint import Reader, write_varint
+from ddpm_codec.picture import MAX_NAME_BYTES, PictureInfo, check_name, decode_name
+from ddpm_codec.varint import Reader
 
 MAX_SECTIONS = 1 << 20
 _LENGTH_BYTES = 9
-_USUAL_NAME = "picture.png"
 
-_LARGEST_BODY = (1 << 28) - 1
-"""Four bytes in the head: enough for almost every file."""
+_SMALL_PIXELS: Final = 1 << 20
+"""So many pixels with padding are harmless whatever the limit."""
+
+_MAX_PARAMETER: Final = 1 << 40
 
 TOO_SHORT = "is too short for a first picture"
 
@@ -245,81 +260,59 @@ def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
     )
 
 
-def usual_name(file_name: str) -> str:
-    """Return what the picture of a progressive file of that name is called where its head does not say."""
-    if not file_name:
-        return _USUAL_NAME
-    name = f"{PurePosixPath(file_name).stem}.png"
+def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:
+    """Undo :func:`write_short_head`.
+
+    Raises:
+        FormatError: the head is damaged, or declares more than ``max_pixels`` pixels.
+    """
+    reader = Reader(payload)
+    flags = reader.take(1)[0]
+    if flags & ~KNOWN:
+        raise FormatError("its head says what is unknown: made by a newer version")
+    try:
+        model_id = reader.take(SHORT_ID_BYTES)
+        parameters: Values = {key: reader.varint(_MAX_PARAMETER) for key in PROGRESSIVE_PARAMETERS}
+        if parameters["tail_level"]:
+            parameters |= {key: reader.varint(_MAX_PARAMETER) for key in TAIL_PARAMETERS}
+        size = reader.varint(MAX_SIDE), reader.varint(MAX_SIDE)
+        body_bytes = reader.varint()
+        optional = {flag: reader.take(reader.varint(reader.left)) for flag in OPTIONAL if flags & flag}
+        name = _name(optional[NAME]) if NAME in optional else usual_name
+        model_name = optional.get(MODEL_NAME, b"").decode()
+        fingerprint = _fingerprint(optional[FINGERPRINT]) if FINGERPRINT in optional else {}
+        info = PictureInfo(name, "RGBA" if flags & ALPHA else "RGB", size)
+        if METADATA in optional:
+            info = picture_info(info.name, info.mode, size, _blobs(optional[METADATA]))
+    except (ValueError, RecursionError):
+        raise FormatError("its head is damaged") from None
+    if reader.left or 0 in size:
+        raise FormatError("its head is damaged")
+    check_pixels(info.pixel_count, max_pixels)
+    # A picture of one row is coded as one of eight.
+    width, height = (side + -side % 8 for side in size)
+    check_pixels(width * height, max(max_pixels, _SMALL_PIXELS))
+    return ShortHead(Head(CODEC_PROGRESSIVE, model_name, model_id, fingerprint, parameters), info, body_bytes)
+
+
+def _name(data: bytes) -> str:
+    name = decode_name(data)
     try:
         check_name(name)
-    except InputError:
-        return _USUAL_NAME
+    except InputError as error:
+        raise FormatError(str(error)) from None
+    if len(data) > MAX_NAME_BYTES:
+        raise FormatError("a name is too long")
     return name
 
 
-@dataclass(frozen=True)
-class ProgressiveFile:
-    """A progressive file in memory.
-
-    Attributes:
-        data: its bytes.
-        start: where the head ends.
-        ends: where each section ends.
-    """
-
-    data: bytes
-    start: int
-    ends: tuple[int, ...]
+def _fingerprint(data: bytes) -> Values:
+    return checked_values(json.loads(unpack(data, MAX_HEAD_BYTES)))
 
 
-def write_sections(head: Head, info: PictureInfo, payloads: Sequence[bytes], *, file_name: str = "") -> ProgressiveFile:
-    """Return a progressive file.
-
-    Args:
-        head: model and parameters.
-        info: the picture.
-        payloads: of the codec's sections.
-        file_name: that the file will have: where the picture has its usual name, that is not stored.
-
-    Raises:
-        InputError: the picture's name, size or metadata cannot be stored.
-    """
-    short = ShortHead(head, info, sum(map(section_bytes, payloads)))
-    sections = [write_short_head(short, usual_name(file_name)), *payloads]
-    out = bytearray(SIGNATURE + bytes([VERSION, CODEC_PROGRESSIVE]))
-    crc = zlib.crc32(out)
-    for payload in sections:
-        framed = framed_section(payload)
-        crc = zlib.crc32(framed, crc)
-        out += framed + stored_crc(crc, len(payload))
-    start, *ends = list(accumulate(map(section_bytes, sections), initial=PREAMBLE_BYTES))[1:]
-    return ProgressiveFile(bytes(out), start, tuple(ends))
-
-
-def crc_bytes(length: int) -> int:
-    """Return the bytes of the checksum of a payload of so many bytes."""
-    return 2 if length < SHORT_SECTION else CRC_BYTES
-
-
-def stored_crc(crc: int, length: int) -> bytes:
-    """Return a CRC-32 as it stands behind a payload of so many bytes: its low half behind a short one."""
-    count = crc_bytes(length)
-    return (crc & ((1 << 8 * count) - 1)).to_bytes(count, "little")
-
-
-def framed_section(payload: bytes) -> bytes:
-    """Return a section without its checksum."""
-    out = bytearray()
-    write_varint(out, len(payload))
-    return bytes(out) + payload
-
-
-def section_bytes(payload: bytes) -> int:
-    """Return what a section takes in the file."""
-    return len(framed_section(payload)) + crc_bytes(len(payload))
-
-
-def preamble_bytes(head: Head, info: PictureInfo, file_name: str) -> int:
-    """Return the most that comes before the codec's sections can take in the file."""
-    short = ShortHead(head, info, _LARGEST_BODY)
-    return PREAMBLE_BYTES + section_bytes(write_short_head(short, usual_name(file_name)))
+def _blobs(data: bytes) -> tuple[bytes, ...]:
+    reader = Reader(unpack(data, MAX_TABLE_BYTES))
+    (row,) = read_blobs(reader, 1)
+    if reader.left:
+        raise FormatError("its head has bytes left over")
+    return row

@@ -8,8 +8,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from ddpm_codec.codecs.latents import GreyChain, noisy_picture
-from ddpm_codec.codecs.lattice import RATIO, DiffusionLattice
+from ddpm_codec.codecs.latents import RATIO, DiffusionLattice, GreyChain, noisy_picture
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID, STEPS_PER_OCTAVE
