@@ -111,13 +111,13 @@ COSTS = [round(power(2, 4 - (c + Decimal("0.5")) / 8) * 65536) for c in range(UN
 """What a dimension of each class costs, in units of 2^-16 bits."""
 
 
-def parts(classes: NDArray[np.integer]) -> list[range]:
-    """Return the classes of each part of a patch."""
+def messages(classes: NDArray[np.integer]) -> list[range]:
+    """Return the classes of each message of a patch."""
     counts = np.bincount(classes.ravel(), minlength=UNSENT + 1)[:UNSENT].tolist()
     sums = np.cumsum([count * cost for count, cost in zip(counts, COSTS, strict=True)]).tolist()
     number = max(1, min(8, sums[-1] >> 31))
     shares = [sums[-1] * i // number for i in range(1, number)]
-    # Parts that end in the same class are one, and the last goes on to class 95, even if it is empty.
+    # Messages that end in the same class are one, and the last extends to class 95, even if it is empty.
     ends = {next(c for c in range(UNSENT) if sums[c] >= share) + 1 for share in shares}
     return [range(first, end) for first, end in pairwise(sorted({0, *ends, UNSENT}))]
 
@@ -210,13 +210,13 @@ class Decoder:
         while self.level > self.head.tail:
             self._steps = [self.step(self.level, patch) for patch in self.patches]
             for number, step in enumerate(self._steps):
-                for classes in parts(step.classes):
+                for classes in messages(step.classes):
                     if not reader.left:
                         payload = next(left, None)
                         if payload is None:
                             return
                         reader = Reader(payload)
-                    self._part(reader, step, classes)
+                    self._message(reader, step, classes)
                 unsent = np.flatnonzero(step.classes == UNSENT)
                 labels = labels_of((1 << 63) + (self.level << 32) + number, step.z.size)
                 step.draw(unsent, labels[unsent], np.zeros(len(unsent), np.int64))
@@ -268,7 +268,7 @@ class Decoder:
         least = -6 if self.sigma[t - 1] >= 20 else -7 if self.sigma[t - 1] >= 2.5 else -8
         return Step(a, v, w, y, mean.astype(np.int64), least)
 
-    def _part(self, reader: Reader, step: Step, classes: range) -> None:
+    def _message(self, reader: Reader, step: Step, classes: range) -> None:
         rate, has_jumps = divmod(reader.varint(), 2)
         paid = int(power(2, Decimal(rate - 16) / 16) * 1024)
         groups = [(COSTS[c] * paid >> 10, coding_order(step.classes, c)) for c in reversed(classes)]
@@ -278,27 +278,27 @@ class Decoder:
             at += reader.varint() + 1
             code = reader.varint()
             jumps[at] = -(code + 1) // 2 if code % 2 else code // 2
-        labels = self._message(reader, [(cost, len(dimensions)) for cost, dimensions in groups])
+        labels = self._index_bits(reader, [(cost, len(dimensions)) for cost, dimensions in groups])
         step.draw(places, labels, jumps)
         step.known.flat[places] = True
 
-    def _message(self, reader: Reader, classes: list[tuple[int, int]]) -> Ints:
-        """Return the labels of a part whose classes have these costs and dimensions."""
-        longest, rest, plan = self.head.register_bits, 0, []
+    def _index_bits(self, reader: Reader, classes: list[tuple[int, int]]) -> Ints:
+        """Return the labels of a message whose classes have these costs and dimensions."""
+        longest, rest, rounds = self.head.register_bits, 0, []
         streams = max(1, sum(cost * count for cost, count in classes) >> 28)
         for cost, count in classes:
             width = min(128, max(1, -(-65536 // cost)))
             starts = [*range(0, count, width * streams), count]
             due = [start * cost // streams + rest for start in starts]
             for (start, end), (before, after) in zip(pairwise(starts), pairwise(due), strict=True):
-                plan.append((min(longest, after // 65536 - before // 65536), width, end - start))
+                rounds.append((min(longest, after // 65536 - before // 65536), width, end - start))
             rest = due[-1] % 65536
-        length = streams * sum(bits for bits, _, _ in plan)
-        message = np.unpackbits(np.frombuffer(reader.take(-(-length // 8)), np.uint8))
-        assert not message[length:].any()
-        rows = iter(message[:length].reshape(-1, streams).astype(np.int64))
+        length = streams * sum(bits for bits, _, _ in rounds)
+        index_bits = np.unpackbits(np.frombuffer(reader.take(-(-length // 8)), np.uint8))
+        assert not index_bits[length:].any()
+        rows = iter(index_bits[:length].reshape(-1, streams).astype(np.int64))
         register, labels = np.zeros(streams, np.int64), [np.zeros(0, np.int64)]
-        for bits, width, count in plan:
+        for bits, width, count in rounds:
             for _ in range(bits):
                 register = (next(rows) << (longest - 1)) + register // 2
             labels.append(self.codebook[register, :width].ravel()[:count])
@@ -353,7 +353,7 @@ class Decoder:
 
 
 def inside(values: NDArray[Number], rect: Rect) -> NDArray[Number]:
-    """Return the part of [..., height, width] that is in a rectangle."""
+    """Return what of [..., height, width] lies in a rectangle."""
     return values[..., rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
 
 

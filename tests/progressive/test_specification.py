@@ -15,7 +15,7 @@ from ddpm_codec.files import decode_file, encode_progressive_files
 from ddpm_codec.models.frozen import FrozenModel, load_model
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
-from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, parts
+from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, messages
 
 PATCH = {"whole_pixels": 1 << 10, "patch_side": 32}
 """So small that a small picture has many, and that the network does not see all of it with each."""
@@ -106,7 +106,7 @@ def test_black_pixels_that_leave_nothing_on_the_stack(model: FrozenModel, tmp_pa
 
 @pytest.mark.parametrize("bits", [0, 1 << 15, 1 << 16, 100_000, 300_000])
 @pytest.mark.parametrize("present", [(40,), (0, 1, 95), (41, 42, 43), tuple(range(20, 50))])
-def test_parts_are_those_of_the_package(bits: int, present: tuple[int, ...]) -> None:
+def test_messages_are_those_of_the_package(bits: int, present: tuple[int, ...]) -> None:
     cost = sum(COSTS[c] for c in present) / 65536
     classes = np.array([*present] * round(bits / cost) + [UNSENT], np.uint8)
-    assert [(part.start, part.stop) for part in parts(classes)] == cut_classes(classes)
+    assert [(message.start, message.stop) for message in messages(classes)] == cut_classes(classes)
