@@ -254,7 +254,7 @@ def test_overwrite_replaces(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_a_sheet_too_large_for_its_format_is_refused(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ddpm_codec.codecs.progressive.drawing.MAX_SIDE", {"WEBP": 300})
+    monkeypatch.setattr("ddpm_codec.files.drawing.MAX_SIDE", {"WEBP": 300})
     code, _, err = run("progressive", folder / "rgb.ddpm", "-o", tmp_path / "strip.webp", *MODEL)
     assert code == 1
     assert "a WEBP has at most 300 a side" in err
