@@ -41,7 +41,7 @@ def ideal_curve(pixels: Pixels, steps: int) -> list[tuple[float, float]]:
 
 
 def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, float]]:
-    """Return the same for real parts."""
+    """Return the same for real messages."""
     parameters = ProgressiveParameters(session.steps, REGISTER, 0, 256, 1 << 22)
     encoder = ProgressiveEncoder(session.chain, parameters, pixels)
     bits, curve = 0, []

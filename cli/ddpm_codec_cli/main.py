@@ -66,15 +66,15 @@ class LazyGroup(click.Group):
 COMMANDS = {
     "encode": LazyCommand("ddpm_codec_cli.encode:encode", "Encode pictures into one .ddpm file, without loss."),
     "decode": LazyCommand("ddpm_codec_cli.decode:decode", "Decode a .ddpm file into pictures."),
-    "progressive": LazyCommand("ddpm_codec_cli.progressive:progressive", "Show a picture as its file arrives."),
-    "info": LazyCommand("ddpm_codec_cli.info:info", "Say what a .ddpm file holds, without decoding it."),
+    "progressive": LazyCommand("ddpm_codec_cli.progressive:progressive", "Draw the picture of a progressive file as it arrives."),
+    "info": LazyCommand("ddpm_codec_cli.info:info", "Show what a .ddpm file holds, without decoding it."),
     "bpd": LazyCommand("ddpm_codec_cli.bpd:bpd", "Bound the bits/dim of a model on a data set, term by term."),
-    "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate and distortion beside other codecs."),
-    "train": LazyCommand("ddpm_codec_cli.train:train", "Train a denoiser on a data set."),
+    "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate-distortion curves beside other codecs."),
+    "train": LazyCommand("ddpm_codec_cli.train:train", "Train a network on a data set."),
     "export": LazyCommand("ddpm_codec_cli.export:export", "Freeze a checkpoint into one model file."),
     "calibrate": LazyCommand("ddpm_codec_cli.calibrate:calibrate", "Measure the variances of a trained DDPM."),
-    "sample": LazyCommand("ddpm_codec_cli.sample:sample", "Draw pictures from a model."),
-    "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that are there."),
+    "sample": LazyCommand("ddpm_codec_cli.sample:sample", "Draw samples from a model."),
+    "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that ship."),
 }
 
 

@@ -69,6 +69,9 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
 }
 
 
+METAVARS = {"validation": "DATA", "init_from": "FILE", "device": "auto|cpu|cuda", "dtype": "auto|bf16|float32"}
+
+
 class Numbers(click.ParamType[tuple[float, ...]]):
     """Comma-separated numbers."""
 
@@ -90,13 +93,14 @@ def config_options(command: options.Command) -> options.Command:
         flag = "--" + key.replace("_", "-")
         words = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         option_type = Numbers() if kind is tuple else kind
-        command = click.option(words, key, type=option_type, default=None, help=text)(command)
+        metavar = METAVARS.get(key, {int: "N", float: "X"}.get(kind))
+        command = click.option(words, key, type=option_type, metavar=metavar, default=None, help=text)(command)
     return command
 
 
 @click.command()
 @click.argument("data", nargs=-1)
-@click.option("-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs.")
+@click.option("-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs; required here or in --config.")
 @click.option(
     "--config",
     "config_file",

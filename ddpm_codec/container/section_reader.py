@@ -261,7 +261,7 @@ def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
 
 
 def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:
-    """Undo :func:`write_short_head`.
+    """Undo :func:`~ddpm_codec.container.section_writer.write_short_head`.
 
     Raises:
         FormatError: the head is damaged, or declares more than ``max_pixels`` pixels.
