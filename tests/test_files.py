@@ -153,7 +153,7 @@ def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Pat
         encode_files([PHOTO], tmp_path / "no" / "x.ddpm")
     copy = tmp_path / "copy"
     copy.write_bytes(PHOTO.read_bytes())
-    with pytest.raises(InputError, match="one of the pictures"):
+    with pytest.raises(InputError, match="one of the inputs"):
         encode_files([copy], copy, overwrite=True)
     assert copy.read_bytes() == PHOTO.read_bytes()
     decode_file(photo_file, tmp_path / "x.png", overwrite=True)

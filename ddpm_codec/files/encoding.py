@@ -146,10 +146,8 @@ def _encode_together(
     """Encode all pictures into one archive."""
     whole = Stopwatch()
     with whole:
-        check_target(output, overwrite=options.overwrite)
         files = list_inputs(inputs)
-        if output.exists() and any(path.samefile(output) for path, _ in files):
-            raise InputError(f"{output}: is one of the pictures; name another output")
+        check_target(output, overwrite=options.overwrite, sources=(path for path, _ in files))
         session = _open_session(options)
         own_tile = session.model.tile if session else 256
         cut = checked_options(options.block_pixels, own_tile if options.tile is None else options.tile)
@@ -336,9 +334,7 @@ def _progressive_targets(
         OutputError: one cannot be written.
     """
     if len(files) == 1 and not inputs[0].is_dir() and not output.is_dir():
-        check_target(output, overwrite=overwrite)
-        if output.exists() and files[0][0].samefile(output):
-            raise InputError(f"{output}: is the picture itself; name another output")
+        check_target(output, overwrite=overwrite, sources=[files[0][0]])
         return [output]
     if output.suffix == ".ddpm" and not output.is_dir():
         raise InputError(f"{output}: a progressive file holds one picture; name a folder for {len(files)}")

@@ -4,7 +4,6 @@ Importing this loads no torch.
 """
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,12 +177,7 @@ def _checked_output(path: Path, output: Path, options: StripOptions, overwrite: 
         raise InputError(f"{output}: {output.suffix or 'no extension'} is not drawn; use {', '.join(FORMATS)}")
     if options.still and kind == "GIF":
         raise InputError(f"{output}: a still is a .png or .webp")
-    check_target(output, overwrite=overwrite)
-    for source in filter(None, (path, options.reference)):
-        # A source that cannot be looked at is refused where it is read.
-        with suppress(OSError):
-            if output.exists() and source.samefile(output):
-                raise InputError(f"{output}: is what the strip is made of; name another output")
+    check_target(output, overwrite=overwrite, sources=filter(None, (path, options.reference)))
     return kind
 
 
