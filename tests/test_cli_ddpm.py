@@ -105,7 +105,7 @@ def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path:
     assert (info["arithmetic"], info["coding_steps"]) == ("float", 11)
     assert run("decode", file, "-o", tmp_path / "back", "--model", REFERENCE)[0] == 0
     assert all(pixels(tmp_path / "back" / name.name) == pixels(name) for name in names)
-    check_refused(run("decode", file, "-o", tmp_path / "other"), "name its file with --model")
+    check_refused(run("decode", file, "-o", tmp_path / "other"), "pass its file with --model")
     check_refused(run("decode", file, "-o", tmp_path / "other", "--model", "cifar10"), "is another model")
 
 

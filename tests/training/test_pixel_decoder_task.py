@@ -307,7 +307,7 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
         ({"quantize": True}, "quantize: decoder-tiny has no integer form"),
         ({"timesteps": 5}, "timesteps: belongs to U-Nets, decoder-tiny is a pixel decoder"),
         ({"objective": "bound"}, "decoder-tiny trains with likelihood"),
-        ({"crossings": [8.2, 3.2]}, r"crossings = \[8.2, 3.2\]: crossings are increasing noise levels"),
+        ({"crossings": [8.2, 3.2]}, r"crossings = \[8.2, 3.2\]: crossings must be increasing noise levels"),
     ):
         with pytest.raises(InputError, match=cause):
             decoder(**values)
