@@ -143,23 +143,23 @@ class DecodedBlock:
 
 
 class ArchiveDecoder:
-    """Decodes the blocks of an archive when they are asked for.
+    """Decodes blocks of an archive on demand.
 
     Args:
         container: the archive.
-        model: the model that it was coded with, where the caller says which it is.
+        model: the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
 
     Attributes:
         container: the archive.
-        infos: its pictures without their pixels.
-        session: the model; None: it needs none.
+        infos: its pictures, without pixels.
+        session: the model; None if none is needed.
         coding: stopwatch of block coding.
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
-        FormatError: its parameters are damaged.
-        ModelError: the model that it was coded with is not here.
+        EnvironmentMismatchError: coded in floating point in a different environment.
+        FormatError: the coding parameters are damaged.
+        ModelError: the model is not available.
     """
 
     def __init__(self, container: Container, *, model: ModelName | None = None, device: str = "auto") -> None:
