@@ -19,7 +19,7 @@ from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_
 
 
 class Model:
-    """A model on a device, opened once and used for many pictures; thread-safe.
+    """A model on a device, opened once and used for many pictures, possibly from several threads.
 
     Attributes:
         name: short name.

@@ -38,6 +38,9 @@ def reconstruct(walk: Walk, how: str) -> Pixels:
     Args:
         walk: state at the end of the file.
         how: one of RECONSTRUCTIONS.
+
+    Raises:
+        InputError: unknown reconstruction.
     """
     if how == MEAN:
         return _mean(walk)
@@ -76,7 +79,7 @@ def _canvas(walk: Walk) -> Pixels:
 
 
 def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
-    """Return latents of the whole picture; a step in progress is completed with shared noise."""
+    """Return latents of the whole picture; if a step is in progress, its unknown dimensions are filled in."""
     opened = walk.open_state()
     if walk.level == walk.last or (not walk.done and opened is None and walk.level <= walk.chain.steps):
         return walk.latents, walk.level
