@@ -96,7 +96,7 @@ class SectionFile:
         """
         if self.damaged:
             raise FormatError(
-                f"{self.label}: is damaged behind byte {self.used_bytes} (a checksum is wrong); --keep-going shows the "
+                f"{self.label}: is damaged after byte {self.used_bytes} (a checksum is wrong); --keep-going decodes the "
                 "picture up to there"
             )
 
