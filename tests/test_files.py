@@ -153,7 +153,7 @@ def test_outputs_are_not_overwritten_or_mistaken(photo_file: Path, tmp_path: Pat
         encode_files([PHOTO], tmp_path / "no" / "x.ddpm")
     copy = tmp_path / "copy"
     copy.write_bytes(PHOTO.read_bytes())
-    with pytest.raises(InputError, match="one of the pictures"):
+    with pytest.raises(InputError, match="one of the inputs"):
         encode_files([copy], copy, overwrite=True)
     assert copy.read_bytes() == PHOTO.read_bytes()
     decode_file(photo_file, tmp_path / "x.png", overwrite=True)
@@ -254,7 +254,7 @@ def test_verification_notices_wrong_pixels(tmp_path: Path, monkeypatch: pytest.M
         return [(index, replace(p, pixels=bytes([p.pixels[0] ^ 1]) + p.pixels[1:])) for index, p in pairs]
 
     monkeypatch.setattr(decoder.LosslessDecoder, "decode", damaged)
-    with pytest.raises(FormatError, match="did not come back"):
+    with pytest.raises(FormatError, match="does not decode to the same"):
         encode_files([SMALL, PHOTO], tmp_path / "x.ddpm", model="none", verify=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -42,7 +42,9 @@ def checked_options(block_pixels: int, tile: int) -> CodingOptions:
         InputError: a size is out of range.
     """
     if not 8 <= tile <= MAX_TILE or tile % 8 or block_pixels < 1:
-        raise InputError(f"tile = {tile}, block of {block_pixels} pixels: tile must be a multiple of 8, at most {MAX_TILE}")
+        raise InputError(
+            f"tile = {tile}, block of {block_pixels} pixels: tile must be a multiple of 8, at most {MAX_TILE}"
+        )
     options = CodingOptions(block_pixels, tile)
     if options.square_tiles > MAX_BLOCK_TILES:
         raise InputError(

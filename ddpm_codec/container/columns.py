@@ -29,7 +29,7 @@ def check_pixels(pixels: int, max_pixels: int) -> None:
         FormatError: it exceeds ``max_pixels``.
     """
     if pixels > max_pixels:
-        raise FormatError(f"it declares {pixels} pixels, more than {max_pixels} (--max-pixels raises the limit)")
+        raise FormatError(f"it declares {pixels} pixels, more than {max_pixels} (use --max-pixels to raise the limit)")
 
 
 def write_blobs(out: bytearray, infos: list[PictureInfo]) -> None:

@@ -48,7 +48,9 @@ def write_table(images: Sequence[ImageEntry], block_count: int) -> bytes:
     out += bytes(image.route for image in images)
     write_blobs(out, infos)
     if len(out) > MAX_TABLE_BYTES:
-        raise InputError(f"names and metadata together take more than {MAX_TABLE_BYTES} bytes; use --strip or several files")
+        raise InputError(
+            f"names and metadata together take more than {MAX_TABLE_BYTES} bytes; use --strip or several files"
+        )
     return pack(bytes(out))
 
 

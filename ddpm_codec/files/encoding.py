@@ -309,7 +309,9 @@ def _fallback_file(
 ) -> tuple[bytes, ProgressiveReport]:
     """Encode a picture in a mode the model does not support: lossless, by the fallback, not progressive."""
     if how.max_bpp is not None or how.min_psnr_db is not None:
-        raise InputError(f"{picture.name}: mode {picture.mode} cannot be progressive; --bpp and --psnr need RGB or RGBA")
+        raise InputError(
+            f"{picture.name}: mode {picture.mode} cannot be progressive; --bpp and --psnr need RGB or RGBA"
+        )
     data = encode_archive([picture], None, FALLBACK_OPTIONS)
     if verify:
         container = read_container(ByteSource(data, str(target)), max_pixels=_UNLIMITED)
@@ -341,7 +343,9 @@ def _progressive_targets(
             raise InputError(f"{output}: is the input itself; name another output")
         return [output]
     if output.suffix == ".ddpm" and not output.is_dir():
-        raise InputError(f"{output}: a progressive file holds one picture; with {len(files)} inputs, the output must be a folder")
+        raise InputError(
+            f"{output}: a progressive file holds one picture; with {len(files)} inputs, the output must be a folder"
+        )
     names = [str(PurePosixPath(name).with_suffix(".ddpm")) for _, name in files]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{name}.ddpm" for _, name in files]

@@ -110,7 +110,9 @@ class PictureSink:
         if os.path.lexists(self._output):
             raise InputError(f"{self._output}: is a file; the output must be a folder")
         if len(self._infos) > 1 and self._output.suffix.lower() in IMAGE_EXTENSIONS:
-            raise InputError(f"{self._output}: is one picture file; with {len(self._infos)} pictures, the output must be a folder")
+            raise InputError(
+                f"{self._output}: is one picture file; with {len(self._infos)} pictures, the output must be a folder"
+            )
         if not self._output.parent.is_dir():
             raise OutputError(f"{self._output}: the folder {self._output.parent} does not exist")
         return self._output.parent
@@ -194,7 +196,7 @@ class PictureSink:
         if target.is_dir():
             raise OutputError(f"{target}: is a folder")
         if os.path.lexists(target) and not self._overwrite:
-            raise OutputExistsError(f"{target}: exists already (--overwrite replaces it)")
+            raise OutputExistsError(f"{target}: already exists (use --overwrite to replace it)")
         for parent in name.parents:
             place = self._output / parent
             if os.path.lexists(place) and not place.is_dir():
