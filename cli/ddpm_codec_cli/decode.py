@@ -44,7 +44,8 @@ LABELS = {
 def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401
     """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
 
-    Files coded in floating point set their own threads and arithmetic. An output folder with a dot in its name must already exist.
+    Files coded in floating point set their own threads and arithmetic. An output folder with a dot in its name must already
+    exist.
     """
     from ddpm_codec.files import decode_file
 

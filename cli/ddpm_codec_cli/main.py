@@ -66,9 +66,7 @@ class LazyGroup(click.Group):
 COMMANDS = {
     "encode": LazyCommand("ddpm_codec_cli.encode:encode", "Encode pictures into one .ddpm file, without loss."),
     "decode": LazyCommand("ddpm_codec_cli.decode:decode", "Decode a .ddpm file into pictures."),
-    "progressive": LazyCommand(
-        "ddpm_codec_cli.progressive:progressive", "Draw the picture of a progressive file as it arrives."
-    ),
+    "progressive": LazyCommand("ddpm_codec_cli.progressive:progressive", "Draw the picture of a progressive file as it arrives."),
     "info": LazyCommand("ddpm_codec_cli.info:info", "Show what a .ddpm file holds, without decoding it."),
     "bpd": LazyCommand("ddpm_codec_cli.bpd:bpd", "Bound the bits/dim of a model on a data set, term by term."),
     "rd": LazyCommand("ddpm_codec_cli.rd:rd", "Measure rate-distortion curves beside other codecs."),

@@ -100,9 +100,7 @@ def config_options(command: options.Command) -> options.Command:
 
 @click.command()
 @click.argument("data", nargs=-1)
-@click.option(
-    "-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs; required here or in --config."
-)
+@click.option("-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs; required here or in --config.")
 @click.option(
     "--config",
     "config_file",

@@ -126,7 +126,7 @@ def largest_tile_count(width: int, height: int, block_pixels: int, tile: int) ->
 
 
 def plan_tiles(regions: list[Rect], tile: int) -> list[Tile]:
-    """Return the tiles of a block in coding order: one largest tile in pieces, then the others by size, equal shapes together.
+    """Return the tiles of a block in coding order: a largest tile in pieces, then the others by size, equal shapes together.
 
     Args:
         regions: the regions of the block (only their sizes matter).

@@ -1,8 +1,8 @@
-"""Writes a progressive ``.ddpm`` file: one picture, a minimal head, and sections. Any prefix of the file can be decoded.
+"""Writes a progressive ``.ddpm`` file: one picture, a minimal head, and sections. Any prefix of the file is usable.
 
 Signature, version and codec as in every file; then sections, each ``varint`` length, payload, checksum. The first holds the
 head, including the number of bytes after it; the others belong to the codec. Every CRC continues the previous one, so a
-section is valid only after all sections before it. The head is short because a small picture may take a thousand bytes in all.
+section is valid only after all sections before it. The head is short because a small picture may take only a thousand bytes.
 """
 
 import json
