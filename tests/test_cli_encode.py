@@ -46,7 +46,7 @@ def test_what_people_read_says_which_rate_it_is(run: Run, tmp_path: Path) -> Non
     code, out, _ = run("encode", PHOTO, "-o", tmp_path / "x.ddpm")
     assert code == 0
     assert "file bits/dim (including headers)" in out
-    assert "net bits/dim (model-coded pixels alone)" in out
+    assert "net bits/dim (model-coded pixels only)" in out
 
 
 def test_what_the_fallback_coded_is_said(run: Run, tmp_path: Path) -> None:

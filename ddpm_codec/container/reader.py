@@ -188,7 +188,7 @@ class _Parser:
         if len(found) < TAG_BYTES:
             raise FormatError("is cut short")
         if found != tag:
-            raise FormatError(f"is damaged: section {tag.decode().strip()} not found at its place")
+            raise FormatError(f"is damaged: section {tag.decode().strip()} not found where expected")
         head = Reader(self._data[at + TAG_BYTES : at + TAG_BYTES + MAX_VARINT_BYTES])
         available = head.left
         length = head.varint()
@@ -205,7 +205,7 @@ class _Parser:
         for index in range(count):
             block = self._block(self._at)
             if block.index != index:
-                raise FormatError(f"is damaged: block {index} not found at its place")
+                raise FormatError(f"is damaged: block {index} not found where expected")
             blocks.append(block)
             self._at = block.offset + block.length + CRC_BYTES
         if not self._at_end():

@@ -82,14 +82,14 @@ def test_every_byte_may_be_damaged(small: Coded, run: Run, tmp_path: Path) -> No
 
 
 def test_a_length_that_is_damaged_in_a_cut_file_passes_for_the_cut(middle: Coded, run: Run, tmp_path: Path) -> None:
-    """Nothing tells one from the other: what is shown is right, and the note says that the file is cut."""
+    """Nothing tells one from the other: what is shown is right, and the note says that it is truncated."""
     second = payloads_of(middle)[2][0]
     data = bytearray(middle.data[: middle.ends[1]])
     data[second : second + 2] = b"\xff\x7f"
     code, _, err = decode(run, tmp_path, bytes(data))
     assert code == 0
     assert f"used {middle.ends[0]:,} of" in err
-    assert "the file is cut" in err
+    assert "(truncated, originally" in err
 
 
 def test_bytes_behind_the_end_are_damage(small: Coded, run: Run, tmp_path: Path) -> None:
