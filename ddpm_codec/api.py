@@ -646,7 +646,7 @@ def _opened(model: "ModelName | Model", device: str) -> "Model":
 
         return cached_model(model, device)
     if device not in ("auto", model.device.type):
-        raise InputError(f"device {device}: the model is open on {model.device.type}")
+        raise InputError(f"device {device}: the model was opened on {model.device.type}")
     return model
 
 
