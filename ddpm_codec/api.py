@@ -1,7 +1,7 @@
-"""The library in memory: arrays and Pillow images to bytes and back, archives, bounds, progressive decoding.
+"""The in-memory API: encode and decode arrays and Pillow images, archives, bounds, progressive decoding.
 
-Everything here is also a name of :mod:`ddpm_codec` itself, and torch is loaded only where a model runs. A *source* is a
-``.ddpm`` file: its bytes, its path, or a binary stream that stands at its start.
+All public names are also exported by :mod:`ddpm_codec`. Torch is loaded only when a model runs. A *source* is a ``.ddpm``
+file: its bytes, its path, or a binary stream positioned at its start.
 """
 
 import os
@@ -65,14 +65,14 @@ __all__ = [
 
 Image = NDArray[np.uint8] | PIL.Image.Image
 """An image to encode: a uint8 array [H, W] (grey), [H, W, 2] (grey, alpha), [H, W, 3] (RGB) or [H, W, 4] (RGBA), or a Pillow
-image of any mode, which keeps palette, transparency, ICC profile, EXIF and XMP."""
+image of any mode, with its palette, transparency, ICC profile, EXIF and XMP."""
 
 _NAME = "picture.png"
 _LABEL = "<bytes>"
-"""What messages call a file that arrives."""
+"""Name in messages of a file fed as bytes."""
 
 _KEPT_PIXELS = 1 << 24
-"""Decoded pictures that an archive keeps, so that neighbours in a block are decoded together."""
+"""Maximum pixels of the decoded pictures that an archive caches, so that a block need not be decoded again."""
 
 
 def encode(
@@ -88,27 +88,27 @@ def encode(
     device: str = "auto",
     threads: int | None = None,
 ) -> bytes:
-    """Encode one image, without loss unless ``bpp`` or ``psnr`` stops a progressive file early.
+    """Encode one image; lossless unless ``bpp`` or ``psnr`` ends a progressive file early.
 
     Args:
-        image: uint8 array [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], or a Pillow image. Modes other than RGB and RGBA go
-            through the fallback coder: lossless, never progressive.
-        model: an open model, the name of one (see :func:`list_models`), or the path of its file or folder; ``"none"`` uses
-            the fallback coder alone.
-        progressive: write a file that can be cut anywhere: what is there of it decodes to a coarser image.
-        bpp: stop a progressive file before it exceeds this many bits per pixel.
-        psnr: stop a progressive file once its image has this PSNR, in dB.
-        steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: the codec's own choice.
-        tile: side of the tiles that a large image is cut into, a multiple of 8; None: the codec's own choice.
-        device: where the network runs, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays where it is.
-        threads: CPU threads of torch during the call; None leaves them alone.
+        image: uint8 array [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], or a Pillow image. Modes other than RGB and RGBA are
+            coded by the fallback: lossless, never progressive.
+        model: an open model, a model name (see :func:`list_models`), or the path of a model file or folder; ``"none"``
+            uses the fallback only.
+        progressive: write a file that can be cut anywhere; a truncated file decodes to a coarser image.
+        bpp: end a progressive file before it exceeds this many bits per pixel.
+        psnr: end a progressive file once its image has this PSNR, in dB.
+        steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: chosen by the codec.
+        tile: side of the tiles that a large image is cut into, a multiple of 8; None: chosen by the codec.
+        device: device of the network, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays on its device.
+        threads: CPU threads of torch during the call; None: unchanged.
 
     Returns:
         A ``.ddpm`` file.
 
     Raises:
-        InputError: the image, an option or the device cannot be used.
-        ModelError: the model is unknown or damaged, or has no chain of so many steps.
+        InputError: the image or an option is invalid, or the device is not available.
+        ModelError: the model is unknown or damaged, or has no chain with ``steps`` steps.
         TypeError: ``image`` is neither a uint8 array nor a Pillow image.
 
     Examples:
@@ -126,7 +126,7 @@ def encode(
     with _threads(threads):
         if not progressive or picture.mode not in COLOUR_MODES:
             if (bpp, psnr) != (None, None):
-                raise InputError(f"mode {picture.mode} is stored whole; bpp and psnr need RGB or RGBA")
+                raise InputError(f"mode {picture.mode} cannot be progressive; bpp and psnr need RGB or RGBA")
             session = _session(model, device, steps)
             return encode_pictures([picture], session, _cut(session, DEFAULT_BLOCK_PIXELS, tile))
         from ddpm_codec.codecs.progressive.encoder import encode_picture
@@ -145,26 +145,26 @@ def decode(
     threads: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> NDArray[Any]:
-    """Decode a file of one picture into an array.
+    """Decode a file that holds one picture into an array.
 
     Args:
         source: the file's bytes, its path, or a binary stream.
-        model: the model that it was coded with, if it does not ship; any other is refused.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``; the result is the same on each.
-        threads: CPU threads of torch during the call; a file coded in floating point brings its own number.
+        model: the model it was coded with, if that does not ship; any other is refused.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``; the result does not depend on it.
+        threads: CPU threads of torch during the call; a file coded in floating point sets its own number.
         max_pixels: refuse files that declare more pixels.
 
     Returns:
-        The samples, [H, W] or [H, W, channels]: uint8; bool for mode 1, int32 for I, float32 for F, uint16 for I;16. Of
-        palette modes these are indices: :func:`to_pil` keeps the colours. A progressive file that is cut gives the image
-        known so far.
+        The samples, [H, W] or [H, W, channels]: uint8; bool for mode 1, int32 for I, float32 for F, uint16 for I;16. For
+        palette modes they are indices; use :func:`to_pil` to get the colours. A truncated progressive file gives a coarser
+        image.
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in another environment.
+        EnvironmentMismatchError: coded in floating point in a different environment.
         FormatError: the file is damaged.
-        InputError: it cannot be read, or is an archive of several pictures: use :func:`open_archive`.
-        ModelError: its model is not here.
-        TypeError: ``source`` is none.
+        InputError: the file cannot be read, or holds several pictures (use :func:`open_archive`).
+        ModelError: the model it was coded with is not available.
+        TypeError: ``source`` is not a path, bytes or a binary stream.
 
     Examples:
         >>> import numpy as np
@@ -185,14 +185,14 @@ def to_pil(
     threads: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> PIL.Image.Image:
-    """Decode a file of one picture into a Pillow image: mode, palette, transparency, ICC profile, EXIF and XMP as encoded.
+    """Decode a file that holds one picture into a Pillow image, with the encoded mode, palette, transparency and metadata.
 
     Args:
-        source: see :func:`decode`, as for all other arguments and errors.
-        model: see there.
-        device: see there.
-        threads: see there.
-        max_pixels: see there.
+        source: see :func:`decode`, which also lists the errors.
+        model: see :func:`decode`.
+        device: see :func:`decode`.
+        threads: see :func:`decode`.
+        max_pixels: see :func:`decode`.
 
     Examples:
         >>> import PIL.Image
@@ -215,22 +215,22 @@ def encode_archive(
     device: str = "auto",
     threads: int | None = None,
 ) -> bytes:
-    """Encode many images into one file, without loss; together they take fewer bytes than one by one.
+    """Encode many images into one lossless file, which is smaller than separate files.
 
     Args:
-        images: names (plain relative paths, such as ``"cats/001.png"``) and images; see :func:`encode`. An iterator is used
-            once, image by image.
+        images: names (plain relative paths, such as ``"cats/001.png"``) and images; see :func:`encode`. An iterator is
+            consumed one image at a time.
         model: see :func:`encode`.
         steps: see :func:`encode`.
         tile: see :func:`encode`.
-        block_pixels: pixels of a block, the unit of damage and of random access.
+        block_pixels: pixels per block, the unit of damage and of random access.
         device: see :func:`encode`.
         threads: see :func:`encode`.
 
     Raises:
-        InputError: there is no image, a name is unusable or there twice, or as :func:`encode`.
-        ModelError: as :func:`encode`.
-        TypeError: as :func:`encode`.
+        InputError: there are no images, a name is invalid or a duplicate, or see :func:`encode`.
+        ModelError: see :func:`encode`.
+        TypeError: see :func:`encode`.
 
     Examples:
         >>> import numpy as np
@@ -255,10 +255,10 @@ def open_archive(
     threads: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> "Archive":
-    """Open a file of any number of pictures; each is decoded when it is asked for.
+    """Open a file with any number of pictures, which are decoded on access.
 
     Args:
-        source: see :func:`decode`. The file of a path stays open until :meth:`Archive.close`; a stream is not closed.
+        source: see :func:`decode`. A path stays open until :meth:`Archive.close`; a stream is not closed.
         model: see :func:`decode`.
         device: see :func:`decode`.
         threads: see :func:`decode`.
@@ -266,8 +266,8 @@ def open_archive(
 
     Raises:
         FormatError: the file is damaged outside its blocks.
-        InputError: it cannot be read.
-        TypeError: ``source`` is none.
+        InputError: the file cannot be read.
+        TypeError: ``source`` is not a path, bytes or a binary stream.
 
     Examples:
         >>> import numpy as np
@@ -281,14 +281,14 @@ def open_archive(
 
 
 class Archive(Mapping[str, NDArray[Any]]):
-    """The pictures of a file by name: a mapping to arrays (see :func:`decode`), made by :func:`open_archive`.
+    """The pictures of a file, as a mapping from names to arrays (see :func:`decode`); returned by :func:`open_archive`.
 
-    ``archive["name"]`` decodes the block that holds the picture and no other; the pictures decoded last are kept. Damage in
-    one block does not concern the others. An archive may be used from several threads, one at a time.
+    ``archive["name"]`` decodes only the block that holds the picture; recently decoded pictures are cached. Damage in one
+    block does not affect the others. An archive may be used from several threads, but only by one at a time.
 
     Attributes:
-        names: of the pictures, in order.
-        infos: the pictures without their pixels, in order: name, mode, size, palette, transparency, metadata.
+        names: names of the pictures, in order.
+        infos: the pictures without pixels, in order: name, mode, size, palette, transparency, metadata.
 
     Examples:
         >>> import numpy as np
@@ -355,16 +355,16 @@ class Archive(Mapping[str, NDArray[Any]]):
         return self._picture(name).samples().copy()
 
     def pil(self, name: str) -> PIL.Image.Image:
-        """Return a picture as a Pillow image, as it was encoded.
+        """Return a picture as a Pillow image, see :func:`to_pil`.
 
         Raises:
-            KeyError: there is no picture of that name.
-            DdpmCodecError: as :func:`decode`.
+            KeyError: there is no picture with that name.
+            DdpmCodecError: see :func:`decode`.
         """
         return to_image(self._picture(name))
 
     def close(self) -> None:
-        """Close the file; pictures cannot be decoded any more."""
+        """Close the file; no more pictures can be decoded."""
         self._resources.close()
 
     def _picture(self, name: str) -> Picture:
@@ -384,7 +384,7 @@ class Archive(Mapping[str, NDArray[Any]]):
         return self._decoder.pictures_beside(place)
 
     def _keep(self, place: int, pictures: dict[int, Picture]) -> None:
-        """Keep pictures, that at ``place`` last of all, and forget the oldest beyond the limit."""
+        """Cache pictures, the one at ``place`` as the most recent, and drop the oldest beyond the limit."""
         self._kept |= pictures
         self._kept.move_to_end(place)
         pixels = sum(picture.info.pixel_count for picture in self._kept.values())
@@ -394,16 +394,16 @@ class Archive(Mapping[str, NDArray[Any]]):
 
 
 def open_model(name_or_path: ModelName = DEFAULT, *, device: str = "auto") -> "Model":
-    """Open a model once for many calls: ``encode(image, model=model)``.
+    """Open a model once for use in many calls: ``encode(image, model=model)``.
 
     Args:
-        name_or_path: name of a model that ships (see :func:`list_models`), or the path of a model file or of the folder of a
+        name_or_path: name of a shipped model (see :func:`list_models`), or the path of a model file or of the folder of a
             trained DDPM.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: there is no such device.
-        ModelError: there is no such model, or it is damaged.
+        InputError: the device is not available.
+        ModelError: the model does not exist or is damaged.
 
     Examples:
         >>> import ddpm_codec
@@ -417,15 +417,15 @@ def open_model(name_or_path: ModelName = DEFAULT, *, device: str = "auto") -> "M
 
 
 def info(source: Source, /) -> FileInfo:
-    """Return what a file holds, without decoding it.
+    """Describe a file without decoding it.
 
     Args:
         source: the file's bytes, its path, or a binary stream.
 
     Raises:
         FormatError: the file is damaged.
-        InputError: it cannot be read.
-        TypeError: ``source`` is none.
+        InputError: the file cannot be read.
+        TypeError: ``source`` is not a path, bytes or a binary stream.
 
     Examples:
         >>> import numpy as np
@@ -452,27 +452,28 @@ def bound(
     device: str = "auto",
     threads: int | None = None,
 ) -> "BoundTerms":
-    """Bound the bits/dim of a model on RGB images: -ln P(x_0) <= L_T + sum_k L_k + L_0, term by term.
+    """Compute a model's bound on the bits/dim of RGB images, term by term: -ln P(x_0) <= L_T + sum_k L_k + L_0.
 
     Args:
-        images: one image or several, uint8 arrays [H, W, 3] or Pillow images of mode RGB; also one array [N, H, W, 3].
-        model: see :func:`encode`; of a DDPM, no calibration is needed.
-        steps: K, for a DDPM the number of timesteps used; None: the model's own, for a DDPM all.
-        schedule: ``"dp"`` for the chain of the lowest bound, ``"even"`` for even steps; None: the model's choice.
-        variance: of the steps: the model's own (``"predicted"``), calibrated per ``"class"`` or ``"level"``, or fixed; None:
-            the model's choice.
-        batch: 32x32 images (or as many pixels) at a time.
-        tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's own.
-        seed: of the noise.
+        images: one image or several: uint8 arrays [H, W, 3] or Pillow images of mode RGB, or one array [N, H, W, 3].
+        model: see :func:`encode`; a DDPM needs no calibration.
+        steps: K, for a DDPM the number of timesteps used; None: the model's default, for a DDPM all.
+        schedule: ``"dp"`` for the chain with the lowest bound, ``"even"`` for even steps; None: the model's default.
+        variance: variance of the steps: the model's own (``"predicted"``), calibrated per ``"class"`` or ``"level"``, or
+            fixed; None: the model's default.
+        batch: number of 32x32 images (or the equivalent in pixels) per batch.
+        tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's default.
+        seed: seed of the noise.
         device: see :func:`encode`.
         threads: see :func:`encode`.
 
     Returns:
-        The terms of each image in bits per dimension (sub-pixel); ``mean_bpd``, ``stderr_bpd``, ``pooled_bpd`` of all.
+        The terms of each image in bits per dimension (sub-pixel), and ``mean_bpd``, ``stderr_bpd``, ``pooled_bpd`` over
+        all images.
 
     Raises:
-        InputError: an image or an option cannot be used.
-        ModelError: the model is unknown or damaged, or has no chain of so many steps.
+        InputError: an image or an option is invalid, or the device is not available.
+        ModelError: the model is unknown or damaged, or has no chain with ``steps`` steps.
         TypeError: an image is neither a uint8 array nor a Pillow image.
 
     Examples:
@@ -501,13 +502,13 @@ def bound(
 
 
 class ProgressiveDecoder:
-    """Shows the image of a progressive file while its bytes arrive.
+    """Decodes a progressive file while its bytes arrive.
 
     Args:
-        model: the model that it was coded with, if it does not ship; any other is refused.
+        model: the model it was coded with, if that does not ship; any other is refused.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        threads: CPU threads of torch during each call; None leaves them alone.
-        max_pixels: refuse a file that declares more pixels.
+        threads: CPU threads of torch during each call; None: unchanged.
+        max_pixels: refuse files that declare more pixels.
 
     Attributes:
         used_bytes: bytes up to the end of the last section used.
@@ -544,12 +545,12 @@ class ProgressiveDecoder:
 
     @property
     def info(self) -> PictureInfo | None:
-        """The picture without its pixels: name, mode, size, metadata; None until the head of the file has arrived."""
+        """The picture without pixels: name, mode, size, metadata; None until the head of the file has arrived."""
         return None if self._decoder is None else self._decoder.info
 
     @property
     def level(self) -> int | None:
-        """Noise level whose latents are known of the whole image, 0 the cleanest; -1 is the image itself, None nothing."""
+        """Noise level reached by the whole image, 0 the cleanest; -1 is the image itself, None: no level yet."""
         if self._decoder is None or self._decoder.level > self._decoder.parameters.steps:
             return None
         return self._decoder.level
@@ -560,12 +561,12 @@ class ProgressiveDecoder:
         return self._decoder is not None and self._decoder.lossless
 
     def feed(self, data: bytes | bytearray | memoryview, /) -> bool:
-        """Take the next bytes of the file and return whether a better image is there.
+        """Feed the next bytes of the file; return whether a better image is available.
 
         Raises:
-            EnvironmentMismatchError: coded in floating point in another environment.
-            FormatError: the bytes are damaged; what came before them still gives an image.
-            ModelError: the model of the file is not here.
+            EnvironmentMismatchError: coded in floating point in a different environment.
+            FormatError: the bytes are damaged; the image from the bytes before them is still available.
+            ModelError: the model it was coded with is not available.
         """
         try:
             payloads = self._reader.feed(bytes(data))
@@ -587,19 +588,19 @@ class ProgressiveDecoder:
                 self.used_bytes = self._reader.ends[self._taken]
                 self._taken += 1
         if self._reader.damaged:
-            raise FormatError(f"{_LABEL}: is damaged behind byte {self.used_bytes or self._reader.start}")
+            raise FormatError(f"{_LABEL}: is damaged after byte {self.used_bytes or self._reader.start}")
         return self._decoder.used > before
 
     def picture(self, reconstruction: str = "mean") -> NDArray[np.uint8]:
-        """Return the image as far as it is known, [H, W, 3] or [H, W, 4].
+        """Return the image decoded so far, [H, W, 3] or [H, W, 4].
 
         Args:
-            reconstruction: of what is not known yet: ``"mean"`` has the least squared error, ``"sample"`` draws it from the
-                model and is the most realistic, ``"flow"`` follows the probability-flow ODE.
+            reconstruction: how missing detail is filled in: ``"mean"`` has the lowest squared error, ``"sample"`` draws it
+                from the model and is the most realistic, ``"flow"`` follows the probability-flow ODE.
 
         Raises:
-            FormatError: there is not enough for a first image.
-            InputError: there is no such reconstruction.
+            FormatError: there are too few bytes for a first image.
+            InputError: unknown reconstruction.
         """
         return self._shown(reconstruction).array().copy()
 
@@ -625,12 +626,12 @@ def _one_picture(
 ) -> Picture:
     with Archive(source, model=model, device=device, threads=threads, max_pixels=max_pixels) as archive:
         if len(archive) != 1:
-            raise InputError(f"the file is an archive of {len(archive)} pictures: use open_archive")
+            raise InputError(f"the file is an archive of {len(archive)} pictures; use open_archive")
         return archive._picture(archive.names[0])
 
 
 def _threads(threads: int | None) -> AbstractContextManager[None]:
-    """Return a context in which torch uses so many CPU threads; None leaves torch alone, and unloaded."""
+    """Return a context in which torch uses ``threads`` CPU threads; None does nothing and does not load torch."""
     if threads is None:
         return nullcontext()
     from ddpm_codec.device import torch_threads
@@ -639,7 +640,7 @@ def _threads(threads: int | None) -> AbstractContextManager[None]:
 
 
 def _opened(model: "ModelName | Model", device: str) -> "Model":
-    """Return an open model; one that is open already stays on its device."""
+    """Open a model by name or path; an open model is returned as it is."""
     if isinstance(model, str | os.PathLike):
         from ddpm_codec.codecs.session import cached_model
 
@@ -671,5 +672,5 @@ def _several(images: Image | Iterable[Image]) -> Sequence[Image]:
 def _rgb(image: Image) -> NDArray[np.uint8]:
     picture = _picture(image, _NAME)
     if picture.mode != "RGB":
-        raise InputError(f"mode {picture.mode}: a bound needs RGB images")
+        raise InputError(f"mode {picture.mode}: bound needs RGB images")
     return picture.array()

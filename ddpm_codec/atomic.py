@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Writes files that appear complete or not at all."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 
 def check_target(path: Path, *, overwrite: bool, sources: Iterable[str | Path] = ()) -> None:
-    """Check, before any work is done, that ``path`` may be written.
+    """Check that ``path`` may be written, before any work is done.
 
     Args:
         path: the output.
@@ -25,9 +25,9 @@ def check_target(path: Path, *, overwrite: bool, sources: Iterable[str | Path] =
         sources: inputs that it must not replace.
 
     Raises:
-        InputError: it is one of the sources.
-        OutputExistsError: it is there, and ``overwrite`` is False.
-        OutputError: it is a folder or a device, or its folder is missing.
+        InputError: ``path`` is one of the sources.
+        OutputExistsError: ``path`` exists, and ``overwrite`` is False.
+        OutputError: ``path`` is a folder or a device, or its folder is missing.
     """
     try:
         if any(_same_file(path, source) for source in sources):
@@ -35,7 +35,7 @@ def check_target(path: Path, *, overwrite: bool, sources: Iterable[str | Path] =
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         if os.path.lexists(path) and not overwrite:
-            raise OutputExistsError(f"{path}: exists already (--overwrite replaces it)")
+            raise OutputExistsError(f"{path}: already exists (use --overwrite to replace it)")
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise OutputError(f"{path}: is not a regular file")
         if not path.parent.is_dir():
@@ -50,26 +50,26 @@ def _same_file(path: Path, source: str | Path) -> bool:
     try:
         return os.path.samefile(path, source)
     except OSError:
-        # A source that cannot be looked at is refused where it is read.
+        # An inaccessible source is reported when it is read.
         return False
 
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path in the folder of ``path``; on success what is there becomes ``path``, else it is removed.
+    """Provide a temporary path in the folder of ``path``; on success it is renamed to ``path``, else removed.
 
-    Without ``overwrite`` a file that appears at ``path`` in the meantime is never replaced.
+    Without ``overwrite``, a file that appears at ``path`` in the meantime is never replaced.
 
     Raises:
         OutputExistsError: see :func:`check_target`.
-        OutputError: any OSError, in one line that names ``path``.
+        OutputError: on any OSError; one line that names ``path``.
     """
     check_target(path, overwrite=overwrite)
-    # A link is followed, so that its target is replaced and not the link.
+    # A symbolic link is followed, so that its target is replaced rather than the link.
     target = Path(os.path.realpath(path)) if overwrite else path
     temporary = target.parent / f".ddpm-{secrets.token_hex(8)}.tmp"
     try:
-        # Not tempfile.mkstemp, whose mode 0600 would stay: this honours the umask.
+        # Unlike tempfile.mkstemp, which sets mode 0600, this honours the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
         yield temporary
         _sync(temporary)
@@ -83,7 +83,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def reason(error: OSError) -> str:
-    """Return the cause of an OSError without the path, which the caller names."""
+    """Return the cause of an OSError without its path, which the caller adds."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
@@ -100,10 +100,10 @@ def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> N
         os.replace(temporary, target)
         return
     try:
-        # A hard link, unlike a rename, fails where the name is taken.
+        # Unlike a rename, a hard link fails if the name is taken.
         os.link(temporary, target)
     except FileExistsError:
-        raise OutputExistsError(f"{path}: exists already (--overwrite replaces it)") from None
+        raise OutputExistsError(f"{path}: already exists (use --overwrite to replace it)") from None
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
@@ -113,16 +113,16 @@ def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> N
 
 @contextmanager
 def proved(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a path beside ``path`` to write a file to and to read it back; after the block it becomes ``path``.
+    """Provide a temporary path beside ``path``, to write a file and read it back; on success it is renamed to ``path``.
 
-    Where the block fails, nothing is left, and a FormatError of what was written names ``path``.
+    If the block fails, no file is left, and a FormatError about the temporary file names ``path``.
 
     Raises:
         FormatError: the block raised one.
-        OutputExistsError: ``path`` is there.
-        OutputError: it cannot be written.
+        OutputExistsError: ``path`` exists.
+        OutputError: ``path`` cannot be written.
     """
-    # Where a link is replaced its target is, and that may lie in another file system.
+    # Replacing a symbolic link replaces its target, which may be on another file system.
     target = Path(os.path.realpath(path)) if overwrite else path
     temporary = target.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
     try:
@@ -137,11 +137,11 @@ def proved(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
-    """Let a finished file appear at ``path``; without ``overwrite``, never in the place of another.
+    """Rename a finished file to ``path``; without ``overwrite``, an existing file is never replaced.
 
     Raises:
-        OutputExistsError: ``path`` is there.
-        OutputError: it cannot be written.
+        OutputExistsError: ``path`` exists.
+        OutputError: ``path`` cannot be written.
     """
     target = Path(os.path.realpath(path)) if overwrite else path
     try:
@@ -154,21 +154,21 @@ def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to write files to; on success it becomes ``path``, else it is removed.
+    """Provide a temporary folder beside ``path`` for files; on success it is renamed to ``path``, else removed.
 
     Raises:
-        OutputExistsError: ``path`` is there: folders are never replaced.
-        OutputError: any OSError, in one line that names ``path``.
+        OutputExistsError: ``path`` exists; folders are never replaced.
+        OutputError: on any OSError; one line that names ``path``.
     """
     temporary = path.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
     try:
         if os.path.lexists(path):
-            raise OutputExistsError(f"{path}: exists already, and a folder is not replaced")
+            raise OutputExistsError(f"{path}: already exists, and folders are never replaced")
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
             _sync(file)
-        # Fails where anything but an empty folder has appeared there in the meantime.
+        # Fails if anything but an empty folder has appeared there in the meantime.
         os.rename(temporary, path)
     except DdpmCodecError:
         raise
@@ -180,20 +180,20 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def spooled(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Give an unnamed file beside ``path``, for what has to wait until a file can be put together.
+    """Provide an unnamed temporary file in the folder of ``path``, for data needed until the output is assembled.
 
     Raises:
-        OutputExistsError: ``path`` is there.
-        OutputError: it cannot be written.
+        OutputExistsError: ``path`` exists.
+        OutputError: the temporary file cannot be written.
     """
     check_target(path, overwrite=overwrite)
-    # Beside the output, because a temporary folder may be small, or memory.
+    # In the folder of the output, because the system's temporary folder may be small or in memory.
     with writing(path):
-        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - opening alone is what may fail here
+        spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - only opening may fail here
     try:
         yield cast(BinaryIO, spool)
     except BaseException:
-        # Closing flushes; on a full disk that fails once more, and what counts is the first error.
+        # Closing flushes, which fails again on a full disk; the first error is the one to report.
         with suppress(OSError):
             spool.close()
         raise
@@ -206,7 +206,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn an OSError into one line that names ``path``.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: ``path`` cannot be written.
     """
     try:
         yield
@@ -218,7 +218,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove ``folder`` again where it was not there and the block fails before anything is in it."""
+    """Remove ``folder`` if it is new and still empty when the block fails."""
     new = not os.path.lexists(folder)
     try:
         yield

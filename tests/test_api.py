@@ -240,7 +240,7 @@ def test_damage_stops_a_progressive_decoder_and_leaves_its_picture(small: Pixels
     damaged = bytearray(progressive)
     damaged[ends[1] + 5] ^= 64
     decoder = ddpm_codec.ProgressiveDecoder(model=EXACT)
-    with pytest.raises(ddpm_codec.FormatError, match=f"damaged behind byte {ends[1]}"):
+    with pytest.raises(ddpm_codec.FormatError, match=f"damaged after byte {ends[1]}"):
         decoder.feed(damaged)
     assert decoder.picture().shape == small.shape
     for foreign in (b"PNG", ddpm_codec.encode(small[:, :, 0])):

@@ -23,7 +23,7 @@ def test_an_input_is_never_the_output(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-    with pytest.raises(OutputExistsError, match="a: exists already"):
+    with pytest.raises(OutputExistsError, match="a: already exists"):
         check_target(tmp_path / "a", overwrite=False)
     for output in (tmp_path, tmp_path / "none" / "a", tmp_path / "a" / "b"):
         with pytest.raises(OutputError):

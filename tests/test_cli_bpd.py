@@ -59,7 +59,7 @@ def test_a_picture_of_it_is_drawn(bound: Callable[..., dict[str, Any]], run: Run
         assert image.format == "PNG"
     code, out, err = run("bpd", tiles, "--plot", tmp_path / "x.png")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "x.png: exists already" in err
+    assert "x.png: already exists" in err
 
 
 def test_the_coded_net_rate_is_the_bound(run: Run, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_people_read_says_that_no_file_is_meant(run: Run, tiles: Path) -> N
         (["tiles.npy", "--model", "nonesuch"], "no such model"),
         (["tiles.npy", "--steps", "100000"], "100000"),
         (["tiles.npy", "--tile", "12"], "tile = 12"),
-        (["tiles.npy", "--plot", "text.npy"], "text.npy: exists already"),
+        (["tiles.npy", "--plot", "text.npy"], "text.npy: already exists"),
         # Refused before any work: the missing data is not looked for.
         (["missing.npy", "--plot", "none/x.png"], "none/x.png: the folder none does not exist"),
         (["missing.npy", "--plot", "x.abc"], "x.abc: cannot plot to .abc"),

@@ -129,7 +129,7 @@ def test_another_calibration_is_another_model(run: Run, tiles: Path, tmp_path: P
     from ddpm_codec.models.registry import model_id
 
     before = model_id(model)
-    check_refused(run("calibrate", model, tiles, "--limit", 3), "exists already")
+    check_refused(run("calibrate", model, tiles, "--limit", 3), "already exists")
     assert model_id(model) == before
     assert run("calibrate", model, tiles, "--limit", 3, "--overwrite")[0] == 0
     assert model_id(model) != before
@@ -171,8 +171,8 @@ def test_export_never_replaces_a_folder(run: Run, tiles: Path, tmp_path: Path) -
     target = tmp_path / "model"
     target.mkdir()
     (target / "mine.txt").write_text("keep")
-    check_refused(run("export", tmp_path / "run", "-o", target), "exists already")
-    check_refused(run("export", tmp_path / "run", "-o", target, "--overwrite"), "a folder is not replaced")
+    check_refused(run("export", tmp_path / "run", "-o", target), "already exists")
+    check_refused(run("export", tmp_path / "run", "-o", target, "--overwrite"), "folders are never replaced")
     assert [path.name for path in target.iterdir()] == ["mine.txt"]
     check_refused(run("export", tmp_path / "run", "-o", tmp_path / "none" / "model"), "cannot be written")
     check_refused(run("export", tmp_path / "run", "-o", tmp_path / "m.safetensors"), "becomes a folder")

@@ -36,7 +36,7 @@ def test_every_format_that_is_offered_is_exact(extension: str, photo_file: Path,
 
 def test_the_format_and_the_name_of_a_picture_must_agree(photo_file: Path, run: Run, tmp_path: Path) -> None:
     refused = run("decode", photo_file, "-o", tmp_path / "x.png", "--format", "tiff")
-    check_refused(refused, "x.png: is named as png, but the format asked for is tiff")
+    check_refused(refused, "x.png: has the extension of png, but --format is tiff")
     assert list(tmp_path.iterdir()) == []
     assert run("decode", photo_file, "-o", tmp_path / "x.tif", "--format", "tiff")[0] == 0
     assert pixels(tmp_path / "x.tif") == pixels(PHOTO)
@@ -57,7 +57,7 @@ def test_a_model_that_is_not_needed_is_a_note(run: Run, tmp_path: Path) -> None:
     path, output = tmp_path / "a.ddpm", tmp_path / "x.png"
     assert run("encode", PHOTO, "-o", path, "--model", "none")[0] == 0
     code, _, err = run("decode", path, "-o", output, "--model", "photo")
-    assert (code, err) == (0, f"ddpm-codec: note: {path}: needs no model; photo was not looked at\n")
+    assert (code, err) == (0, f"ddpm-codec: note: {path}: needs no model; photo was ignored\n")
     assert pixels(output) == pixels(PHOTO)
 
 
@@ -187,7 +187,7 @@ def test_outputs_that_are_there(photo_file: Path, blocks_file: tuple[Path, Path]
     folder.mkdir()
     (folder / "grey.png").write_bytes(b"mine")
     for path, output in ((photo_file, single), (blocks_file[1], folder)):
-        check_refused(run("decode", path, "-o", output), "exists already (--overwrite replaces it)")
+        check_refused(run("decode", path, "-o", output), "already exists (use --overwrite to replace it)")
     assert single.read_bytes() == (folder / "grey.png").read_bytes() == b"mine"
     for path, output in ((photo_file, single), (blocks_file[1], folder)):
         assert run("decode", path, "-o", output, "--overwrite")[0] == 0

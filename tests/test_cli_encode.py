@@ -45,8 +45,8 @@ def test_json_is_one_object_with_the_common_keys(model: str, run: Run, tmp_path:
 def test_what_people_read_says_which_rate_it_is(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("encode", PHOTO, "-o", tmp_path / "x.ddpm")
     assert code == 0
-    assert "file bits/dim (every byte of the file)" in out
-    assert "net bits/dim (model-coded pixels alone)" in out
+    assert "file bits/dim (including headers)" in out
+    assert "net bits/dim (model-coded pixels only)" in out
 
 
 def test_what_the_fallback_coded_is_said(run: Run, tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def bad_inputs(folder: Path) -> dict[str, bytes]:
         ([TINY, "--model", "nonesuch"], "no such model"),
         ([TINY, "--model", "text.png"], "text.png"),
         ([TINY, "--steps", "100000"], "100000"),
-        ([TINY, "--tile", "12"], "a tile is a multiple of 8"),
-        ([TINY, "--tile", "8", "--block-pixels", str(1 << 30)], "a block would have 16777216 tiles, at most 262144"),
+        ([TINY, "--tile", "12"], "tile must be a multiple of 8"),
+        ([TINY, "--tile", "8", "--block-pixels", str(1 << 30)], "a block would have 16777216 tiles, more than 262144"),
         ([TINY, "-o", "none/x.ddpm"], "the folder none does not exist"),
         ([TINY, "-o", "bare"], "bare: is a folder"),
         ([TINY, "-o", "text.png"], "text.png: .png is an image extension"),

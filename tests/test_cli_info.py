@@ -59,7 +59,7 @@ def test_people_see_facts_and_the_first_rows(run: Run, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "19.png" in out
     assert "20.png" not in out
-    assert "... and 3 more (all of them with --json)" in out
+    assert "... and 3 more (use --json to see all)" in out
     assert len(json.loads(run("info", tmp_path / "x.ddpm", "--json")[1])["pictures"]) == 23
 
 

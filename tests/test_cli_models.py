@@ -70,7 +70,7 @@ def test_a_checkpoint_becomes_a_model_that_codes(checkpoint: Path, run: Run, tmp
     for output in (model, small):
         code, out, err = run("export", checkpoint, "-o", output)
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert f"{output}: exists already" in err
+        assert f"{output}: already exists" in err
     code, out, _ = run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", model, "--verify", "--json")
     assert code == 0
     # Two steps teach a network nothing, so the fallback may be smaller; either way the picture comes back.

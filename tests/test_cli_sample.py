@@ -156,7 +156,7 @@ def test_overwriting_is_asked_for(draw: Draw, run: Run) -> None:
     before = Path("x.npy").read_bytes()
     code, out, err = run("sample", "-o", "x.npy", "--model", EXACT, "--seed", 1)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "x.npy: exists already" in err
+    assert "x.npy: already exists" in err
     assert Path("x.npy").read_bytes() == before
     draw("x.npy", *STILL, "--seed", 1, "--overwrite")
     assert Path("x.npy").read_bytes() != before

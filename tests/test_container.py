@@ -165,10 +165,10 @@ def with_preamble(version: int, codec: int, sections: list[tuple[bytes, bytes]])
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "not a .ddpm file"),
         (with_preamble(2, 0, []), "newer version"),
         (with_preamble(1, 9, []), "codec 9 is unknown"),
-        (with_preamble(1, 0, [(b"NEWS", b"")]), "section TABL is not where"),
+        (with_preamble(1, 0, [(b"NEWS", b"")]), "section TABL not found"),
         (with_preamble(1, 0, [(b"TABL", b"\0\0")]), "ends too early"),
         (with_preamble(1, 0, [(b"TABL", b"\0\0\0\0\0")]), "no images"),
-        (with_preamble(1, 0, [(b"TABL", b"\7\1")]), "packed in an unknown way"),
+        (with_preamble(1, 0, [(b"TABL", b"\7\1")]), "packing method is unknown"),
         (with_preamble(1, 1, [(b"HEAD", bytes(5))]), "head is damaged"),
     ],
 )

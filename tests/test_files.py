@@ -254,7 +254,7 @@ def test_verification_notices_wrong_pixels(tmp_path: Path, monkeypatch: pytest.M
         return [(index, replace(p, pixels=bytes([p.pixels[0] ^ 1]) + p.pixels[1:])) for index, p in pairs]
 
     monkeypatch.setattr(decoder.LosslessDecoder, "decode", damaged)
-    with pytest.raises(FormatError, match="did not come back"):
+    with pytest.raises(FormatError, match="does not decode to the same"):
         encode_files([SMALL, PHOTO], tmp_path / "x.ddpm", model="none", verify=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -147,7 +147,7 @@ def test_pictures_that_the_model_does_not_serve_are_verified(
     monkeypatch.setattr(LosslessDecoder, "decode", damaged)
     code, _, error = run(*words)
     assert code == 1
-    assert "did not come back as it was; nothing was written" in error
+    assert "does not decode to the same picture; nothing was written" in error
     assert not (tmp_path / "x.ddpm").exists()
 
 
@@ -203,7 +203,7 @@ def test_several_pictures_become_a_folder_of_files(tmp_path: Path, run: Run) -> 
     before = [path.read_bytes() for path in found]
     code, _, error = run("encode", folder, "-o", tmp_path / "out", "--progressive", *FAST)
     assert code == 1
-    assert "exists already" in error
+    assert "already exists" in error
     assert [path.read_bytes() for path in found] == before
     code, _, error = run("encode", folder, "-o", tmp_path / "all.ddpm", "--progressive", *FAST)
     assert code == 1

@@ -200,7 +200,7 @@ def test_a_damaged_file_shows_what_comes_before_the_damage(run: Run, folder: Pat
     words = ("progressive", folder / "damaged.ddpm", "-o", tmp_path / "strip.png", *MODEL, "--json")
     code, out, err = run(*words)
     assert (code, out) == (1, "")
-    assert "is damaged behind byte" in err
+    assert "is damaged after byte" in err
     assert list(tmp_path.iterdir()) == []
     code, out, err = run(*words, "--keep-going")
     assert code == 1
@@ -212,14 +212,14 @@ def test_a_damaged_file_shows_what_comes_before_the_damage(run: Run, folder: Pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("rgb.ddpm", "-o", "new.jpg"), ".jpg is not drawn; use .png, .gif, .webp"),
-        (("rgb.ddpm", "-o", "new"), "no extension is not drawn"),
-        (("rgb.ddpm", "-o", "there.png"), "exists already"),
+        (("rgb.ddpm", "-o", "new.jpg"), ".jpg is not supported; use .png, .gif, .webp"),
+        (("rgb.ddpm", "-o", "new"), "no extension is not supported"),
+        (("rgb.ddpm", "-o", "there.png"), "already exists"),
         (("rgb.ddpm", "-o", "nowhere/new.png"), "does not exist"),
-        (("rgb.ddpm", "-o", "new.gif", "--still"), "a still is a .png or .webp"),
+        (("rgb.ddpm", "-o", "new.gif", "--still"), "--still needs .png or .webp"),
         (("missing.ddpm", "-o", "new.png"), "missing.ddpm: cannot be read"),
         (("rgb.png", "-o", "new.png"), "is not a .ddpm file"),
-        (("plain.ddpm", "-o", "new.png"), "is not progressive"),
+        (("plain.ddpm", "-o", "new.png"), "is not a progressive file"),
         (("short.ddpm", "-o", "new.png"), "is too short for a first picture"),
         (("rgb.ddpm", "-o", "new.png", "--reference", "small.png"), "is 8x8 pixels"),
         (("rgb.ddpm", "-o", "new.png", "--reference", "deep.png"), "mode I;16 cannot be compared"),

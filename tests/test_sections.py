@@ -90,7 +90,7 @@ def test_what_no_encoder_writes_is_refused() -> None:
     coloured = write_short_head(ShortHead(HEAD, replace(INFO, palette=Palette(3, b"abc")), 9), "a.png")
     with pytest.raises(FormatError, match="head is damaged"):
         read_short_head(coloured, "a.png", LIMIT)
-    with pytest.raises(ValueError, match="short identity"):
+    with pytest.raises(ValueError, match="wrong length for a progressive file"):
         write_short_head(ShortHead(replace(HEAD, model_id=b"abc"), INFO, 9), "a.png")
     with pytest.raises(ValueError, match="parameters"):
         write_short_head(ShortHead(replace(HEAD, parameters={}), INFO, 9), "a.png")

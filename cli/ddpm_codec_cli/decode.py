@@ -1,4 +1,4 @@
-"""``ddpm-codec decode``: a file back into pictures."""
+"""``ddpm-codec decode``: a .ddpm file to pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ LABELS = {
     "images": "images",
     "pixels": "pixels",
     "seconds": "seconds",
-    "network_seconds": "  of them, network",
-    "coder_seconds": "  of them, entropy coder",
+    "network_seconds": "  network",
+    "coder_seconds": "  entropy coder",
     "model": "model",
     "device": "device",
     "used_bytes": "bytes used",
@@ -44,7 +44,8 @@ LABELS = {
 def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401
     """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
 
-    Threads and arithmetic are those the file was coded with. An output folder with a dot in its name must already exist.
+    Files coded in floating point set their own threads and arithmetic. An output folder with a dot in its name must already
+    exist.
     """
     from ddpm_codec.files import decode_file
 

@@ -1,4 +1,4 @@
-"""``ddpm-codec encode``: pictures into one file, without loss."""
+"""``ddpm-codec encode``: pictures to an archive or progressive files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ LABELS = {
     "images": "images",
     "pixels": "pixels",
     "file_bytes": "file bytes",
-    "file_bpd": "file bits/dim (every byte of the file)",
-    "net_bpd": "net bits/dim (model-coded pixels alone)",
+    "file_bpd": "file bits/dim (including headers)",
+    "net_bpd": "net bits/dim (model-coded pixels only)",
     "fallback_images": "images coded by the fallback",
     "seconds": "seconds",
-    "network_seconds": "  of them, network",
-    "coder_seconds": "  of them, entropy coder",
+    "network_seconds": "  network",
+    "coder_seconds": "  entropy coder",
     "model": "model",
     "device": "device",
 }
@@ -32,15 +32,15 @@ PROGRESSIVE_LABELS = {
     "file": "file",
     "pixels": "pixels",
     "file_bytes": "file bytes",
-    "header_bytes": "  of them, head and framing",
-    "index_bytes": "  of them, indices",
-    "tail_bytes": "  of them, the lossless end",
-    "alpha_bytes": "  of them, the alpha plane",
-    "file_bpp": "file bits/pixel (every byte of the file)",
-    "file_bpd": "file bits/dim (every byte of the file)",
+    "header_bytes": "  head and framing",
+    "index_bytes": "  indices",
+    "tail_bytes": "  lossless tail",
+    "alpha_bytes": "  alpha plane",
+    "file_bpp": "file bits/pixel (including headers)",
+    "file_bpd": "file bits/dim (including headers)",
     "lossless": "lossless",
     "seconds": "seconds",
-    "network_seconds": "  of them, network",
+    "network_seconds": "  network",
     "model": "model",
     "device": "device",
 }

@@ -1,4 +1,4 @@
-"""``ddpm-codec info``: what a file holds, without decoding it and without loading torch."""
+"""``ddpm-codec info``: describes a file without decoding it or loading torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ ROWS_SHOWN = 20
 @click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
 @options.json_option
 def info(file: Path, as_json: bool) -> None:
-    """Show what a .ddpm file holds: codec, model, sizes and its pictures."""
+    """Show the codec, model, sizes and pictures of a .ddpm file."""
     from ddpm_codec.files import describe_file
 
     description = describe_file(file).to_json()
@@ -35,8 +35,8 @@ def _is_table(value: object) -> bool:
 
 
 def _print_rows(rows: list[Mapping[str, Any]]) -> None:
-    """Print the first rows of a table; the rest is one line that says where to find it."""
+    """Print the first rows of a table, and a line about the rest."""
     headers = list(rows[0])
     print_table(headers, [[row.get(header) for header in headers] for row in rows[:ROWS_SHOWN]])
     if len(rows) > ROWS_SHOWN:
-        click.echo(f"... and {len(rows) - ROWS_SHOWN:,} more (all of them with --json)")
+        click.echo(f"... and {len(rows) - ROWS_SHOWN:,} more (use --json to see all)")

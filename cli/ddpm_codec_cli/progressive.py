@@ -1,4 +1,4 @@
-"""``ddpm-codec progressive``: what a picture looks like as its file arrives."""
+"""``ddpm-codec progressive``: draws a picture as its progressive file arrives."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
 @click.command()
 @click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
 @options.output_option("A .png with the frames side by side, or an animated .gif or .webp.")
-@options.whole_number("--frames", "Most frames to show, the last included.", default=8)
+@options.whole_number("--frames", "Maximum number of frames, including the last.", default=8)
 @options.reconstruction_option
 @options.path(
     "--reference", "Picture to compute PSNR against.  [default: the last frame, if it is lossless]", metavar="PICTURE"
@@ -26,12 +26,12 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
     type=click.IntRange(20, 60000),
     default=700,
     show_default=True,
-    help="Milliseconds between frames; the last one stays three times as long.",
+    help="Milliseconds between frames; the last is shown three times as long.",
 )
 @options.switch("--still", "Write a .webp with the frames side by side.")
 @options.coded_model_option
 @options.device_option
-@options.switch("--keep-going", "Draw what comes before the damage in a damaged file.")
+@options.switch("--keep-going", "Draw a damaged file up to the damage.")
 @options.max_pixels_option
 @options.overwrite_option
 @options.json_option
@@ -50,8 +50,8 @@ def progressive(
 ) -> None:
     """Draw the picture of a progressive file as it arrives.
 
-    FILE was written by `encode --progressive`, or is the start of such a file. There is a frame for each completed level and
-    for the end; if there are too many, some are dropped so that the rest are even in log(bits).
+    FILE is the output of `encode --progressive`, or the start of one. There is a frame for each completed level and for the
+    end; if there are too many, some are dropped so that the rest are even in log(bits).
     """
     from ddpm_codec.files.strip import StripOptions, draw_strip
 

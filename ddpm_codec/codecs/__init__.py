@@ -1,1 +1,1 @@
-"""Joins models, coders and the file format into codecs; the sub-modules import torch where they need it."""
+"""Codecs: models, coders and the file format combined. Sub-modules import torch only when they need it."""

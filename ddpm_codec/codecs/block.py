@@ -1,8 +1,8 @@
-"""One block: tiles on one bits-back stack, started by the bytes of its first tiles.
+"""One block: tiles that share a bits-back stack, seeded with the bytes of its first tiles.
 
-Bits-back needs bits to begin with. They are the fallback-coded first tiles of the block ("seeds"), whitened: once
-everything else has been popped, they are what is left on the stack, so none is wasted. The batches after them double as
-the stack fills.
+Bits-back coding needs initial bits. Here they are the fallback-coded first tiles of the block (the "seeds"), whitened:
+after everything else has been popped they remain on the stack, so no bits are wasted. The batches that follow double in
+size as the stack fills.
 """
 
 import hashlib
@@ -23,24 +23,24 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 BATCH_PIXELS = 1 << 18
-"""At most this many pixels are coded in one batch."""
+"""Maximum number of pixels in a batch."""
 
 INITIAL_BITS = 2.0
-"""First guess of the bits per dimension that a batch takes off the stack before it puts any on."""
+"""Initial estimate of the bits per dimension that a batch pops before it pushes any."""
 
 WHITENING = b"ddpm-codec seed"
 
 
 @dataclass(frozen=True)
 class BlockStats:
-    """What a block cost.
+    """Size of a coded block.
 
     Attributes:
         dims: sub-pixels coded by the model.
-        net_bits: bits that they added to the stack.
+        net_bits: bits they added to the stack.
         seed_dims: sub-pixels coded by the fallback.
-        seed_bits: bits of those.
-        region_bits: the share of each region in both kinds of bits; within a batch that regions have in common, estimated.
+        seed_bits: bits they take.
+        region_bits: bits of each region, both kinds; estimated where regions share a batch.
     """
 
     dims: int
@@ -51,30 +51,30 @@ class BlockStats:
 
 
 class _NeedMoreSeeds(Exception):  # noqa: N818 - a signal, not an error
-    """The stack cannot start with so few seeds."""
+    """More seeds are needed to start the stack."""
 
 
 def whiten(data: bytes) -> bytes:
-    """Return ``data`` xor SHAKE-256(WHITENING): looks random, and is its own inverse."""
+    """Return ``data`` xor SHAKE-256(WHITENING), which looks random; the function is its own inverse."""
     stream = hashlib.shake_256(WHITENING).digest(len(data))
     mixed = np.frombuffer(data, np.uint8) ^ np.frombuffer(stream, np.uint8)
     return mixed.tobytes()
 
 
 Models = Callable[[list[Tile]], LatticeModel]
-"""Gives the chain that a batch of equal tiles is coded with."""
+"""Returns the lattice model for a batch of tiles of equal shape."""
 
 
 def encode_block(models: Models, regions: list[Pixels], tile: int) -> tuple[bytes, BlockStats] | None:
     """Code the regions of a block.
 
     Args:
-        models: gives the chain of a batch.
-        regions: RGB pictures, [H, W, 3] uint8 each.
+        models: returns the lattice model of a batch.
+        regions: RGB arrays, each uint8 [H, W, 3].
         tile: side of a tile.
 
     Returns:
-        The payload and what it cost; None where the block is too small to start a chain.
+        The payload and its statistics, or None if the block is too small to start a stack.
     """
     tiles = plan_tiles([Rect(0, 0, *region.shape[:2]) for region in regions], tile)
     seeds = 1
@@ -87,10 +87,10 @@ def encode_block(models: Models, regions: list[Pixels], tile: int) -> tuple[byte
 
 
 def decode_block(models: Models, payload: bytes, sizes: list[Rect], tile: int) -> list[Pixels]:
-    """Return the regions of a block, of the given sizes.
+    """Decode the regions of a block, given their sizes.
 
     Raises:
-        FormatError: the payload is not of this block, or it would have an absurd number of tiles.
+        FormatError: the payload does not belong to this block, or the block would have too many tiles.
     """
     count = sum(tile_count(size.height, size.width, tile) for size in sizes)
     if count > MAX_BLOCK_TILES:
@@ -134,7 +134,7 @@ def _encode_tiles(models: Models, regions: list[Pixels], tiles: list[Tile], seed
             count = min(len(run), most, int(stack.bits / (need * dims)))
             pushed = _try_batch(stack, models, regions, run[:count])
             if pushed is None:
-                # Every retry is smaller than what has just run dry.
+                # Each retry is smaller than the batch that exhausted the stack.
                 need = max(1.1 * need, stack.bits / (count * dims))
                 continue
             stack, bits = pushed
@@ -150,12 +150,12 @@ def _encode_tiles(models: Models, regions: list[Pixels], tiles: list[Tile], seed
 
 
 def _try_batch(stack: Stack, models: Models, regions: list[Pixels], batch: list[Tile]) -> tuple[Stack, Floats] | None:
-    """Return the stack with ``batch`` on it and the net bits of each tile, or None where it ran dry.
+    """Return the stack with ``batch`` pushed and the net bits of each tile, or None if the stack ran out.
 
-    Tiles of one region share the bits evenly, which is all that is asked of them and costs nothing.
+    If all tiles belong to one region, the bits are divided evenly: only totals per region are needed.
 
     Raises:
-        _NeedMoreSeeds: there is not enough for a single tile.
+        _NeedMoreSeeds: the stack is too short for even one tile.
     """
     if not batch:
         raise _NeedMoreSeeds
@@ -175,7 +175,7 @@ def _view(regions: list[Pixels], tile: Tile) -> Pixels:
 
 
 def _encode_seeds(regions: list[Pixels], seeds: list[Tile]) -> bytes:
-    """Return the fallback's bytes of the seeds: tiles of equal shape stacked into one picture."""
+    """Encode the seeds with the fallback; tiles of equal shape are stacked into one picture."""
     out = bytearray()
     for run in shape_runs(seeds):
         sheet = encode_array(np.concatenate([_view(regions, tile) for tile in run]))
@@ -192,4 +192,4 @@ def _decode_seeds(data: bytes, seeds: list[Tile], regions: list[Pixels]) -> None
         for index, tile in enumerate(run):
             _view(regions, tile)[:] = sheet[index * height : (index + 1) * height]
     if reader.rest():
-        raise FormatError("bytes are left over after its last tile")
+        raise FormatError("it has extra bytes after its last tile")

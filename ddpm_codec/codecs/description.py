@@ -1,4 +1,4 @@
-"""What a ``.ddpm`` file holds, without decoding it. Importing this loads no torch."""
+"""Describes a ``.ddpm`` file without decoding it. Importing this module does not load torch."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,19 +27,19 @@ class FileInfo:
     """Facts about a ``.ddpm`` file.
 
     Attributes:
-        file: its name.
+        file: file name.
         codec: ``fallback only``, ``bits-back lossless`` or ``progressive``.
-        file_bytes: every byte of it.
-        pictures: its pictures without their pixels, in order.
-        coded_by: of each picture of an archive, ``model`` or ``fallback``; empty for a progressive file.
-        blocks: of an archive; None for a progressive file.
-        model: name of the model; None where there is none, or it is not known here.
-        model_id: its SHA-256, hexadecimal; of a progressive file the beginning.
-        parameters: of the coding.
-        environment: in which it was coded in floating point; empty where any environment decodes.
-        section_ends: where the head and each whole section of a progressive file end, in bytes.
-        damaged: of a progressive file, whether something else follows its last whole section.
-        cut: of a progressive file, whether some of it is missing.
+        file_bytes: size of the file.
+        pictures: its pictures without pixels, in order.
+        coded_by: ``model`` or ``fallback`` for each picture of an archive; empty for a progressive file.
+        blocks: number of blocks of an archive; None for a progressive file.
+        model: name of the model; None if there is none or it is unknown here.
+        model_id: SHA-256 of the model, hexadecimal; only its first digits for a progressive file.
+        parameters: coding parameters.
+        environment: where the file was coded, if in floating point; empty if any environment can decode it.
+        section_ends: offsets at which the head and each complete section of a progressive file end, in bytes.
+        damaged: whether invalid data follows the last complete section of a progressive file.
+        cut: whether the end of a progressive file is missing.
 
     Examples:
         >>> import numpy as np
@@ -65,29 +65,29 @@ class FileInfo:
 
     @property
     def images(self) -> int:
-        """Pictures."""
+        """Number of pictures."""
         return len(self.pictures)
 
     @property
     def pixels(self) -> int:
-        """Pixels of all pictures."""
+        """Total number of pixels."""
         return sum(info.pixel_count for info in self.pictures)
 
     @property
     def file_bpd(self) -> float | None:
-        """Bits a sample: every byte of the file over the samples of all pictures."""
+        """Bits per dimension: the size of the file, header included, over the samples of all pictures."""
         dims = sum(info.pixel_count * info.layout.channels for info in self.pictures)
         return 8 * self.file_bytes / dims if dims else None
 
     @property
     def arithmetic(self) -> str | None:
-        """``exact`` or ``float``; None where no model is needed."""
+        """``exact`` or ``float``; None if no model is needed."""
         if self.model_id is None:
             return None
         return "float" if self.environment else "exact"
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it; ``pictures`` and ``sections`` are lists of rows."""
+        """Return all fields; ``pictures`` and ``sections`` are lists of rows."""
         facts: dict[str, Any] = {"file": self.file, "codec": self.codec, "file_bytes": self.file_bytes}
         facts |= {"file_bpd": self.file_bpd, "images": self.images, "pixels": self.pixels}
         if self.blocks is not None:
@@ -115,11 +115,11 @@ class FileInfo:
 
 
 def describe(source: ByteSource) -> FileInfo:
-    """Return what a file holds.
+    """Describe a file.
 
     Raises:
-        FormatError: the file is damaged; a progressive one, in its head, or it is cut there.
-        InputError: it cannot be read.
+        FormatError: the file is damaged; for a progressive file, its head is damaged or incomplete.
+        InputError: the file cannot be read.
     """
     if file_codec(source) == CODEC_PROGRESSIVE:
         return _of_sections(read_sections(source, max_pixels=UNLIMITED))

@@ -1,7 +1,7 @@
-"""Lossless coding of pixels without a model: the smallest of a few classical codecs, proved by decoding.
+"""Lossless coding without a model: the smallest result of several classical codecs, verified by decoding.
 
-The first byte names the codec (numbers are never reused), the rest is its data. Size and mode are known to both sides, so
-container headers (RIFF, PNG chunks) are left out and rebuilt by the decoder: nothing in the data can claim another size.
+The first byte identifies the codec (numbers are never reused); the rest is its data. Both sides know size and mode, so
+container headers (RIFF, PNG chunks) are omitted and rebuilt by the decoder. The data cannot claim a different size.
 """
 
 import io
@@ -28,13 +28,13 @@ WEBP_GREY: Final = 5
 LZMA_DELTA: Final = 6
 
 MAX_WEBP_SIDE: Final = 16383
-"""Width and height of a WebP picture are 14 bits each, minus one."""
+"""WebP stores width - 1 and height - 1 in 14 bits each."""
 
 SMALL_BYTES: Final = 1 << 20
-"""Below this many bytes of pixels every codec is tried, above it only those that are fast enough."""
+"""Up to this many bytes of pixels every codec is tried; above, only the fast ones."""
 
 THOROUGH_PIXELS: Final = 1 << 16
-"""Below this, WebP spends its whole effort on prediction; above, that costs five times the time for 0.01 %."""
+"""Below this, WebP runs at full effort; above, full effort takes five times as long and saves 0.01 %."""
 
 _BYTE_MODES: Final = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _DICTIONARY_BYTES: Final = 1 << 24
@@ -42,7 +42,7 @@ _DICTIONARY_BYTES: Final = 1 << 24
 
 @dataclass(frozen=True)
 class _Job:
-    """What both sides know, and how hard the encoder tries."""
+    """Mode and size, known to both sides, and the effort of the encoder."""
 
     mode: str
     size: tuple[int, int]
@@ -58,34 +58,34 @@ class _Job:
 
     @property
     def byte_mode(self) -> str | None:
-        """The PNG or WebP mode of as many 8-bit channels; None where samples are not bytes."""
+        """PNG or WebP mode with the same number of 8-bit channels; None if the samples are not bytes."""
         layout = MODES[self.mode]
         return _BYTE_MODES[layout.channels] if layout.sample_bits == 8 else None
 
 
 def encode_fallback(picture: Picture, *, effort: int = 4) -> bytes:
-    """Return the pixels of ``picture`` (any mode; not its palette or metadata) as one codec byte and data.
+    """Encode the pixels of ``picture`` (any mode; not its palette or metadata) as a codec byte and data.
 
     Args:
-        picture: what to encode.
+        picture: the picture.
         effort: 0 (fast) to 6 (small).
     """
     return _encode(_Job(picture.mode, picture.size, effort), picture.pixels)
 
 
 def decode_fallback(data: bytes, mode: str, size: tuple[int, int]) -> bytes:
-    """Return the pixels that :func:`encode_fallback` was given.
+    """Decode the output of :func:`encode_fallback`.
 
     Args:
         data: codec byte and data.
         mode: the picture's mode, a key of ``MODES``.
-        size: its (width, height).
+        size: (width, height) of the picture.
 
     Raises:
-        FormatError: the data are not those of a picture of this mode and size.
+        FormatError: the data is damaged, or not of a picture of this mode and size.
     """
     if not data:
-        raise FormatError("the fallback data are empty")
+        raise FormatError("the fallback data is empty")
     decoder = _DECODERS.get(data[0])
     if decoder is None:
         raise FormatError(f"fallback codec {data[0]} is unknown: made by a newer version")
@@ -95,24 +95,24 @@ def decode_fallback(data: bytes, mode: str, size: tuple[int, int]) -> bytes:
             pixels = decoder(job, data[1:])
     except FormatError:
         raise
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data.
-        raise FormatError("the fallback data are damaged") from error
+    except Exception as error:  # Pillow's decoders can raise almost any exception on damaged data.
+        raise FormatError("the fallback data is damaged") from error
     if len(pixels) != job.byte_count:
-        raise FormatError("the fallback data are not of the declared size")
+        raise FormatError("the fallback data does not have the declared size")
     return pixels
 
 
 def encode_array(pixels: NDArray[np.uint8], *, effort: int = 4) -> bytes:
-    """Return ``pixels`` of shape [height, width] or [height, width, 1 to 4] as one codec byte and data."""
+    """Encode ``pixels``, [height, width] or [height, width, 1 to 4], as a codec byte and data."""
     height, width = pixels.shape[:2]
     return _encode(_Job(_BYTE_MODES[pixels[0, 0].size], (width, height), effort), pixels.tobytes())
 
 
 def decode_array(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the array of shape ``shape`` that :func:`encode_array` was given.
+    """Decode the output of :func:`encode_array` to an array of shape ``shape``.
 
     Raises:
-        FormatError: the data are not those of such an array.
+        FormatError: the data is damaged, or not of an array of this shape.
     """
     mode = _BYTE_MODES[shape[2] if len(shape) == 3 else 1]
     return np.frombuffer(decode_fallback(data, mode, (shape[1], shape[0])), np.uint8).reshape(shape)
@@ -121,21 +121,21 @@ def decode_array(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _encode(job: _Job, pixels: bytes) -> bytes:
     candidates = [bytes([codec]) + _ENCODERS[codec](job, pixels) for codec in _choices(job)]
     for data in sorted(candidates, key=len):
-        # Proved here, because a defect of a library must cost bytes and not pixels.
+        # Verified here, so that a library bug costs bytes rather than pixels.
         if data[0] == RAW or decode_fallback(data, job.mode, job.size) == pixels:
             return data
     return bytes([RAW]) + pixels
 
 
 def _choices(job: _Job) -> list[int]:
-    """Return the codecs worth trying, by mode and size."""
+    """Return the codecs to try, by mode and size."""
     small = job.byte_count <= SMALL_BYTES
     fits_webp = max(job.size) <= MAX_WEBP_SIDE
     choices = []
     if job.byte_mode and fits_webp:
         choices.append(WEBP if MODES[job.mode].channels >= 3 else WEBP_GREY)
     fits_png = job.byte_mode is not None or job.mode.startswith("I;16") or job.mode == "1"
-    # On large colour pictures PNG has not been seen to win, and takes as long.
+    # On large colour pictures PNG never won in our tests, and takes as long.
     if fits_png and (small or WEBP not in choices):
         choices.append(PNG)
     if small or not choices:
@@ -151,7 +151,7 @@ def _encode_webp(job: _Job, pixels: bytes) -> bytes:
 
 def _decode_webp(job: _Job, data: bytes) -> bytes:
     if job.byte_mode not in ("RGB", "RGBA"):
-        raise FormatError(f"fallback codec {WEBP} does not hold mode {job.mode}")
+        raise FormatError(f"fallback codec {WEBP} does not support mode {job.mode}")
     return _from_vp8l(data, job.size, job.byte_mode)
 
 
@@ -164,7 +164,7 @@ def _encode_webp_grey(job: _Job, pixels: bytes) -> bytes:
 
 def _decode_webp_grey(job: _Job, data: bytes) -> bytes:
     if job.byte_mode not in ("L", "LA"):
-        raise FormatError(f"fallback codec {WEBP_GREY} does not hold mode {job.mode}")
+        raise FormatError(f"fallback codec {WEBP_GREY} does not support mode {job.mode}")
     height, width, channels = job.shape
     raw = _from_vp8l(data, job.size, _BYTE_MODES[channels + 2])
     samples = np.frombuffer(raw, np.uint8).reshape(height, width, channels + 2)
@@ -172,7 +172,7 @@ def _decode_webp_grey(job: _Job, data: bytes) -> bytes:
 
 
 def _to_vp8l(image: Image.Image, job: _Job) -> bytes:
-    """Return the payload of the VP8L chunk: WebP without RIFF."""
+    """Return the payload of the VP8L chunk: WebP without its RIFF container."""
     out = io.BytesIO()
     thorough = job.effort > 4 or image.width * image.height <= THOROUGH_PIXELS
     image.save(out, "WEBP", lossless=True, exact=True, method=job.effort, quality=100 if thorough else 75, exif=b"")
@@ -183,22 +183,22 @@ def _to_vp8l(image: Image.Image, job: _Job) -> bytes:
 
 
 def _from_vp8l(data: bytes, size: tuple[int, int], mode: str) -> bytes:
-    """Decode the payload of a VP8L chunk whose own header must agree on the size."""
+    """Decode the payload of a VP8L chunk; the size in its header must match."""
     if len(data) < 5 or data[0] != 0x2F:
-        raise FormatError("the fallback data are damaged")
+        raise FormatError("the fallback data is damaged")
     (bits,) = struct.unpack_from("<I", data, 1)
     if ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1) != size:
-        raise FormatError("the fallback data are not of the declared size")
+        raise FormatError("the fallback data does not have the declared size")
     chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
     with Image.open(io.BytesIO(b"RIFF" + struct.pack("<I", len(chunk)) + chunk), formats=["WEBP"]) as image:
         if image.mode == mode:
             return image.tobytes()
-        # WebP drops an alpha channel that is opaque everywhere.
+        # WebP drops a fully opaque alpha channel.
         return image.convert(mode).tobytes()
 
 
 def _png_header(job: _Job) -> tuple[bytes, str]:
-    """Return the IHDR that a mode and a size imply, and Pillow's mode for it."""
+    """Return the IHDR for a mode and size, and Pillow's mode for it."""
     if job.mode == "1":
         depth, colour, mode = 1, 0, "1"
     elif job.mode.startswith("I;16"):
@@ -206,17 +206,17 @@ def _png_header(job: _Job) -> tuple[bytes, str]:
     elif job.byte_mode:
         depth, colour, mode = 8, {"L": 0, "LA": 4, "RGB": 2, "RGBA": 6}[job.byte_mode], job.byte_mode
     else:
-        raise FormatError(f"fallback codec {PNG} does not hold mode {job.mode}")
+        raise FormatError(f"fallback codec {PNG} does not support mode {job.mode}")
     return struct.pack(">IIBBBBB", *job.size, depth, colour, 0, 0, 0), mode
 
 
 def _swapped(job: _Job, pixels: bytes) -> bytes:
-    """Return 16-bit samples in the other byte order where the mode has them big-endian."""
+    """Swap the bytes of 16-bit samples if the mode stores them big-endian."""
     return np.frombuffer(pixels, ">u2").astype("<u2").tobytes() if job.mode == "I;16B" else pixels
 
 
 def _encode_png(job: _Job, pixels: bytes) -> bytes:
-    """Return the zlib stream of a PNG file: its IDAT chunks joined."""
+    """Return the zlib stream of a PNG file: its concatenated IDAT chunks."""
     _, mode = _png_header(job)
     out = io.BytesIO()
     image = Image.frombytes(mode, job.size, _swapped(job, pixels))
@@ -232,22 +232,22 @@ def _encode_png(job: _Job, pixels: bytes) -> bytes:
 
 def _decode_png(job: _Job, data: bytes) -> bytes:
     header, mode = _png_header(job)
-    # Pillow leaves rows black for which there is no data, so that there is exactly enough is checked here.
+    # Pillow leaves rows without data black, so check that the length is exact.
     rows_bytes = job.byte_count + job.size[1]
     inflate = zlib.decompressobj()
     if len(inflate.decompress(data, rows_bytes + 1)) != rows_bytes or not inflate.eof or inflate.unused_data:
-        raise FormatError("the fallback data are not of the declared size")
+        raise FormatError("the fallback data does not have the declared size")
     out = bytearray(b"\x89PNG\r\n\x1a\n")
     for tag, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
         out += struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
     with Image.open(io.BytesIO(out), formats=["PNG"]) as image:
         if image.mode == mode:
             return _swapped(job, image.tobytes())
-    raise FormatError("the fallback data are damaged")
+    raise FormatError("the fallback data is damaged")
 
 
 def _lzma_filters(job: _Job, *, delta: bool) -> list[dict[str, Any]]:
-    # No match reaches back further than the pixels go, and clearing a large dictionary takes longer than a small picture.
+    # Matches cannot reach back past the data, and clearing a large dictionary takes longer than a small picture.
     dictionary = max(4096, min(_DICTIONARY_BYTES, job.byte_count))
     filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary}]
     if delta:
@@ -261,13 +261,13 @@ def _lzma_codec(*, delta: bool) -> tuple[Callable[[_Job, bytes], bytes], Callabl
 
     def decode(job: _Job, data: bytes) -> bytes:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma_filters(job, delta=delta))
-        # One byte more than there may be, so that a longer stream shows without being unpacked.
+        # Ask for one byte too many, to detect a longer stream without unpacking it.
         pixels = decoder.decompress(data, job.byte_count + 1)
-        # The end marker may still be unread when exactly as many bytes are out as were asked for.
+        # The end marker may still be unread when the requested number of bytes has been returned.
         if not decoder.eof:
             pixels += decoder.decompress(b"", 1)
         if not decoder.eof or decoder.unused_data:
-            raise FormatError("the fallback data are damaged")
+            raise FormatError("the fallback data is damaged")
         return pixels
 
     return encode, decode

@@ -1,7 +1,8 @@
-"""The environment in which floating-point coding is repeatable, and the check that it is the same.
+"""Environment fingerprints of floating-point coding, and their check.
 
-Floating point promises the same bits only to the same program on the same kind of machine. A file that was coded with a
-floating-point network says where, and decoding refuses elsewhere, with what differs, rather than return noise.
+Floating-point results are reproducible only with the same software on the same kind of machine. A file coded with a
+floating-point network records its environment; decoding in a different one is refused, naming what differs, rather than
+returning noise.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ Fingerprint = dict[str, int | str]
 
 
 def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
-    """Return everything that may change the last bit of a convolution, and the hash of the coding tables."""
+    """Return everything that can change the last bit of a convolution, and the hash of the coding tables."""
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch gives it no type
@@ -40,10 +41,10 @@ def take_fingerprint(device: torch.device, dtype: str) -> Fingerprint:
 
 
 def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> None:
-    """Compare where a file was coded with where it is to be decoded.
+    """Check that the environment a file was coded in matches the one it is decoded in.
 
     Raises:
-        EnvironmentMismatchError: one line that says what differs.
+        EnvironmentMismatchError: they differ; the message lists the differences.
     """
     differences = [
         f"{key} {recorded.get(key, 'unknown')} there, {here.get(key, 'unknown')} here"
@@ -57,7 +58,7 @@ def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> No
 
 
 def _features() -> str:
-    """Return a short hash of the processor's instruction sets, which a virtual machine may hide."""
+    """Return a short hash of the CPU's instruction sets, some of which a virtual machine may hide."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -67,7 +68,7 @@ def _features() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name: kernels are chosen by it."""
+    """Return the name of the CPU, which determines the choice of kernels."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

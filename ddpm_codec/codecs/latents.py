@@ -1,13 +1,13 @@
-"""Latents of a frozen chain in grey levels, as every codec computes with them: integers and correctly rounded float64.
+"""Latents of a frozen chain in grey levels, used by every codec: integers and correctly rounded float64.
 
 Latents live in the transform domain, in variance-exploding coordinates and grey levels: z_j = y_0 + sigma_j eps with
 y_0 = W (x_0 - 127.5), on the lattice z_j = delta_j n_j, delta_j = sigma_j / RATIO. With the discrete Gaussians of
-:mod:`ddpm_codec.coding.tables` so coarse a lattice costs nothing. For s < t, with a = sigma_s^2 / sigma_t^2,
+:mod:`ddpm_codec.coding.tables` this coarse lattice costs no rate. For s < t, with a = sigma_s^2 / sigma_t^2,
 
     q(z_t | z_s) = N(z_s, sigma_t^2 - sigma_s^2),
     p(z_s | z_t) = N(a z_t + (1 - a) W x0_mean, sigma_s^2 (1 - a) + (1 - a)^2 w),
 
-which is the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_bar_s).
+the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_bar_s).
 """
 
 import threading
@@ -31,77 +31,77 @@ Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
 GREY2 = GREY_PER_UNIT * GREY_PER_UNIT
-"""Variances in grey levels are so many times those in model values."""
+"""Ratio of a variance in grey levels squared to the same variance in model values."""
 
 _SHIFT = 20
-"""Fractional bits while a picture is put together from coefficients."""
+"""Fractional bits used when a picture is assembled from coefficients."""
 
 _FARTHEST = float(1 << 24)
-"""Grey levels: only damaged data hold latents beyond, and arithmetic stays exact up to here."""
+"""Limit in grey levels: arithmetic is exact up to here, and only damaged data contains larger latents."""
 
 RATIO = 0.75
-"""sigma_j / delta_j: the width of the lattice."""
+"""sigma_j / delta_j, the resolution of the lattice."""
 
 _ONE = float(1 << MEAN_BITS)
 
 
 def grey_variances() -> Floats:
-    """Return the variance that each index of a prediction stands for, in grey levels squared."""
+    """Return the variance of each prediction index, in grey levels squared."""
     logs = integer.log_variances()
     variance = exact_exp(-np.abs(logs))
     return np.where(logs > 0, 1.0 / variance, variance) * GREY2
 
 
 def norms(transform: BlockTransform) -> Floats:
-    """Return the norm of each row of M, [1, D, 1, 1]."""
+    """Return the norms of the rows of M, [1, D, 1, 1]."""
     return np.sqrt(transform.norms2.astype(np.float64))[None, :, None, None]
 
 
 def noisy_picture(transform: BlockTransform, values: NDArray[np.int32], unit: float) -> Ints:
-    """Return W^T z as the network reads it, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W].
+    """Return W^T z as network input, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W].
 
     Args:
         transform: W.
         values: z in units of ``unit`` grey levels, [B, D, h, w].
-        unit: size of one.
+        unit: grey levels per unit of ``values``.
 
     Raises:
-        FormatError: a latent that no encoder draws.
+        FormatError: a latent is out of range.
     """
-    # Python integers: the absolute value of the smallest int32 is not one.
+    # Python integers, because abs(INT32_MIN) overflows.
     if max(int(values.max(initial=0)), -int(values.min(initial=0))) * unit > _FARTHEST:
         raise FormatError("its entropy-coded data is damaged")
     fixed = np.rint(values * (unit / norms(transform) * 2.0**_SHIFT)).astype(np.int64)
-    # One factor 1/norm of M^T N^-1/2 is in `fixed`; M^T itself is exact.
+    # `fixed` includes one factor 1/norm of M^T N^-1/2; M^T itself is exact.
     drop = _SHIFT - integer.PICTURE_BITS
     return (transform.inverse_exact(fixed) + (1 << (drop - 1))) >> drop
 
 
 def rounded(values: NDArray[np.floating[Any]]) -> Ints:
-    """Return the nearest integers, halves to even."""
+    """Round to the nearest integers, ties to even."""
     nearest: Ints = np.rint(values).astype(np.int64)
     return nearest
 
 
 class GreyChain:
-    """A denoiser, a transform and the levels of a chain.
+    """A denoiser, a transform and the levels of a chain, in grey levels.
 
     Args:
-        denoiser: integers in, integers out.
+        denoiser: the integer denoiser.
         transform: W.
-        sigmas: noise of each level in model values, cleanest first, [K + 1].
+        sigmas: sigma of each level in model values, cleanest first, [K + 1].
         prior_mean: mean of each coefficient of W x_0 in model values, [D].
-        prior_variance: its variance, [D].
+        prior_variance: variance of each coefficient, [D].
 
     Attributes:
         steps: K.
         transform: W.
-        norm: of the rows of M, [1, D, 1, 1].
+        norm: norms of the rows of M, [1, D, 1, 1].
         sigmas: in grey levels, [K + 1].
-        variance: that each index of a prediction stands for, in grey levels squared.
+        variance: variance of each prediction index, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
-        network: time spent in the network so far.
+        network: stopwatch of the network.
     """
 
     def __init__(
@@ -123,38 +123,38 @@ class GreyChain:
         self._pixel_scales = PIXEL_GRID.index(np.sqrt(self.variance)).astype(np.int32)
 
     def kept(self, level: int) -> float:
-        """Return a of the step from ``level`` to the one below, the weight of z_t in the mean of z_s."""
+        """Return a of the step from ``level`` to ``level - 1``, the weight of z_t in the mean of z_s."""
         ratio = self.sigmas[level - 1] / self.sigmas[level]
         return float(ratio * ratio)
 
     def predict(self, z_t: NDArray[np.int32], unit: float, level: int) -> tuple[Ints, NDArray[np.integer]]:
-        """Return M x0_mean and the index of its variance.
+        """Return M x0_mean and its variance indices.
 
         Args:
             z_t: latents in units of ``unit`` grey levels, [B, D, h, w].
-            unit: size of one.
+            unit: grey levels per unit of ``z_t``.
             level: t, 1 to K.
 
         Returns:
-            Coefficients in units of norm 2**-integer.MEAN_BITS grey levels, and indices, [B, D, h, w] each.
+            Coefficients in units of norm 2**-integer.MEAN_BITS grey levels, and indices, each [B, D, h, w].
 
         Raises:
-            FormatError: a latent that no encoder draws.
+            FormatError: a latent is out of range.
         """
-        # Where W is the identity, a coefficient is a sub-pixel.
+        # If W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
         prediction = self._timed(predict, noisy_picture(self.transform, z_t, unit), level)
         return self.transform.forward_exact(prediction.mean), prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
-        """Return mean and scale index of p(x_0 | z_0) as the entropy coder takes them, grey levels, [B, 3, H, W].
+        """Return mean and scale index of p(x_0 | z_0) for the entropy coder, in grey levels, [B, 3, H, W].
 
         Args:
             z_0: latents in units of ``unit`` grey levels, [B, D, h, w].
-            unit: size of one.
+            unit: grey levels per unit of ``z_0``.
 
         Raises:
-            FormatError: a latent that no encoder draws.
+            FormatError: a latent is out of range.
         """
         prediction = self._timed(self._denoiser.pixels, noisy_picture(self.transform, z_0, unit), 0)
         half = (GREY_MAX << MEAN_BITS) >> 1
@@ -162,13 +162,13 @@ class GreyChain:
         return mean, self._pixel_scales[prediction.log_var_index]
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        # The network works in buffers of its own, so one thread at a time.
+        # The network reuses its buffers: one thread at a time.
         with self._lock, self.network:
             return predict(picture, level)
 
 
 class DiffusionLattice:
-    """The :class:`~ddpm_codec.coding.bits_back.LatticeModel` of a denoiser and a chain.
+    """:class:`~ddpm_codec.coding.bits_back.LatticeModel` of a denoiser and a chain.
 
     Args:
         chain: the denoiser and its levels.
@@ -185,22 +185,22 @@ class DiffusionLattice:
         self._reverse_scales = [np.zeros(0, np.int32)] + [self._scales(t) for t in range(1, self.steps + 1)]
 
     def unit(self, level: int) -> float:
-        """Return delta, the distance of lattice points at a level, in grey levels."""
+        """Return delta, the spacing of the lattice at a level, in grey levels."""
         return float(self._delta[level])
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return [B, D, H / block, W / block] for padded pictures [B, 3, H, W]."""
+        """Return the latent shape [B, D, H / block, W / block] of padded pictures [B, 3, H, W]."""
         images, _, height, width = shape
         side = self._transform.block
         return images, self._transform.dims, height // side, width // side
 
     def encode_mean(self, x0: NDArray[np.uint8]) -> Ints:
-        """Return the mean of n_0 given grey levels x0 [B, 3, H, W], [B, D, h, w]."""
+        """Return the mean of n_0, [B, D, h, w], given grey levels x0 [B, 3, H, W]."""
         doubled = 2 * x0.astype(np.int64) - GREY_MAX
         return rounded(self._transform.forward_exact(doubled) * (_ONE / (2.0 * self._chain.norm * self._delta[0])))
 
     def forward_scale(self, level: int) -> float:
-        """Return the standard deviation of q(z_level | z_{level - 1}), or of q(z_0 | y_0), in units of delta_level."""
+        """Return the standard deviation of q(z_level | z_{level - 1}), or q(z_0 | y_0), in units of delta_level."""
         if level == 0:
             return RATIO
         cleaner = self.sigmas[level - 1]
@@ -211,7 +211,7 @@ class DiffusionLattice:
         return rounded(n_prev * (self._delta[level - 1] / self._delta[level] * _ONE))
 
     def likelihood(self, n_0: NDArray[np.int32]) -> tuple[Ints, Indices]:
-        """Return mean and scale index of p(x_0 | z_0), grey levels, [B, 3, H, W]."""
+        """Return mean and scale index of p(x_0 | z_0), in grey levels, [B, 3, H, W]."""
         return self._chain.pixel_law(n_0, float(self._delta[0]))
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
@@ -234,7 +234,7 @@ class DiffusionLattice:
         return np.broadcast_to(mean, shape), np.broadcast_to(index, shape)
 
     def _scales(self, level: int) -> Indices:
-        """Return the table scale of p(z_{level - 1} | z_level) for every variance index."""
+        """Return the table scale of p(z_{level - 1} | z_level) for each variance index."""
         kept, cleaner = self._chain.kept(level), self.sigmas[level - 1]
         learnt = (1.0 - kept) * (1.0 - kept) * self._chain.variance
         variance = cleaner * cleaner * (1.0 - kept) + learnt

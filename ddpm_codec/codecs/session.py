@@ -1,4 +1,4 @@
-"""A model made ready to code: its identity, a device, one of its chains, and the network, built at its first use."""
+"""A model ready for coding: its identity, device, chain, and network, which is built on first use."""
 
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
@@ -19,13 +19,13 @@ from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_
 
 
 class Model:
-    """A model on a device, opened once for many pictures; may be used from several threads.
+    """A model on a device, opened once and used for many pictures, possibly from several threads.
 
     Attributes:
         name: short name.
-        id: SHA-256, hexadecimal: the identity that coded files carry.
+        id: SHA-256 of the model, hexadecimal, by which coded files refer to it.
         path: its file or folder.
-        device: where its network runs.
+        device: device of the network.
         codec_model: its chains, prior and network.
 
     Examples:
@@ -45,11 +45,11 @@ class Model:
 
     @classmethod
     def open(cls, name_or_path: ModelName, *, device: str = "auto") -> Self:
-        """Open a model by its name, or from its file or folder.
+        """Open a model by name, or from its file or folder.
 
         Raises:
-            InputError: no such device.
-            ModelError: no such model, or naming what is wrong with it.
+            InputError: the device is not available.
+            ModelError: the model does not exist or is damaged.
         """
         return cls(find_model(name_or_path), pick_device(device))
 
@@ -67,18 +67,18 @@ class Model:
         return self.codec_model.arithmetic
 
     def session(self, steps: int | None = None) -> "CodingSession":
-        """Return the session over the chain of so many steps (None: the model's own), the same every time.
+        """Return the session for the chain with K = ``steps`` (None: the model's default); sessions are cached.
 
         Raises:
-            ModelError: there is no such chain.
+            ModelError: the model has no such chain.
         """
         return self.session_in(self.codec_model.chain_steps(steps))
 
     def session_in(self, chain_steps: int | None, dtype: str = "", threads: int | None = None) -> "CodingSession":
-        """Return the session over a chain in some environment (see :class:`CodingSession`), the same every time.
+        """Return the session for a chain in an environment (see :class:`CodingSession`); sessions are cached.
 
         Raises:
-            ModelError: there is no such chain.
+            ModelError: the model has no such chain.
         """
         key = chain_steps, dtype, threads
         if key not in self._sessions:
@@ -87,11 +87,11 @@ class Model:
 
 
 def cached_model(name_or_path: ModelName, device: str = "auto") -> Model:
-    """Return an open model; a file that has not changed is opened once and kept, for building a network takes a while.
+    """Open a model, or return it from a cache if its file has not changed: building a network is slow.
 
     Raises:
-        InputError: no such device.
-        ModelError: no such model, or naming what is wrong with it.
+        InputError: the device is not available.
+        ModelError: the model does not exist or is damaged.
     """
     path, target = find_model(name_or_path), pick_device(device)
     if path.is_dir():
@@ -106,18 +106,18 @@ def _kept_model(path: Path, device: str, _changed: int, _size: int) -> Model:
 
 
 class CodingSession:
-    """An open model over one of its chains; what the network computes, it computes inside :meth:`environment`.
+    """An open model with one of its chains. The network must run inside :meth:`environment`.
 
     Args:
         model: the model.
-        chain_steps: K; None: the model's own.
-        dtype: arithmetic of a network in floating point; empty: the fastest of the device.
-        threads: of torch on the CPU, with which a file was coded in floating point; None: any number gives the same.
+        chain_steps: K; None: the model's default.
+        dtype: arithmetic of a floating-point network; empty: the fastest on the device.
+        threads: CPU threads of torch that a file was coded with in floating point; None: any number.
 
     Attributes:
-        model: its chains, prior and network.
-        model_id: its SHA-256, hexadecimal.
-        device: where the network runs.
+        model: the codec model: chains, prior and network.
+        model_id: SHA-256 of the model, hexadecimal.
+        device: device of the network.
         steps: K.
 
     Raises:
@@ -138,8 +138,8 @@ class CodingSession:
         """Open ``model`` (name, file or folder) on ``device``.
 
         Raises:
-            InputError: no such device.
-            ModelError: no such model, or no chain of so many steps.
+            InputError: the device is not available.
+            ModelError: the model does not exist, is damaged, or has no such chain.
         """
         return Model.open(model, device=device).session(steps)
 
@@ -147,22 +147,22 @@ class CodingSession:
     def for_decoding(
         cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | None, label: str
     ) -> "CodingSession":
-        """Open the model that a file names; one in floating point, in the environment that it was coded in.
+        """Open the model that a file names; a floating-point model, in the recorded environment.
 
-        Of that environment the number of threads and the arithmetic are taken over; whatever else differs is refused.
+        Threads and arithmetic are set as recorded; any other difference is refused.
 
         Args:
-            identity: SHA-256 of the model, hexadecimal, or its beginning.
+            identity: SHA-256 of the model, hexadecimal, or its first digits.
             recorded: the environment; empty for an exact model.
             steps: K.
             device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
-            extra: name, file or folder of the model, where the caller says which it is.
-            label: what messages call the file.
+            extra: name, file or folder of the model; None to look for it among the shipped models.
+            label: name of the file in messages.
 
         Raises:
-            EnvironmentMismatchError: the environment cannot be had here.
-            FormatError: the recorded environment is damaged, or does not belong to the model.
-            ModelError: the model is not here, or has no such chain.
+            EnvironmentMismatchError: this environment differs.
+            FormatError: the recorded environment is damaged, or does not fit the model.
+            ModelError: the model is not available, or has no such chain.
         """
         try:
             path = find_by_id(identity, extra)
@@ -177,19 +177,19 @@ class CodingSession:
                 check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
         model, arithmetic = cached_model(path, device), "float" if recorded else "exact"
         if model.arithmetic != arithmetic:
-            raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, its model is {model.arithmetic}")
+            raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, but its model is {model.arithmetic}")
         try:
             return model.session_in(steps, dtype, threads)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
 
     def environment(self) -> AbstractContextManager[None]:
-        """Return a context that gives torch the threads of the file, and those of the process back afterwards."""
+        """Return a context in which torch uses the threads of the file; the previous number is restored on exit."""
         return torch_threads(self._threads)
 
     @cached_property
     def ships(self) -> bool:
-        """Whether the model comes with the package, so that its identity alone finds it."""
+        """Whether the model ships with the package, so that its identity is enough to find it."""
         return any(model_id(path) == self.model_id for path in shipped_models())
 
     @property
@@ -198,7 +198,7 @@ class CodingSession:
         return self.chain.network.seconds if "chain" in vars(self) else 0.0
 
     def fingerprint(self) -> Fingerprint:
-        """Return the environment of this session; nothing where the model is exact and any will do."""
+        """Return the environment of this session; empty for an exact model, which works in any."""
         if self.model.arithmetic == "exact":
             return {}
         return take_fingerprint(self.device, self._dtype)
@@ -208,7 +208,7 @@ class CodingSession:
         """The network and the levels of the chain; built on first use.
 
         Raises:
-            ModelError: weights that do not fit, or coding tables that are not those of the model.
+            ModelError: the weights do not fit, or the model was made with other coding tables.
         """
         model = self.model
         if model.arithmetic == "exact" and model.tables != tables_hash():
@@ -220,7 +220,7 @@ class CodingSession:
         return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
 
     def lattice(self) -> DiffusionLattice:
-        """Return the chain as bits-back coding sees it; see :attr:`chain`."""
+        """Return the lattice model of the chain for bits-back coding; see :attr:`chain`."""
         return self._lattice
 
     @cached_property
@@ -232,7 +232,7 @@ def _recorded(recorded: Fingerprint, label: str) -> tuple[str, str, int]:
     """Return device, arithmetic and threads of a recorded environment.
 
     Raises:
-        FormatError: they are none that encoding writes.
+        FormatError: they are damaged.
     """
     device, dtype, threads = recorded.get("device"), recorded.get("dtype"), recorded.get("threads")
     if device not in ("cpu", "cuda") or dtype not in ("bf16", "float32"):

@@ -1,6 +1,6 @@
-"""How pictures are cut: into regions that share a block, and into tiles that are coded together.
+"""Cuts pictures into regions, which share a block, and regions into tiles, which are coded together.
 
-Everything here is a function of sizes alone, so that a decoder repeats it from the image table.
+Everything here depends on sizes only, so the decoder can repeat it from the image table.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from ddpm_codec.errors import InputError
 DEFAULT_BLOCK_PIXELS = 1 << 22
 MAX_TILE = 4096
 MAX_BLOCK_TILES = 1 << 18
-"""Tiles in one block: more of them are no use to compression, and each is work before the first byte is looked at."""
+"""Maximum tiles per block: more do not improve compression, and planning them takes time before any byte is read."""
 
 SEED_TILE = 64
-"""The largest tile of a block is cut into tiles of this side, so that few bytes of fallback start the chain."""
+"""One largest tile of a block is cut into tiles of this side, so that a few fallback bytes can start the stack."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CodingOptions:
     """Sizes of blocks and tiles.
 
     Attributes:
-        block_pixels: a block is closed when it has this many pixels; larger pictures are cut.
+        block_pixels: a block is closed once it has this many pixels; larger pictures are cut.
         tile: side of the tiles, a multiple of 8 up to MAX_TILE.
     """
 
@@ -31,23 +31,25 @@ class CodingOptions:
 
     @property
     def square_tiles(self) -> int:
-        """Tiles in a block of whole ones."""
+        """Number of full tiles in a block."""
         return self.block_pixels // (self.tile * self.tile)
 
 
 def checked_options(block_pixels: int, tile: int) -> CodingOptions:
-    """Return the sizes of blocks and tiles.
+    """Return validated sizes of blocks and tiles.
 
     Raises:
-        InputError: they make no sense.
+        InputError: a size is out of range.
     """
     if not 8 <= tile <= MAX_TILE or tile % 8 or block_pixels < 1:
-        raise InputError(f"tile = {tile}, block of {block_pixels} pixels: a tile is a multiple of 8 up to {MAX_TILE}")
+        raise InputError(
+            f"tile = {tile}, block of {block_pixels} pixels: tile must be a multiple of 8, at most {MAX_TILE}"
+        )
     options = CodingOptions(block_pixels, tile)
     if options.square_tiles > MAX_BLOCK_TILES:
         raise InputError(
-            f"tile = {tile}, block of {block_pixels} pixels: a block would have {options.square_tiles} tiles, at most "
-            f"{MAX_BLOCK_TILES} may be; use larger tiles or smaller blocks"
+            f"tile = {tile}, block of {block_pixels} pixels: a block would have {options.square_tiles} tiles, more than "
+            f"{MAX_BLOCK_TILES}; use larger tiles or smaller blocks"
         )
     return options
 
@@ -63,11 +65,11 @@ class Rect:
 
     @property
     def pixels(self) -> int:
-        """Area."""
+        """Number of pixels."""
         return self.height * self.width
 
     def cut(self, side_y: int, side_x: int) -> list["Rect"]:
-        """Return this rectangle cut on a grid, row by row; the last row and column may be smaller."""
+        """Cut this rectangle on a grid, row by row; the last row and column may be smaller."""
         return [
             Rect(self.top + y, self.left + x, min(side_y, self.height - y), min(side_x, self.width - x))
             for y in range(0, self.height, side_y)
@@ -77,7 +79,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of region ``region`` of a block, relative to that region."""
+    """A rectangle in region ``region`` of a block, relative to that region."""
 
     region: int
     rect: Rect
@@ -91,20 +93,20 @@ class Tile:
 def split_regions(width: int, height: int, block_pixels: int, tile: int) -> list[Rect]:
     """Cut a picture into regions of at most about ``block_pixels``.
 
-    A picture that fits is one region; others are cut into bands of whole tiles, and where one band of the full width would
-    be too large, into columns of whole tiles first.
+    A picture that fits is one region. Others are cut into bands of whole tiles, and if a band of full width would be too
+    large, into columns of whole tiles first.
     """
     return Rect(0, 0, height, width).cut(*_region_sides(width, height, block_pixels, tile))
 
 
 def region_count(width: int, height: int, block_pixels: int, tile: int) -> int:
-    """Return the number of regions that :func:`split_regions` makes, without making them."""
+    """Return the number of regions of :func:`split_regions` without creating them."""
     band, column = _region_sides(width, height, block_pixels, tile)
     return -(-height // band) * -(-width // column)
 
 
 def _region_sides(width: int, height: int, block_pixels: int, tile: int) -> tuple[int, int]:
-    """Return height and width of a whole region."""
+    """Return height and width of a full region."""
     if width * height <= block_pixels:
         return height, width
     row = min(tile, height)
@@ -113,18 +115,18 @@ def _region_sides(width: int, height: int, block_pixels: int, tile: int) -> tupl
 
 
 def tile_count(height: int, width: int, tile: int) -> int:
-    """Return the number of tiles of a region, before one is cut for the seeds."""
+    """Return the number of tiles of a region, before one is cut into seeds."""
     return -(-height // tile) * -(-width // tile)
 
 
 def largest_tile_count(width: int, height: int, block_pixels: int, tile: int) -> int:
-    """Return the tiles in the largest region of a picture."""
+    """Return the number of tiles in the largest region of a picture."""
     band, column = _region_sides(width, height, block_pixels, tile)
     return tile_count(min(band, height), min(column, width), tile)
 
 
 def plan_tiles(regions: list[Rect], tile: int) -> list[Tile]:
-    """Return the tiles of a block in coding order: a largest tile in pieces, then small shapes first, equal ones together.
+    """Return the tiles of a block in coding order: a largest tile in pieces, then the others by size, equal shapes together.
 
     Args:
         regions: the regions of the block (only their sizes matter).
@@ -142,7 +144,7 @@ def plan_tiles(regions: list[Rect], tile: int) -> list[Tile]:
 
 
 def shape_runs(tiles: list[Tile]) -> list[list[Tile]]:
-    """Return ``tiles`` as runs of equal shape, in order."""
+    """Group ``tiles`` into runs of equal shape, in order."""
     return [list(run) for _, run in groupby(tiles, key=lambda tile: tile.shape)]
 
 

@@ -1,6 +1,6 @@
-"""The ``.ddpm`` file: signature, head, table of images, blocks, end. Specified byte by byte in docs/FORMAT.md.
+"""The ``.ddpm`` file: signature, head, image table, blocks, end. Specified byte by byte in docs/FORMAT.md.
 
-Nothing here knows what the bytes of a block mean; nothing here imports torch or Pillow.
+This package does not interpret the contents of blocks, and imports neither torch nor Pillow.
 """
 
 from ddpm_codec.container.layout import (

@@ -1,4 +1,4 @@
-"""Metadata, palettes and transparent colours of pictures, column by column: to bytes and back."""
+"""Reads and writes metadata, palettes and transparent colours of pictures, column by column."""
 
 from ddpm_codec.container.layout import MAX_SIDE
 from ddpm_codec.errors import FormatError, InputError
@@ -13,27 +13,27 @@ _MAX_COLOUR_PARTS = 4
 
 
 def check_size(info: PictureInfo) -> None:
-    """Check that a picture's sides can be stored.
+    """Check that the size of a picture can be stored.
 
     Raises:
-        InputError: one is 0 or too long.
+        InputError: a side is 0 or too long.
     """
     if not all(1 <= side <= MAX_SIDE for side in info.size):
         raise InputError(f"{info.name}: a picture of {info.size[0]}x{info.size[1]} pixels cannot be stored")
 
 
 def check_pixels(pixels: int, max_pixels: int) -> None:
-    """Check a number of pixels that a file declares.
+    """Check the number of pixels that a file declares.
 
     Raises:
-        FormatError: there are too many.
+        FormatError: it exceeds ``max_pixels``.
     """
     if pixels > max_pixels:
-        raise FormatError(f"it declares {pixels} pixels, more than {max_pixels} (--max-pixels raises the limit)")
+        raise FormatError(f"it declares {pixels} pixels, more than {max_pixels} (use --max-pixels to raise the limit)")
 
 
 def write_blobs(out: bytearray, infos: list[PictureInfo]) -> None:
-    """Append a byte that says which columns are there, then each distinct blob once, then the columns of indices."""
+    """Append a byte of flags for the columns present, then each distinct blob once, then the columns of indices."""
     rows = [_blobs_of(info) for info in infos]
     present = [column for column in range(_BLOB_COLUMNS) if any(row[column] for row in rows)]
     out.append(sum(1 << column for column in present))
@@ -54,14 +54,14 @@ def write_blobs(out: bytearray, infos: list[PictureInfo]) -> None:
 
 
 def read_blobs(reader: Reader, count: int) -> list[tuple[bytes, ...]]:
-    """Undo :func:`write_blobs` for ``count`` pictures; see :func:`picture_info`.
+    """Read the output of :func:`write_blobs` for ``count`` pictures; see :func:`picture_info`.
 
     Raises:
         FormatError: the columns are damaged.
     """
     flags = reader.take(1)[0]
     if flags >> _BLOB_COLUMNS:
-        raise FormatError("it has columns that are unknown: made by a newer version")
+        raise FormatError("it has unknown columns: made by a newer version")
     if not flags:
         return [(b"",) * _BLOB_COLUMNS] * count
     lengths = [reader.varint(reader.left) for _ in range(reader.varint(_BLOB_COLUMNS * count))]
@@ -80,13 +80,13 @@ def _blobs_of(info: PictureInfo) -> tuple[bytes, ...]:
 
 
 def picture_info(name: str, mode: str, size: tuple[int, int], blobs: tuple[bytes, ...]) -> PictureInfo:
-    """Return a picture from its row of :func:`read_blobs`.
+    """Build the info of a picture from its row of :func:`read_blobs`.
 
     Raises:
-        FormatError: a palette or a transparent colour is damaged, or is none of such a picture.
+        FormatError: a palette or transparent colour is damaged, or does not fit the mode.
     """
     if blobs[_PALETTE] and not MODES[mode].has_palette:
-        raise FormatError(f"a picture of mode {mode} has no palette")
+        raise FormatError(f"a picture of mode {mode} cannot have a palette")
     metadata: dict[MetadataKey, bytes] = {key: blob for key, blob in zip(METADATA_KEYS, blobs, strict=False) if blob}
     return PictureInfo(name, mode, size, _palette(blobs[_PALETTE]), _transparency(blobs[_TRANSPARENCY]), metadata)
 

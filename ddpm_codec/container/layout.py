@@ -1,4 +1,4 @@
-"""Numbers of the file format, and what its head and table say."""
+"""Constants of the file format, and the contents of head and image table."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,7 +7,7 @@ from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import PictureInfo
 
 SIGNATURE: Final = b"\x89DDPM\r\n\x1a"
-"""Not text, and damaged by every common conversion of line ends."""
+"""Not valid text, and changed by every common line-end conversion."""
 
 VERSION: Final = 1
 
@@ -15,7 +15,7 @@ CODEC_FALLBACK: Final = 0
 CODEC_BITS_BACK: Final = 1
 CODEC_PROGRESSIVE: Final = 2
 CODECS: Final = frozenset({CODEC_FALLBACK, CODEC_BITS_BACK})
-"""Those of files of many pictures; a progressive file is built otherwise."""
+"""Codecs of archives; a progressive file has a different structure."""
 
 ROUTE_FALLBACK: Final = 0
 ROUTE_MODEL: Final = 1
@@ -40,25 +40,25 @@ DEFAULT_MAX_PIXELS: Final = 1 << 30
 
 MODEL_ID_BYTES: Final = 32
 SHORT_ID_BYTES: Final = 4
-"""Of the identity of a model, in progressive files, which may have no more than a thousand bytes."""
+"""Bytes of a model's identity in a progressive file, which may be only a thousand bytes long."""
 
 MAX_MODEL_NAME_BYTES: Final = 255
 
 PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level")
 TAIL_PARAMETERS: Final = ("tile", "block_pixels")
-"""What a progressive file says of its coding, in this order; the latter only where its tail level is not 0."""
+"""Coding parameters in a progressive file, in this order; TAIL_PARAMETERS only if the tail level is not 0."""
 
 SHORT_SECTION: Final = 1024
-"""Sections of a progressive file with fewer bytes have a checksum of two bytes."""
+"""Sections of a progressive file with fewer bytes have a two-byte checksum."""
 
 Values = dict[str, int | str]
 
 
 def checked_values(found: object) -> Values:
-    """Return what was read from JSON.
+    """Check and return values read from JSON.
 
     Raises:
-        FormatError: it is no flat object of integers and strings.
+        FormatError: they are not a flat object of integers and strings.
     """
     if not isinstance(found, dict) or any(
         isinstance(value, bool) or not isinstance(value, int | str) for value in found.values()
@@ -69,14 +69,14 @@ def checked_values(found: object) -> Values:
 
 @dataclass(frozen=True)
 class Head:
-    """What the whole file was coded with.
+    """How a file was coded.
 
     Attributes:
         codec: ``CODEC_FALLBACK`` (no model; the other fields are empty), ``CODEC_BITS_BACK`` or ``CODEC_PROGRESSIVE``.
-        model_name: the model's name, for messages; empty in progressive files where the model ships.
-        model_id: SHA-256 of the model, 32 bytes; of a progressive file the first SHORT_ID_BYTES.
-        fingerprint: the environment of a file coded in floating point; empty where any environment decodes.
-        parameters: what the codec needs besides, such as the side of a tile.
+        model_name: name of the model, for messages; empty in progressive files if the model ships.
+        model_id: SHA-256 of the model, 32 bytes; in a progressive file the first SHORT_ID_BYTES.
+        fingerprint: environment of a file coded in floating point; empty if any environment can decode it.
+        parameters: other values the codec needs, such as the tile size.
     """
 
     codec: int = CODEC_FALLBACK
@@ -88,7 +88,7 @@ class Head:
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """A row of the table of images: the picture without its pixels, and which codec has those."""
+    """A row of the image table: the picture without pixels, and how its pixels are coded."""
 
     info: PictureInfo
     route: int = ROUTE_FALLBACK

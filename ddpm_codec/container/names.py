@@ -1,4 +1,4 @@
-"""Names coded by what they share with the name before; consecutive numbers cost a byte before packing."""
+"""Names coded relative to the previous name; consecutive numbers take one byte before packing."""
 
 import re
 
@@ -11,16 +11,16 @@ _LAST_NUMBER = re.compile(rb"(.*?)([0-9]{1,18})([^0-9]*)", re.DOTALL)
 
 
 def write_names(out: bytearray, names: list[str]) -> None:
-    """Append the columns of ``names``: how each begins, then shared ends and lengths, then text.
+    """Append the columns of ``names``: shared prefixes, then shared suffixes and lengths, then text.
 
     Raises:
-        InputError: a name is not a plain relative path, is there twice, or all are too long together.
+        InputError: a name is not a plain relative path or is a duplicate, or the names are too long in total.
     """
     raw = [encode_checked(name) for name in names]
     if len(set(raw)) != len(raw):
         raise InputError("two pictures have the same name")
     if sum(map(len, raw)) > MAX_NAMES_BYTES:
-        raise InputError(f"the names take more than {MAX_NAMES_BYTES} bytes together")
+        raise InputError(f"the names take more than {MAX_NAMES_BYTES} bytes in total")
     starts, ends, texts = bytearray(), bytearray(), bytearray()
     before = b""
     for name in raw:
@@ -39,10 +39,10 @@ def write_names(out: bytearray, names: list[str]) -> None:
 
 
 def read_names(reader: Reader, count: int) -> list[str]:
-    """Undo :func:`write_names`.
+    """Read the output of :func:`write_names`.
 
     Raises:
-        FormatError: a name is not what a writer makes.
+        FormatError: a name is damaged or invalid.
     """
     starts = [reader.varint(MAX_NAME_BYTES + 1) for _ in range(count)]
     ends = [(reader.varint(MAX_NAME_BYTES), reader.varint(MAX_NAME_BYTES)) if start else (0, 0) for start in starts]
@@ -51,7 +51,7 @@ def read_names(reader: Reader, count: int) -> list[str]:
     for start, (suffix, length) in zip(starts, ends, strict=True):
         if start:
             if start - 1 + suffix > len(before):
-                raise FormatError("a name shares more than there is")
+                raise FormatError("a name shares more than the length of the previous one")
             name = before[: start - 1] + reader.take(length) + before[len(before) - suffix :]
         else:
             name = successor(before)
@@ -71,7 +71,7 @@ def read_names(reader: Reader, count: int) -> list[str]:
 
 
 def encode_checked(name: str) -> bytes:
-    """Return a name's bytes.
+    """Check a name and return its bytes.
 
     Raises:
         InputError: see :func:`ddpm_codec.picture.check_name`.
@@ -81,7 +81,7 @@ def encode_checked(name: str) -> bytes:
 
 
 def successor(name: bytes) -> bytes:
-    """Return ``name`` with its last number (of at most 18 digits) one higher, as wide at least; empty where it has none."""
+    """Return ``name`` with its last number (at most 18 digits) incremented, keeping leading zeros; empty if it has none."""
     match = _LAST_NUMBER.fullmatch(name)
     if match is None:
         return b""
@@ -90,7 +90,7 @@ def successor(name: bytes) -> bytes:
 
 
 def _shared(left: bytes, right: bytes) -> int:
-    """Return the length of the common beginning."""
+    """Return the length of the common prefix."""
     for index, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
             return index

@@ -1,4 +1,4 @@
-"""Small blobs, packed by whichever of three ways is smallest, and unpacked under a limit."""
+"""Packs small blobs by the smallest of three methods, and unpacks them under a size limit."""
 
 import lzma
 import zlib
@@ -12,11 +12,11 @@ DEFLATE: Final = 1
 LZMA2: Final = 2
 
 _LARGE: Final = 1 << 23
-"""Beyond this LZMA takes seconds, and what is large is mostly metadata that does not shrink."""
+"""Above this LZMA takes seconds, and large blobs are mostly incompressible metadata."""
 
 
 def pack(data: bytes) -> bytes:
-    """Return method byte, for methods other than stored the raw length, and the packed bytes (no length of them)."""
+    """Return the method byte, the raw length (unless stored), and the packed bytes, without their length."""
     best = bytes([STORED]) + data
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     candidates = [(DEFLATE, deflate.compress(data) + deflate.flush())]
@@ -31,10 +31,10 @@ def pack(data: bytes) -> bytes:
 
 
 def unpack(data: bytes, limit: int) -> bytes:
-    """Undo :func:`pack`, never making more than the ``limit`` and the declared length.
+    """Unpack the output of :func:`pack`, never producing more than ``limit`` or the declared length.
 
     Raises:
-        FormatError: the method is unknown, or the data are not what they say.
+        FormatError: the method is unknown, or the data is damaged.
     """
     reader = Reader(data)
     method = reader.take(1)[0]
@@ -44,19 +44,19 @@ def unpack(data: bytes, limit: int) -> bytes:
             raise FormatError("it is larger than the format allows")
         return raw
     if method not in (DEFLATE, LZMA2):
-        raise FormatError("it is packed in an unknown way: made by a newer version")
+        raise FormatError("its packing method is unknown: made by a newer version")
     length = reader.varint(limit)
     try:
         raw = _unpack(method, reader.rest(), length)
     except (zlib.error, lzma.LZMAError, EOFError, MemoryError):
         raise FormatError("it does not unpack") from None
     if len(raw) != length:
-        raise FormatError("it does not unpack to its length")
+        raise FormatError("it does not unpack to its declared length")
     return raw
 
 
 def _unpack(method: int, data: bytes, length: int) -> bytes:
-    """Return at most one byte more than ``length``; that byte shows that there is too much."""
+    """Return at most ``length`` + 1 bytes; the extra byte indicates excess data."""
     if method == DEFLATE:
         inflate = zlib.decompressobj(-15)
         raw = inflate.decompress(data, length + 1)
@@ -66,11 +66,11 @@ def _unpack(method: int, data: bytes, length: int) -> bytes:
         raw = decoder.decompress(data, length + 1)
         complete = decoder.eof and not decoder.unused_data
     if not complete:
-        raise FormatError("it does not unpack to its length")
+        raise FormatError("it does not unpack to its declared length")
     return raw
 
 
 def _filters(length: int) -> list[dict[str, Any]]:
-    # No match reaches back further than the data go; the stream itself does not say the size of the dictionary.
+    # Matches cannot reach back past the data; the stream does not store the dictionary size.
     size = max(4096, min(_LARGE, length))
     return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": size, "lc": 3, "lp": 0, "pb": 0}]

@@ -1,4 +1,4 @@
-"""Reading a ``.ddpm`` file: everything but the blocks at once, the blocks when asked for."""
+"""Reads a ``.ddpm`` archive: everything but the blocks at once, blocks on demand."""
 
 import zlib
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ from ddpm_codec.varint import Reader
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """Where a block is.
+    """Location of a block.
 
     Attributes:
-        index: place among the blocks, from 0.
-        offset: where its payload starts, in bytes from the start of the file.
-        length: of the payload, in bytes.
-        start: where its section starts; the checksum covers everything from here to the end of the payload.
-        crc: the CRC-32 that the file gives.
+        index: index of the block, from 0.
+        offset: start of its payload, in bytes from the start of the file.
+        length: length of the payload, in bytes.
+        start: start of its section; the checksum covers everything from here to the end of the payload.
+        crc: CRC-32 stored in the file.
     """
 
     index: int
@@ -50,15 +50,15 @@ class BlockInfo:
 
 @dataclass(frozen=True)
 class Container:
-    """An opened file.
+    """An open archive.
 
     Attributes:
         source: the file.
         head: codec and model.
-        images: the table of images.
-        blocks: where each block is; None for a block that ``tolerant`` reading has not found whole.
-        damaged: one line for each thing that ``tolerant`` reading found damaged.
-        crc: state of the checksum with which that of each block starts.
+        images: the image table.
+        blocks: location of each block; None if ``tolerant`` reading did not find it intact.
+        damaged: one line for each damaged item found by ``tolerant`` reading.
+        crc: CRC-32 of everything before the blocks, with which the checksum of each block starts.
     """
 
     source: ByteSource
@@ -70,17 +70,17 @@ class Container:
 
     @property
     def label(self) -> str:
-        """What messages call the file."""
+        """Name of the file in messages."""
         return self.source.label
 
     @property
     def file_bytes(self) -> int:
-        """Length of the file."""
+        """Size of the file."""
         return self.source.size
 
     @property
     def pixel_count(self) -> int:
-        """Pixels of all images together."""
+        """Total number of pixels."""
         return sum(image.info.pixel_count for image in self.images)
 
     def read_block(self, index: int) -> bytes:
@@ -88,7 +88,7 @@ class Container:
 
         Raises:
             FormatError: the block is damaged or missing.
-            InputError: the file cannot be read any more.
+            InputError: the file can no longer be read.
         """
         block = self._block(index)
         length = block.offset + block.length - block.start
@@ -98,11 +98,11 @@ class Container:
         return data[block.offset - block.start :]
 
     def peek_block(self, index: int, length: int) -> bytes:
-        """Return the first ``length`` bytes of the payload of a block, or all of it; its checksum is not looked at.
+        """Return at most the first ``length`` bytes of the payload of a block, without verifying its checksum.
 
         Raises:
             FormatError: the block is missing.
-            InputError: the file cannot be read any more.
+            InputError: the file can no longer be read.
         """
         block = self._block(index)
         return self.source.read(block.offset, min(length, block.length))
@@ -115,17 +115,17 @@ class Container:
 
 
 def read_container(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, tolerant: bool = False) -> Container:
-    """Read and check everything of a file but its blocks' payloads.
+    """Read and check everything in an archive but the payloads of its blocks.
 
     Args:
         source: the file.
-        max_pixels: a table that declares more pixels is refused.
-        tolerant: take what is whole of damaged blocks and list the rest; the checksum of every block is computed. A
-            damaged head or table is an error still.
+        max_pixels: refuse files that declare more pixels.
+        tolerant: skip damaged blocks and list them; this verifies the checksum of every block. A damaged head or image
+            table is still an error.
 
     Raises:
-        FormatError: the file is damaged, cut short, foreign, or made by a newer version.
-        InputError: it cannot be read.
+        FormatError: the file is damaged, truncated, not a .ddpm file, or made by a newer version.
+        InputError: the file cannot be read.
     """
     if source.size < PREAMBLE_BYTES:
         raise FormatError(f"{source.label}: is not a .ddpm file, or is cut short")
@@ -137,7 +137,7 @@ def read_container(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, 
 
 
 class _Parser:
-    """Walks the sections of a file, from front to back."""
+    """Parses the sections of a file in order."""
 
     def __init__(self, source: ByteSource, data: Buffer, max_pixels: int) -> None:
         self._source = source
@@ -152,7 +152,7 @@ class _Parser:
         head = Head() if codec == CODEC_FALLBACK else read_head(self._section(TAG_HEAD, MAX_HEAD_BYTES), codec)
         table = self._section(TAG_TABLE, MAX_TABLE_BYTES + MAX_VARINT_BYTES + 1)
         images, block_count = read_table(table, self._max_pixels)
-        # A block has at least so many bytes, so the declared count cannot make a list larger than the file.
+        # A block has at least this many bytes, so the declared count cannot create a list larger than the file.
         if block_count * (TAG_BYTES + 2 + CRC_BYTES) > self._end and not tolerant:
             raise FormatError("is cut short")
         blocks, damaged = self._salvage(block_count) if tolerant else (self._blocks(block_count), ())
@@ -171,7 +171,7 @@ class _Parser:
         return codec
 
     def _section(self, tag: bytes, limit: int) -> bytes:
-        """Return the payload of the next section, which must be ``tag``; its checksum goes on from the one before."""
+        """Return the payload of the next section, which must be ``tag``; its checksum continues the previous one."""
         start, length = self._frame(self._at, tag)
         end = start + length
         if length > limit:
@@ -183,12 +183,12 @@ class _Parser:
         return self._data[start:end]
 
     def _frame(self, at: int, tag: bytes) -> tuple[int, int]:
-        """Return where the payload of the section at ``at`` starts, and its length; payload and checksum are there."""
+        """Return start and length of the payload of the section at ``at``, which lies within the file with its checksum."""
         found = self._data[at : at + TAG_BYTES]
         if len(found) < TAG_BYTES:
             raise FormatError("is cut short")
         if found != tag:
-            raise FormatError(f"is damaged: section {tag.decode().strip()} is not where it should be")
+            raise FormatError(f"is damaged: section {tag.decode().strip()} not found where expected")
         head = Reader(self._data[at + TAG_BYTES : at + TAG_BYTES + MAX_VARINT_BYTES])
         available = head.left
         length = head.varint()
@@ -205,7 +205,7 @@ class _Parser:
         for index in range(count):
             block = self._block(self._at)
             if block.index != index:
-                raise FormatError(f"is damaged: block {index} is not where it should be")
+                raise FormatError(f"is damaged: block {index} not found where expected")
             blocks.append(block)
             self._at = block.offset + block.length + CRC_BYTES
         if not self._at_end():
@@ -216,7 +216,7 @@ class _Parser:
         return self._end - self._at == TAG_BYTES and self._data[self._at :] == TAG_END
 
     def _salvage(self, count: int) -> tuple[list[BlockInfo | None], tuple[str, ...]]:
-        """Return every whole block, wherever it is, and what is wrong with the rest."""
+        """Return every intact block, wherever it is, and one line for each problem."""
         found: dict[int, BlockInfo] = {}
         at = self._at
         while (at := self._data.find(TAG_BLOCK, at)) >= 0:

@@ -1,4 +1,4 @@
-"""Reading a progressive ``.ddpm`` file as far as it goes; see :mod:`ddpm_codec.container.section_writer`."""
+"""Reads a progressive ``.ddpm`` file, possibly incomplete; see :mod:`ddpm_codec.container.section_writer`."""
 
 import json
 import zlib
@@ -45,7 +45,7 @@ MAX_SECTIONS = 1 << 20
 _LENGTH_BYTES = 9
 
 _SMALL_PIXELS: Final = 1 << 20
-"""So many pixels with padding are harmless whatever the limit."""
+"""This many pixels, padding included, are harmless whatever the limit."""
 
 _MAX_PARAMETER: Final = 1 << 40
 
@@ -54,18 +54,18 @@ TOO_SHORT = "is too short for a first picture"
 
 @dataclass(frozen=True)
 class SectionFile:
-    """An opened progressive file, or what there is of one.
+    """An open progressive file, possibly incomplete.
 
     Attributes:
-        label: what messages call it.
-        file_bytes: its length.
-        whole_bytes: the length that it was written with.
+        label: name of the file in messages.
+        file_bytes: size of the file.
+        whole_bytes: size of the complete file.
         head: model and parameters.
-        info: the picture without its pixels.
-        sections: payloads of the codec's sections that are whole.
-        ends: where each of them ends, in bytes from the start of the file.
-        start: where the first of them starts.
-        damaged: what follows them is neither the end nor the start of a section.
+        info: the picture without pixels.
+        sections: payloads of the complete sections.
+        ends: offset at which each of them ends, in bytes.
+        start: offset of the first of them.
+        damaged: whether they are followed by something other than the end or the start of a section.
     """
 
     label: str
@@ -80,45 +80,45 @@ class SectionFile:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes up to the end of the last whole section."""
+        """Bytes up to the end of the last complete section."""
         return self.ends[-1] if self.ends else self.start
 
     @property
     def cut(self) -> bool:
-        """Whether some of the file is missing."""
+        """Whether the end of the file is missing."""
         return self.file_bytes < self.whole_bytes
 
     def require_whole(self) -> None:
-        """Refuse a file with a damaged section; one that is cut short is none.
+        """Refuse a file with a damaged section; a truncated file is accepted.
 
         Raises:
-            FormatError: naming the place.
+            FormatError: a section is damaged; the message says where.
         """
         if self.damaged:
             raise FormatError(
-                f"{self.label}: is damaged behind byte {self.used_bytes} (a checksum is wrong); --keep-going shows the "
+                f"{self.label}: is damaged after byte {self.used_bytes} (a checksum is wrong); --keep-going decodes the "
                 "picture up to there"
             )
 
 
 class SectionReader:
-    """Finds the sections of a progressive file as its bytes arrive.
+    """Parses the sections of a progressive file as its bytes arrive.
 
     Args:
-        file_name: of the file, after which its picture is called where the head does not say.
-        max_pixels: refuse a file that declares more.
+        file_name: name of the file, from which the picture is named if the head does not name it.
+        max_pixels: refuse files that declare more pixels.
 
     Attributes:
-        file_bytes: bytes taken so far.
+        file_bytes: bytes received so far.
         short: the head; None until it has arrived.
-        start: where the sections behind it start.
-        ends: where each of these ends, as far as they have arrived whole.
-        damaged: what follows them is neither the end nor the start of a section.
+        start: offset of the first section after the head.
+        ends: offset at which each complete section ends.
+        damaged: whether they are followed by something other than the end or the start of a section.
     """
 
     def __init__(self, *, file_name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._file_name, self._max_pixels = file_name, max_pixels
-        # The next section starts at byte `_at` of the file, byte `_cursor` of what is kept; the CRC goes up to there.
+        # The next section starts at byte `_at` of the file, byte `_cursor` of the buffer; the CRC covers all before it.
         self._buffer, self._cursor, self._at, self._crc = bytearray(), 0, 0, 0
         self.file_bytes = 0
         self.short: ShortHead | None = None
@@ -127,10 +127,10 @@ class SectionReader:
         self.damaged = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes and return the payloads of the sections that are complete with them.
+        """Add the next bytes and return the payloads of the sections they complete.
 
         Raises:
-            FormatError: they are not those of a progressive file, or its head is damaged.
+            FormatError: they are not from a progressive file, or its head is damaged.
         """
         del self._buffer[: self._cursor]
         self._cursor = 0
@@ -154,7 +154,7 @@ class SectionReader:
         while len(self.ends) < MAX_SECTIONS and (payload := self._next()) is not None:
             found.append(payload)
             self.ends.append(self._at)
-        # Of a file of its full length nothing is missing: what looks like the start of a section is none.
+        # A file of full length is not missing anything, so an apparent start of a section is damage.
         self.damaged = self.damaged or self._at < whole_bytes <= self.file_bytes
         return found
 
@@ -171,7 +171,7 @@ class SectionReader:
         return True
 
     def _next(self) -> bytes | None:
-        """Return the payload of the next section, or None where it is not whole or, then marked, damaged."""
+        """Return the payload of the next section, or None if it is incomplete or damaged (then ``damaged`` is set)."""
         try:
             framed = self._frame()
         except FormatError:
@@ -191,17 +191,17 @@ class SectionReader:
         return payload
 
     def _arrived(self, first: int, end: int) -> bytes:
-        """Return bytes counted from the start of the next section."""
+        """Return bytes by offset from the start of the next section."""
         return bytes(self._buffer[self._cursor + first : self._cursor + end])
 
     def _advance(self, length: int, crc: int) -> None:
         self._cursor, self._at, self._crc = self._cursor + length, self._at + length, crc
 
     def _frame(self) -> tuple[int, int] | None:
-        """Return where the payload of the next section starts and its length, or None where it is not whole.
+        """Return start and length of the payload of the next section, or None if it is incomplete.
 
         Raises:
-            FormatError: what stands there is no length.
+            FormatError: its length is invalid.
         """
         bytes_of_length = self._arrived(0, _LENGTH_BYTES)
         if len(bytes_of_length) < _LENGTH_BYTES and all(byte >= 0x80 for byte in bytes_of_length):
@@ -214,11 +214,11 @@ class SectionReader:
 
 
 def file_codec(source: ByteSource) -> int | None:
-    """Return the codec of a file, or None where it is foreign: the reader proper says what is wrong.
+    """Return the codec of a file, or None if it is not a .ddpm file, which the readers then report.
 
     Raises:
-        FormatError: it ends within its first ten bytes.
-        InputError: it cannot be read.
+        FormatError: the file ends within its first ten bytes.
+        InputError: the file cannot be read.
     """
     start = source.read(0, PREAMBLE_BYTES)
     if start and SIGNATURE.startswith(start):
@@ -231,11 +231,11 @@ def file_codec(source: ByteSource) -> int | None:
 
 
 def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> SectionFile:
-    """Read a progressive file as far as it goes.
+    """Read a progressive file, possibly incomplete.
 
     Raises:
-        FormatError: foreign, or cut before the end of the head, or damaged there.
-        InputError: it cannot be read.
+        FormatError: not a progressive .ddpm file, or its head is damaged or incomplete.
+        InputError: the file cannot be read.
     """
     reader = SectionReader(file_name=source.file_name, max_pixels=max_pixels)
     data = source.read_all()
@@ -261,7 +261,7 @@ def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
 
 
 def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:
-    """Undo :func:`~ddpm_codec.container.section_writer.write_short_head`.
+    """Read the output of :func:`~ddpm_codec.container.section_writer.write_short_head`.
 
     Raises:
         FormatError: the head is damaged, or declares more than ``max_pixels`` pixels.
@@ -269,7 +269,7 @@ def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHe
     reader = Reader(payload)
     flags = reader.take(1)[0]
     if flags & ~KNOWN:
-        raise FormatError("its head says what is unknown: made by a newer version")
+        raise FormatError("its head has unknown fields: made by a newer version")
     try:
         model_id = reader.take(SHORT_ID_BYTES)
         parameters: Values = {key: reader.varint(_MAX_PARAMETER) for key in PROGRESSIVE_PARAMETERS}
@@ -289,7 +289,7 @@ def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHe
     if reader.left or 0 in size:
         raise FormatError("its head is damaged")
     check_pixels(info.pixel_count, max_pixels)
-    # A picture of one row is coded as one of eight.
+    # Sides are padded to multiples of 8, so one row is coded as eight.
     width, height = (side + -side % 8 for side in size)
     check_pixels(width * height, max(max_pixels, _SMALL_PIXELS))
     return ShortHead(Head(CODEC_PROGRESSIVE, model_name, model_id, fingerprint, parameters), info, body_bytes)
@@ -314,5 +314,5 @@ def _blobs(data: bytes) -> tuple[bytes, ...]:
     reader = Reader(unpack(data, MAX_TABLE_BYTES))
     (row,) = read_blobs(reader, 1)
     if reader.left:
-        raise FormatError("its head has bytes left over")
+        raise FormatError("its head has extra bytes")
     return row

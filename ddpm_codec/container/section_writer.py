@@ -1,8 +1,8 @@
-"""Writing a progressive ``.ddpm`` file: one picture, a head as short as it can be, and sections; any prefix is a file.
+"""Writes a progressive ``.ddpm`` file: one picture, a minimal head, and sections. Any prefix of the file is usable.
 
 Signature, version and codec as in every file; then sections, each ``varint`` length, payload, checksum. The first holds the
-head, which also says how many bytes follow it; the others belong to the codec. Every CRC goes on from the one before, so that
-a section counts only behind all those that precede it. A small picture may have no more than a thousand bytes in all.
+head, including the number of bytes after it; the others belong to the codec. Every CRC continues the previous one, so a
+section is valid only after all sections before it. The head is short because a small picture may take only a thousand bytes.
 """
 
 import json
@@ -44,22 +44,22 @@ OPTIONAL: Final = (NAME, MODEL_NAME, FINGERPRINT, METADATA)
 KNOWN: Final = ALPHA | sum(OPTIONAL)
 
 MODES: Final = {"RGB": 0, "RGBA": ALPHA}
-"""Modes of pixels that a progressive file can have, and their flags."""
+"""Pixel modes of a progressive file, and their flags."""
 
 _USUAL_NAME = "picture.png"
 
 _LARGEST_BODY = (1 << 28) - 1
-"""Four bytes in the head: enough for almost every file."""
+"""Fits in four bytes of the head: enough for almost every file."""
 
 
 @dataclass(frozen=True)
 class ShortHead:
-    """What the head of a progressive file says.
+    """Contents of the head of a progressive file.
 
     Attributes:
-        head: model and parameters; the model's name may be empty.
-        info: the picture without its pixels.
-        body_bytes: what all sections behind the head take together.
+        head: model and parameters; the name of the model may be empty.
+        info: the picture without pixels.
+        body_bytes: total size of the sections after the head.
     """
 
     head: Head
@@ -73,8 +73,8 @@ class ProgressiveFile:
 
     Attributes:
         data: its bytes.
-        start: where the head ends.
-        ends: where each section ends.
+        start: offset of the end of the head.
+        ends: offset at which each section ends.
     """
 
     data: bytes
@@ -83,13 +83,13 @@ class ProgressiveFile:
 
 
 def write_sections(head: Head, info: PictureInfo, payloads: Sequence[bytes], *, file_name: str = "") -> ProgressiveFile:
-    """Return a progressive file.
+    """Assemble a progressive file.
 
     Args:
         head: model and parameters.
         info: the picture.
-        payloads: of the codec's sections.
-        file_name: that the file will have: where the picture has its usual name, that is not stored.
+        payloads: payloads of the sections of the codec.
+        file_name: name of the output file; the name derived from it is not stored.
 
     Raises:
         InputError: the picture's name, size or metadata cannot be stored.
@@ -110,27 +110,27 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
     """Return the payload of the head.
 
     Args:
-        short: what it says.
-        usual_name: what a reader will call the picture where the head says nothing; another name is written down.
+        short: contents of the head.
+        usual_name: the name a reader gives the picture by default; any other is stored.
 
     Raises:
         InputError: the picture's name, size or metadata cannot be stored.
-        ValueError: another mode than RGB or RGBA, a parameter is missing, or the model's name or identity is too long.
+        ValueError: the mode is not RGB or RGBA, a parameter is missing, or the model's name or identity is too long.
     """
     head, info = short.head, short.info
     model_name = head.model_name.encode()
     if len(head.model_id) != SHORT_ID_BYTES or len(model_name) > MAX_MODEL_NAME_BYTES:
-        raise ValueError("the head of a progressive file names a model by a short identity and a short name")
+        raise ValueError("the model's identity or name has the wrong length for a progressive file")
     keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if head.parameters.get("tail_level") else ()))
     if set(head.parameters) != set(keys):
-        raise ValueError(f"a progressive file has the parameters {sorted(keys)}")
+        raise ValueError(f"a progressive file needs the parameters {sorted(keys)}")
     check_size(info)
     name = b"" if info.name == usual_name else encode_checked(info.name)
     fingerprint = pack(_json(head.fingerprint)) if head.fingerprint else b""
     blobs = bytearray()
     write_blobs(blobs, [info])
     if len(blobs) > MAX_TABLE_BYTES:
-        raise InputError(f"{info.name}: the metadata take more than {MAX_TABLE_BYTES} bytes; use --strip")
+        raise InputError(f"{info.name}: the metadata takes more than {MAX_TABLE_BYTES} bytes; use --strip")
     metadata = pack(bytes(blobs)) if len(blobs) > 1 else b""
     optional = {NAME: name, MODEL_NAME: model_name, FINGERPRINT: fingerprint, METADATA: metadata}
     out = bytearray([MODES[info.mode] | sum(flag for flag, data in optional.items() if data)])
@@ -144,7 +144,7 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
 
 
 def usual_name(file_name: str) -> str:
-    """Return what the picture of a progressive file of that name is called where its head does not say."""
+    """Return the default name of the picture in a progressive file of that name."""
     if not file_name:
         return _USUAL_NAME
     name = f"{PurePosixPath(file_name).stem}.png"
@@ -156,13 +156,13 @@ def usual_name(file_name: str) -> str:
 
 
 def preamble_bytes(head: Head, info: PictureInfo, file_name: str) -> int:
-    """Return the most that comes before the codec's sections can take in the file."""
+    """Return the maximum number of bytes before the sections of the codec."""
     short = ShortHead(head, info, _LARGEST_BODY)
     return PREAMBLE_BYTES + section_bytes(write_short_head(short, usual_name(file_name)))
 
 
 def section_bytes(payload: bytes) -> int:
-    """Return what a section takes in the file."""
+    """Return the size of a section in the file."""
     return len(framed_section(payload)) + crc_bytes(len(payload))
 
 
@@ -174,12 +174,12 @@ def framed_section(payload: bytes) -> bytes:
 
 
 def crc_bytes(length: int) -> int:
-    """Return the bytes of the checksum of a payload of so many bytes."""
+    """Return the size in bytes of the checksum of a payload of the given length."""
     return 2 if length < SHORT_SECTION else CRC_BYTES
 
 
 def stored_crc(crc: int, length: int) -> bytes:
-    """Return a CRC-32 as it stands behind a payload of so many bytes: its low half behind a short one."""
+    """Return a CRC-32 as stored after a payload of the given length: only its low half if that is short."""
     count = crc_bytes(length)
     return (crc & ((1 << 8 * count) - 1)).to_bytes(count, "little")
 

@@ -1,4 +1,4 @@
-"""Where the bytes of a ``.ddpm`` file are: in memory, or in a binary stream that can be read at any place."""
+"""The bytes of a ``.ddpm`` file, in memory or in a seekable binary stream."""
 
 import mmap
 import threading
@@ -10,14 +10,14 @@ from ddpm_codec.errors import InputError
 
 
 class Buffer(Protocol):
-    """What a file is parsed from: ``bytes`` or a memory map."""
+    """Buffer that a file is parsed from: ``bytes`` or a memory map."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, at: slice) -> bytes: ...
 
     def find(self, wanted: bytes, start: int) -> int:
-        """Return where ``wanted`` is found first from ``start`` on; -1 where it is not."""
+        """Return the first position of ``wanted`` at or after ``start``, or -1."""
         ...
 
 
@@ -25,13 +25,13 @@ class ByteSource:
     """The bytes of one file.
 
     Args:
-        data: the bytes, or a stream; a stream that is no ordinary file, or does not stand at its start, is read to its end at
+        data: the bytes, or a stream; a stream that is not a regular file, or is not at its start, is read to its end at
             once.
-        label: what messages call it.
-        file_name: its name without folders, after which the picture of a progressive file is called; empty: it has none.
+        label: name of the file in messages.
+        file_name: its name without folders, from which the picture of a progressive file is named; empty if it has none.
 
     Attributes:
-        size: in bytes.
+        size: size in bytes.
 
     Raises:
         InputError: the stream cannot be read.
@@ -53,10 +53,10 @@ class ByteSource:
         self.size = len(self._data) if self._stream is None else _length(self._stream)
 
     def read(self, start: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``start`` on; fewer where the source ends.
+        """Return ``length`` bytes from ``start``; fewer at the end of the file.
 
         Raises:
-            InputError: the stream cannot be read any more.
+            InputError: the stream can no longer be read.
         """
         if self._stream is None:
             return self._data[start : start + length]
@@ -70,10 +70,10 @@ class ByteSource:
 
     @contextmanager
     def view(self) -> Iterator[Buffer]:
-        """Give all bytes without copying them where that can be.
+        """Provide all bytes, without copying if possible.
 
         Raises:
-            InputError: the stream cannot be read any more.
+            InputError: the stream can no longer be read.
         """
         if self._stream is None or not self.size:
             yield self._data

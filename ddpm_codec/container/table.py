@@ -1,4 +1,4 @@
-"""The table of images, column by column, and the head: to bytes and back."""
+"""Reads and writes the image table, column by column, and the head."""
 
 import json
 from collections.abc import Sequence
@@ -48,12 +48,14 @@ def write_table(images: Sequence[ImageEntry], block_count: int) -> bytes:
     out += bytes(image.route for image in images)
     write_blobs(out, infos)
     if len(out) > MAX_TABLE_BYTES:
-        raise InputError(f"names and metadata take more than {MAX_TABLE_BYTES} bytes; use --strip or several files")
+        raise InputError(
+            f"names and metadata together take more than {MAX_TABLE_BYTES} bytes; use --strip or several files"
+        )
     return pack(bytes(out))
 
 
 def read_table(payload: bytes, max_pixels: int) -> tuple[list[ImageEntry], int]:
-    """Return the images of a section TABL, and how many blocks there are.
+    """Read the images of a section TABL, and the number of blocks.
 
     Raises:
         FormatError: the table is damaged, or declares more than ``max_pixels`` pixels.
@@ -75,7 +77,7 @@ def read_table(payload: bytes, max_pixels: int) -> tuple[list[ImageEntry], int]:
         raise FormatError("a pixel mode or codec is unknown: made by a newer version")
     blobs = read_blobs(reader, count)
     if reader.left:
-        raise FormatError("it has bytes left over")
+        raise FormatError("it has extra bytes")
     return [
         ImageEntry(picture_info(name, MODES_BY_NUMBER[number].name, (width, height), own), route)
         for name, number, width, height, own, route in zip(names, numbers, widths, heights, blobs, routes, strict=True)
@@ -83,14 +85,14 @@ def read_table(payload: bytes, max_pixels: int) -> tuple[list[ImageEntry], int]:
 
 
 def write_head(head: Head) -> bytes:
-    """Return the payload of the section HEAD, of a file that was coded with a model.
+    """Return the payload of the section HEAD of a file coded with a model.
 
     Raises:
-        ValueError: the codec is unknown, or the model's name or identity is not of the right length.
+        ValueError: the codec is unknown, or the model's name or identity has the wrong length.
     """
     name = head.model_name.encode()
     if head.codec not in CODECS or len(head.model_id) != MODEL_ID_BYTES or not 1 <= len(name) <= MAX_MODEL_NAME_BYTES:
-        raise ValueError("a head names a model by 32 bytes and a short name")
+        raise ValueError("the model's identity must have 32 bytes, and its name must be short")
     out = bytearray()
     write_varint(out, len(name))
     out += name + head.model_id
@@ -100,7 +102,7 @@ def write_head(head: Head) -> bytes:
 
 
 def read_head(payload: bytes, codec: int) -> Head:
-    """Undo :func:`write_head`.
+    """Read the output of :func:`write_head`.
 
     Raises:
         FormatError: the head is damaged.

@@ -1,4 +1,4 @@
-"""Writing a ``.ddpm`` file: blocks first, into a spool; head and table last, when they are known."""
+"""Writes a ``.ddpm`` archive: blocks go to a spool first, because head and image table are known only at the end."""
 
 import zlib
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from ddpm_codec.varint import write_varint
 
 
 class ContainerWriter:
-    """Collects the blocks of one file and puts it together.
+    """Collects the blocks of a file and assembles it.
 
     Args:
-        spool: takes the blocks until head and table are known; empty, and open for writing and reading.
+        spool: an empty file, open for reading and writing, that stores blocks until head and table are known.
     """
 
     def __init__(self, spool: BinaryIO) -> None:
@@ -33,11 +33,11 @@ class ContainerWriter:
 
     @property
     def block_count(self) -> int:
-        """Blocks added so far."""
+        """Number of blocks so far."""
         return len(self._lengths)
 
     def add_block(self, payload: bytes) -> None:
-        """Put a block behind those already there.
+        """Append a block.
 
         Raises:
             OSError: the spool cannot be written.
@@ -50,8 +50,8 @@ class ContainerWriter:
         """Write the file to ``out`` and return its length in bytes.
 
         Raises:
-            InputError: the table does not fit the format.
-            OSError: it cannot be written.
+            InputError: the image table exceeds the limits of the format.
+            OSError: the file cannot be written.
         """
         table = write_table(images, self.block_count)
         model = write_head(head) if head.codec != CODEC_FALLBACK else None

@@ -1,6 +1,6 @@
-"""Picture files to ``.ddpm`` files and back: what the command line calls. Paths, overwriting and reports live here.
+"""Picture files to ``.ddpm`` files and back, as used by the command line: paths, overwriting and reports.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 from ddpm_codec.files.decoding import decode_file, describe_file

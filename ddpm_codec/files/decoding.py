@@ -1,4 +1,4 @@
-"""A ``.ddpm`` file to picture files. Importing this loads no torch."""
+"""Decodes a ``.ddpm`` file into picture files. Importing this module does not load torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +24,11 @@ from ddpm_codec.stopwatch import Stopwatch
 
 
 def describe_file(source: Source) -> FileInfo:
-    """Return what a file holds, without decoding it.
+    """Describe a file without decoding it.
 
     Raises:
         FormatError: the file is damaged.
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with open_source(source) as opened:
         return describe(opened)
@@ -49,31 +49,30 @@ def decode_file(
     reconstruction: str | None = None,
     progress: Progress | None = None,
 ) -> DecodeReport:
-    """Decode a file into picture files of lossless formats.
+    """Decode a file into picture files in lossless formats.
 
     Args:
         path: the .ddpm file.
-        output: a picture file, where ``path`` holds one picture and ``output`` names no folder; else a folder, which
-            appears only when everything has been decoded, unless it is there already.
-        model: the model that it was coded with, a file or a name; None: whichever it names among those that ship.
+        output: a picture file if ``path`` holds one picture and ``output`` is not a folder; otherwise a folder. A new
+            folder appears only after everything has been decoded.
+        model: file or name of the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
-        overwrite: replace files that are there.
-        keep_going: of a damaged file write the pictures that can be recovered; ``damaged`` of the report says what
-            could not.
-        max_pixels: refuse a file that declares more pixels.
-        output_format: extension of the pictures within a folder; that of a picture file must agree with it.
-        max_bpp: of a progressive file, use so many bits a pixel.
-        level: of a progressive file, stop at this level.
-        reconstruction: of a progressive file, ``mean`` (default), ``sample`` or ``flow``.
-        progress: called with (pictures done, pictures); of a progressive file, with (sections used, sections).
+        overwrite: replace existing files.
+        keep_going: write the recoverable pictures of a damaged file; ``damaged`` in the report lists the problems.
+        max_pixels: refuse files that declare more pixels.
+        output_format: extension of pictures in a folder; the extension of a single picture must match it.
+        max_bpp: progressive files: use this many bits per pixel.
+        level: progressive files: stop at this level.
+        reconstruction: progressive files: ``mean`` (default), ``sample`` or ``flow``.
+        progress: called with (pictures done, total pictures); for a progressive file with (sections used, total sections).
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
+        EnvironmentMismatchError: coded in floating point in a different environment.
         FormatError: the file is damaged.
-        InputError: an option is at fault, or a format cannot hold a picture.
-        ModelError: the model that it was coded with is not here, or is not ``model``.
-        OutputExistsError: an output is there.
-        OutputError: it cannot be written.
+        InputError: an option is invalid, or a format does not support a picture.
+        ModelError: the model it was coded with is not available, or is not ``model``.
+        OutputExistsError: an output exists.
+        OutputError: an output cannot be written.
     """
     whole = Stopwatch()
     with whole, open_source(path) as source:
@@ -87,7 +86,7 @@ def decode_file(
         else:
             opened = read_container(source, max_pixels=max_pixels, tolerant=keep_going)
             if (max_bpp, level, reconstruction) != (None, None, None):
-                raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
+                raise InputError(f"{path}: is not progressive; --bpp, --level and --reconstruction do not apply")
             infos = [entry.info for entry in opened.images]
             with PictureSink(output, infos, overwrite=overwrite, output_format=output_format) as sink:
                 report = _decode_archive(ArchiveDecoder(opened, model=model, device=device), keep_going, sink, progress)
@@ -95,7 +94,7 @@ def decode_file(
                     raise FormatError(f"{path}: no picture can be recovered ({report.damaged[0]})")
                 sink.commit()
             if model is not None and opened.head.codec == CODEC_FALLBACK:
-                report.notes.insert(0, f"{path}: needs no model; {model} was not looked at")
+                report.notes.insert(0, f"{path}: needs no model; {model} was ignored")
     report.seconds = whole.seconds
     return report
 
@@ -103,7 +102,7 @@ def decode_file(
 def _decode_progressive(
     reader: ProgressiveReader, limits: DecodeLimits, sink: PictureSink, progress: Progress | None
 ) -> DecodeReport:
-    """Decode the picture as far as file and limits go, and write it."""
+    """Decode the picture as far as the file and the limits allow, and write it."""
     coding, file = Stopwatch(), reader.file
     with coding:
         decoded = reader.decode(limits, progress)
@@ -122,9 +121,9 @@ def _decode_progressive(
         used_bytes=decoded.used_bytes,
     )
     if decoded.damage or file.damaged:
-        report.damaged.append(decoded.damage or f"{file.label}: is damaged behind byte {file.used_bytes}")
+        report.damaged.append(decoded.damage or f"{file.label}: is damaged after byte {file.used_bytes}")
     elif not decoded.lossless:
-        missing = f" (the file is cut: it had {file.whole_bytes:,})" if file.cut else ""
+        missing = f" (truncated, originally {file.whole_bytes:,})" if file.cut else ""
         report.notes.append(
             f"{file.label}: used {decoded.used_bytes:,} of {file.file_bytes:,} bytes{missing}, down to level "
             f"{report.level}; not lossless ({limits.reconstruction})"
@@ -136,7 +135,7 @@ def _decode_progressive(
 def _decode_archive(
     decoder: ArchiveDecoder, keep_going: bool, sink: PictureSink, progress: Progress | None
 ) -> DecodeReport:
-    """Decode block after block and write the pictures; with ``keep_going``, whatever can be recovered."""
+    """Decode block by block and write the pictures; with ``keep_going``, those that can be recovered."""
     container, session = decoder.container, decoder.session
     report = DecodeReport(file_bytes=container.file_bytes)
     pictures = _recovered(decoder, report) if keep_going else decoder.pictures()
@@ -159,7 +158,7 @@ def _decode_archive(
 
 
 def _recovered(decoder: ArchiveDecoder, report: DecodeReport) -> Iterator[tuple[int, Picture]]:
-    """Yield the pictures that can be decoded; then tell the report what could not."""
+    """Yield the pictures that can be decoded, then add the others to the report."""
     damage, seen = [*decoder.container.damaged], set[int]()
     for block in decoder.blocks():
         if block.damage is not None:

@@ -1,4 +1,4 @@
-"""Pictures with captions, drawn with Pillow: tiles, sheets of them, and animations."""
+"""Draws pictures with captions, sheets of them, and animations with Pillow."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ddpm_codec.errors import InputError
 
 Pixels = NDArray[np.uint8]
 Caption = tuple[list[str], list[str]]
-"""The four parts of a caption, in full and shortened; empty ones are left out."""
+"""The four fields of a caption, in full and abbreviated; empty ones are omitted."""
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -21,13 +21,13 @@ FORMATS = {".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}
 MAX_SIDE = {"PNG": (1 << 31) - 1, "GIF": 65535, "WEBP": 16383}
 
 SMALL = 128
-"""Pictures below this side are enlarged."""
+"""Pictures smaller than this are enlarged."""
 
 LEAST_WIDTH = 128
-"""Of a caption in pixels, however narrow the picture."""
+"""Minimum width of a caption in pixels."""
 
 LAST_FRAME = 3
-"""The last frame of an animation stays so many times as long."""
+"""The last frame of an animation is shown this many times as long."""
 
 _BACKGROUND, _INK = (244, 244, 244), (24, 24, 24)
 _GAP = 8
@@ -35,7 +35,7 @@ _ASPECT = 16 / 9
 
 
 def over_white(pixels: Pixels) -> Pixels:
-    """Return RGB [H, W, 3] of RGB or RGBA: ``255 + (colour - 255) alpha / 255``, rounded."""
+    """Composite RGB or RGBA over white, [H, W, 3]: ``255 + (colour - 255) alpha / 255``, rounded."""
     if pixels.shape[2] == 3:
         return pixels
     alpha = pixels[:, :, 3:].astype(np.int32)
@@ -46,13 +46,13 @@ def over_white(pixels: Pixels) -> Pixels:
 def draw_tiles(
     pictures: Sequence[Pixels], captions: Sequence[Caption], width: int, exif: bytes | None = None
 ) -> list[Image.Image]:
-    """Return each picture with its caption under it, all of one size.
+    """Draw each picture with its caption below; all tiles have the same size.
 
     Args:
-        pictures: of one size, [H, W, 3].
-        captions: one each; all are laid out alike, in full where that fits.
-        width: larger pictures are scaled down to it.
-        exif: of the pictures, for their orientation.
+        pictures: arrays of the same size, [H, W, 3].
+        captions: one per picture; all use the same layout, in full if that fits.
+        width: larger pictures are scaled down to this width.
+        exif: EXIF data of the pictures, for their orientation.
     """
     images = [_scaled(_upright(Image.fromarray(picture), exif), width) for picture in pictures]
     tile_width, height = max(images[0].width, LEAST_WIDTH), images[0].height
@@ -71,7 +71,7 @@ def draw_tiles(
 
 
 def side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Return the tiles in reading order, in as many columns as make the sheet landscape with few gaps."""
+    """Arrange the tiles in reading order, with a number of columns that makes the sheet landscape with few gaps."""
     width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
     count = len(tiles)
 
@@ -89,24 +89,24 @@ def side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
 def save_pictures(
     pictures: Sequence[Image.Image], path: Path, kind: str, name: Path, delay_ms: int, icc: bytes | None = None
 ) -> None:
-    """Write one picture, or several as an animation that goes round for ever.
+    """Write one picture, or several as an animation that loops forever.
 
     Args:
-        pictures: of one size.
-        path: where to.
+        pictures: pictures of the same size.
+        path: the file to write.
         kind: a value of FORMATS.
-        name: what to call the file in an error.
-        delay_ms: how long a frame stays; GIF knows hundredths of a second.
-        icc: profile of the pictures; GIF has none.
+        name: name of the file in messages.
+        delay_ms: milliseconds per frame; GIF rounds to hundredths of a second.
+        icc: ICC profile of the pictures; not stored in GIF.
 
     Raises:
-        InputError: they are larger than the format allows.
-        OSError: they cannot be written.
+        InputError: the pictures are larger than the format allows.
+        OSError: the file cannot be written.
     """
     width, height = pictures[0].size
     if max(width, height) > MAX_SIDE[kind]:
         raise InputError(
-            f"{name}: would have {width}x{height} pixels, and a {kind} has at most {MAX_SIDE[kind]} a side; use a "
+            f"{name}: would have {width}x{height} pixels, but {kind} allows at most {MAX_SIDE[kind]} per side; use a "
             "smaller --width, or .png"
         )
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
@@ -121,18 +121,18 @@ def save_pictures(
 
 
 def _with_palette(picture: Image.Image) -> Image.Image:
-    """Return a picture in 256 colours of its own, dithered."""
+    """Convert a picture to its own palette of 256 colours, dithered."""
     return picture.quantize(palette=picture.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
-    """Turn a picture as its EXIF says; one that cannot be read says nothing."""
+    """Apply the EXIF orientation to a picture; unreadable EXIF is ignored."""
     if exif is None:
         return image
     image.info["exif"] = b"Exif\0\0" + exif
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's readers raise almost anything on damaged data.
+    except Exception:  # Pillow's readers can raise almost any exception on damaged data.
         return image
 
 
@@ -147,7 +147,7 @@ def _scaled(image: Image.Image, width: int) -> Image.Image:
 
 
 def _layout(captions: Sequence[Caption], font: Font, width: int) -> list[list[str]]:
-    """Return the lines of each caption: the first way of writing them in which all fit."""
+    """Return the lines of each caption, in the first layout in which all captions fit."""
     for brief, lengths in ((0, (4,)), (0, (2, 2)), (1, (2, 2)), (1, (1, 1, 1, 1))):
         lines = [_lines(caption[brief], lengths) for caption in captions]
         if all(font.getlength(line) <= width for found in lines for line in found):

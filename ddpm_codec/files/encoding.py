@@ -1,4 +1,4 @@
-"""Picture files to ``.ddpm`` files: one archive, or a progressive file each. Importing this loads no torch."""
+"""Encodes picture files into an archive, or a progressive file each. Importing this module does not load torch."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession, Model
 
 _UNLIMITED = 1 << 62
-"""Pixels: what was just written needs no limit."""
+"""Pixel limit for files that were just written."""
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """Everything that may be asked of an encoding.
+    """Encoding options.
 
     Attributes:
-        model: name or file of a model; ``none``: everything goes through the fallback.
+        model: name or file of a model; ``none`` to use the fallback only.
         device: ``auto``, ``cpu`` or ``cuda``.
-        steps: K of the chain; None: the codec's own choice.
-        tile: side of the tiles of large pictures, a multiple of 8; None: the codec's own choice.
-        block_pixels: of an archive, pixels of a block, the unit of damage.
-        progressive: a progressive file for each picture instead of one archive.
-        max_bpp: of a progressive file, stop before it has more bits a pixel; None: do not.
-        min_psnr_db: of a progressive file, stop when the picture is as good; None: do not.
-        register_bits: of a progressive file, bits of the trellis; None: by the size of the picture.
-        tail_level: of a progressive file, level at which indices end; None: by the size of the picture.
-        overwrite: replace outputs that are there.
-        strip: leave ICC, EXIF and XMP out.
-        first_frame: of pictures with several frames take the first.
+        steps: K of the chain; None: chosen by the codec.
+        tile: side of the tiles of large pictures, a multiple of 8; None: chosen by the codec.
+        block_pixels: archives: pixels per block, the unit of damage.
+        progressive: write a progressive file per picture instead of one archive.
+        max_bpp: progressive files: stop before exceeding this many bits per pixel; None: no limit.
+        min_psnr_db: progressive files: stop once the picture has this PSNR, in dB; None: no limit.
+        register_bits: progressive files: register bits of the trellis; None: by picture size.
+        tail_level: progressive files: level at which the indices end; None: by picture size.
+        overwrite: replace existing outputs.
+        strip: omit ICC, EXIF and XMP.
+        first_frame: encode the first frame of pictures with several.
         verify: decode and compare before an output appears.
 
     Raises:
-        InputError: options that do not go together.
+        InputError: options that cannot be combined.
     """
 
     model: ModelName = DEFAULT
@@ -70,32 +70,32 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         if self.progressive and self.block_pixels != DEFAULT_BLOCK_PIXELS:
-            raise InputError("block-pixels does not go with progressive files")
+            raise InputError("block-pixels does not apply to progressive files")
         if not self.progressive and any(
             value is not None for value in (self.max_bpp, self.min_psnr_db, self.register_bits, self.tail_level)
         ):
-            raise InputError("bpp, psnr and register-bits need a progressive file (--progressive)")
+            raise InputError("bpp, psnr and register-bits need --progressive")
 
 
 def encode(
     inputs: Sequence[Path], output: Path, options: EncodeOptions, *, progress: Progress | None = None
 ) -> EncodeReport | list[ProgressiveReport]:
-    """Encode picture files and folders of them.
+    """Encode picture files and folders.
 
     Args:
         inputs: files and folders.
-        output: the .ddpm file; of several progressive ones, their folder. Its extension must not be that of a picture.
-        options: see there.
-        progress: called with (pictures done, pictures).
+        output: the .ddpm file, or a folder for several progressive files. Must not have an image extension.
+        options: encoding options.
+        progress: called with (pictures done, total pictures).
 
     Returns:
-        The report of an archive, or of each progressive file.
+        The report of the archive, or one report per progressive file.
 
     Raises:
-        InputError: an input, an option or the device is at fault.
-        ModelError: no such model or chain.
-        OutputExistsError: an output is there.
-        OutputError: it cannot be written.
+        InputError: an input or option is invalid, or the device is not available.
+        ModelError: the model does not exist, is damaged, or has no such chain.
+        OutputExistsError: an output exists.
+        OutputError: an output cannot be written.
     """
     if output.suffix.lower() in IMAGE_EXTENSIONS:
         raise InputError(f"{output}: {output.suffix} is an image extension; name the output *.ddpm")
@@ -111,14 +111,14 @@ def encode_files(
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401
 ) -> EncodeReport:
-    """Encode picture files and folders of them into one archive; ``options`` are those of :class:`EncodeOptions`.
+    """Encode picture files and folders into one archive; ``options`` are those of :class:`EncodeOptions`.
 
     Raises:
         DdpmCodecError: see :func:`encode`.
     """
     report = encode(inputs, output, EncodeOptions(**options), progress=progress)
     if isinstance(report, list):
-        raise TypeError("encode_files makes archives; encode_progressive_files makes progressive files")
+        raise TypeError("encode_files writes archives; use encode_progressive_files for progressive files")
     return report
 
 
@@ -129,14 +129,14 @@ def encode_progressive_files(
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401
 ) -> list[ProgressiveReport]:
-    """Encode each picture into a progressive file of its own; ``options`` are those of :class:`EncodeOptions`.
+    """Encode each picture into its own progressive file; ``options`` are those of :class:`EncodeOptions`.
 
     Raises:
         DdpmCodecError: see :func:`encode`.
     """
     report = encode(inputs, output, EncodeOptions(progressive=True, **options), progress=progress)
     if isinstance(report, EncodeReport):
-        raise TypeError("encode_progressive_files makes progressive files; encode_files makes archives")
+        raise TypeError("encode_progressive_files writes progressive files; use encode_files for archives")
     return report
 
 
@@ -180,7 +180,7 @@ def _add_all(
     options: EncodeOptions,
     progress: Progress | None,
 ) -> list[bytes]:
-    """Encode picture after picture and return what verifying compares with: their digests."""
+    """Encode all pictures and return their digests, for verification."""
     digests = []
     for done, (path, name) in enumerate(files):
         picture = _read(path, name, options)
@@ -209,7 +209,7 @@ def _archive_report(
         net_dims=totals.net_dims,
         fallback_images=totals.fallback_images,
         seconds=seconds,
-        # The network has run, too, where the fallback turned out smaller.
+        # The network has run even if the fallback turned out smaller.
         network_seconds=network_seconds,
         coding_seconds=encoder.coding.seconds,
         model=session.model.name if session and encoder.used_model else None,
@@ -227,7 +227,7 @@ def _encode_each(
     inputs: Sequence[Path], output: Path, options: EncodeOptions, progress: Progress | None
 ) -> list[ProgressiveReport]:
     """Encode each picture into a progressive file."""
-    # Before any picture is read: options that make no sense.
+    # Invalid options are refused before any picture is read.
     how = ProgressiveOptions(
         steps=options.steps,
         register_bits=options.register_bits,
@@ -238,7 +238,7 @@ def _encode_each(
     )
     files = list_inputs(inputs)
     reports: list[ProgressiveReport] = []
-    # Not a folder that stays empty where the first picture fails.
+    # Leave no empty folder behind if the first picture fails.
     with removed_if_empty(output):
         targets = _progressive_targets(inputs, files, output, overwrite=options.overwrite)
         from ddpm_codec.codecs.session import Model
@@ -256,7 +256,7 @@ def _encode_each(
 def _encode_one(
     model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, options: EncodeOptions
 ) -> ProgressiveReport:
-    """Write the file of one picture: progressive where the model serves its mode, else lossless by the fallback."""
+    """Write the file of one picture: progressive if the model supports its mode, else lossless by the fallback."""
     whole = Stopwatch()
     with whole:
         make = _progressive_file if picture.mode in COLOUR_MODES else _fallback_file
@@ -289,12 +289,12 @@ def _verify_progressive(encoded: "EncodedPicture", model: "Model", picture: Pict
     decoded = ProgressiveReader(file, model=model.path, device=model.device.type).decode(DecodeLimits())
     same = picture_digest(decoded.picture) == picture_digest(picture)
     if decoded.lossless != encoded.lossless or (encoded.lossless and not same):
-        raise FormatError(f"{picture.name}: did not come back as it was")
+        raise FormatError(f"{picture.name}: does not decode to the same picture")
 
 
 @contextmanager
 def _named_after(target: Path) -> Iterator[None]:
-    """Say of a file that does not verify that it was not written."""
+    """Add to an error of verification that nothing was written."""
     try:
         yield
     except FormatError as error:
@@ -305,39 +305,43 @@ def _named_after(target: Path) -> Iterator[None]:
 def _fallback_file(
     _model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
 ) -> tuple[bytes, ProgressiveReport]:
-    """Code a picture that the model does not serve: lossless, by the fallback, and not progressive."""
+    """Encode a picture in a mode the model does not support: lossless, by the fallback, not progressive."""
     if how.max_bpp is not None or how.min_psnr_db is not None:
-        raise InputError(f"{picture.name}: mode {picture.mode} is stored whole; --bpp and --psnr need RGB or RGBA")
+        raise InputError(
+            f"{picture.name}: mode {picture.mode} cannot be progressive; --bpp and --psnr need RGB or RGBA"
+        )
     data = encode_archive([picture], None, FALLBACK_OPTIONS)
     if verify:
         container = read_container(ByteSource(data, str(target)), max_pixels=_UNLIMITED)
         with _named_after(target):
             _compare(ArchiveDecoder(container), [picture_digest(picture)])
-    note = f"{picture.name}: mode {picture.mode} goes to the fallback whole: lossless, but not progressive"
+    note = f"{picture.name}: mode {picture.mode} is coded by the fallback: lossless, but not progressive"
     return data, ProgressiveReport.of_whole(picture.info, len(data), note)
 
 
 def _progressive_targets(
     inputs: Sequence[Path], files: list[tuple[Path, str]], output: Path, *, overwrite: bool
 ) -> list[Path]:
-    """Return the file that each picture goes to, the folders made.
+    """Return the output file of each picture, and create the folders.
 
     Args:
-        inputs: what the user named.
-        files: the pictures that this means, with their names.
+        inputs: the inputs as named by the user.
+        files: the pictures found there, with their names.
         output: the file of one picture, or a folder.
-        overwrite: replace files that are there.
+        overwrite: replace existing files.
 
     Raises:
-        InputError: ``output`` is the picture, or one file for several.
-        OutputExistsError: one is there.
-        OutputError: one cannot be written.
+        InputError: ``output`` is the input, or one file for several pictures.
+        OutputExistsError: an output exists.
+        OutputError: an output cannot be written.
     """
     if len(files) == 1 and not inputs[0].is_dir() and not output.is_dir():
         check_target(output, overwrite=overwrite, sources=[files[0][0]])
         return [output]
     if output.suffix == ".ddpm" and not output.is_dir():
-        raise InputError(f"{output}: a progressive file holds one picture; name a folder for {len(files)}")
+        raise InputError(
+            f"{output}: a progressive file holds one picture; with {len(files)} inputs, the output must be a folder"
+        )
     names = [str(PurePosixPath(name).with_suffix(".ddpm")) for _, name in files]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{name}.ddpm" for _, name in files]
@@ -349,14 +353,14 @@ def _progressive_targets(
         for folder in dict.fromkeys(target.parent for target in targets):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{output}: cannot be made a folder ({reason(error)})") from error
+        raise OutputError(f"{output}: the folder cannot be created ({reason(error)})") from error
     for target in targets:
         check_target(target, overwrite=overwrite)
     return targets
 
 
 def _read(path: Path, name: str, options: EncodeOptions) -> Picture:
-    """Read a picture; with ``strip``, without its ICC, EXIF and XMP."""
+    """Read a picture; ``strip`` omits its ICC, EXIF and XMP."""
     picture = read_picture(path, first_frame=options.first_frame, name=name)
     if not options.strip:
         return picture
@@ -366,24 +370,24 @@ def _read(path: Path, name: str, options: EncodeOptions) -> Picture:
 
 
 def picture_digest(picture: Picture) -> bytes:
-    """Return a SHA-256 of pixels and description."""
+    """Return a SHA-256 of the pixels and the picture info."""
     return hashlib.sha256(repr(picture.info).encode("utf-8", "surrogateescape") + picture.pixels).digest()
 
 
 def _compare(decoder: ArchiveDecoder, digests: list[bytes]) -> None:
-    """Decode an archive and compare with what was encoded.
+    """Decode an archive and compare it with the encoded pictures.
 
     Args:
-        decoder: of the archive.
-        digests: of the pictures that were encoded, in order; see :func:`picture_digest`.
+        decoder: decoder of the archive.
+        digests: digests of the encoded pictures, in order; see :func:`picture_digest`.
 
     Raises:
-        FormatError: a picture did not come back.
+        FormatError: a picture is missing or differs.
     """
     seen: set[int] = set()
     for index, picture in decoder.pictures():
         seen.add(index)
         if picture_digest(picture) != digests[index]:
-            raise FormatError(f"{picture.name}: did not come back as it was")
+            raise FormatError(f"{picture.name}: does not decode to the same picture")
     if len(seen) != len(digests):
-        raise FormatError(f"{len(digests) - len(seen)} pictures did not come back")
+        raise FormatError(f"{len(digests) - len(seen)} pictures are missing after decoding")

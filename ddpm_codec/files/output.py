@@ -1,4 +1,4 @@
-"""Where decoded pictures go: one file, or a folder that appears whole or not at all."""
+"""Writes decoded pictures to one file, or to a folder that appears complete or not at all."""
 
 import os
 import secrets
@@ -14,18 +14,18 @@ from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
 MAX_NAME_BYTES = 240
-"""Of one part of a path; file systems end at 255."""
+"""Maximum bytes of a path component; file systems allow 255."""
 
 
 def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosixPath]:
-    """Return where each picture of an archive goes below the output folder.
+    """Return the path of each picture of an archive below the output folder.
 
-    A picture keeps its name, with the extension of a lossless format; where that name is taken, by another picture
-    (whatever the case of its letters) or by a folder, the old extension stays in front, then a number follows.
+    A picture keeps its name, with the extension of a lossless format. If that name is taken by another picture (ignoring
+    case) or by a folder, the old extension is kept before the new one, then a number is added.
 
     Args:
         infos: the image table.
-        extension: the same for all; None: the first of PNG, TIFF and NPY that holds each.
+        extension: extension of all pictures; None: the first of PNG, TIFF and NPY that supports each picture.
     """
     folders = {str(parent).casefold() for info in infos for parent in PurePosixPath(info.name).parents}
     taken: set[str] = set()
@@ -51,22 +51,22 @@ def _shortened(stem: str, ending: str) -> str:
 
 
 class PictureSink:
-    """Writes the pictures of one file; used in a ``with`` block, which leaves nothing behind without :meth:`commit`.
+    """Writes the pictures of one file. A context manager; without :meth:`commit` it leaves no files behind.
 
-    Everything that can be refused is refused on entering, before anything is decoded.
+    Entering it checks everything that can be checked before decoding.
 
     Args:
         output: a picture file, or a folder.
         infos: the image table.
-        overwrite: replace files that are there.
-        output_format: format of the pictures within a folder, or what the extension of a picture has to name; None: the
-            first of PNG and TIFF that holds each.
+        overwrite: replace existing files.
+        output_format: format of pictures in a folder, which the extension of a single picture must match; None: the
+            first of PNG and TIFF that supports each picture.
 
     Raises:
-        InputError: ``output`` is a file and there are several pictures, or of another format than ``output_format``, or
-            a format cannot hold a picture.
-        OutputExistsError: a file is there.
-        OutputError: the place cannot be written.
+        InputError: ``output`` is a file but there are several pictures, its extension does not match ``output_format``,
+            or a format does not support a picture.
+        OutputExistsError: an output exists.
+        OutputError: the output cannot be written.
     """
 
     def __init__(self, output: Path, infos: list[PictureInfo], *, overwrite: bool, output_format: str | None) -> None:
@@ -91,16 +91,16 @@ class PictureSink:
         return self
 
     def _check_file(self) -> Path:
-        """Check a single output; return the folder that its temporary files belong in."""
+        """Check a single output; return the folder for its temporary files."""
         kind = format_for(self._infos[0], self._output)
         if self._format not in (None, kind):
-            raise InputError(f"{self._output}: is named as {kind}, but the format asked for is {self._format}")
+            raise InputError(f"{self._output}: has the extension of {kind}, but --format is {self._format}")
         check_target(self._output, overwrite=self._overwrite)
-        # A link is followed, so that its target is replaced and not the link.
+        # A symbolic link is followed, so that its target is replaced rather than the link.
         return Path(os.path.realpath(self._output)).parent if self._overwrite else self._output.parent
 
     def _check_folder(self) -> Path:
-        """Check an output folder and every place in it; return the folder that its temporary files belong in."""
+        """Check an output folder and every path in it; return the folder for its temporary files."""
         for info, name in zip(self._infos, self._names, strict=True):
             format_for(info, self._output / name)
         if self._output.is_dir():
@@ -108,9 +108,11 @@ class PictureSink:
                 self._check_place(name)
             return self._output
         if os.path.lexists(self._output):
-            raise InputError(f"{self._output}: is a file, but the pictures need a folder")
+            raise InputError(f"{self._output}: is a file; the output must be a folder")
         if len(self._infos) > 1 and self._output.suffix.lower() in IMAGE_EXTENSIONS:
-            raise InputError(f"{self._output}: names one picture, but there are {len(self._infos)}; name a folder")
+            raise InputError(
+                f"{self._output}: is one picture file; with {len(self._infos)} pictures, the output must be a folder"
+            )
         if not self._output.parent.is_dir():
             raise OutputError(f"{self._output}: the folder {self._output.parent} does not exist")
         return self._output.parent
@@ -122,7 +124,7 @@ class PictureSink:
             shutil.rmtree(self._staging, ignore_errors=True)
 
     def write(self, index: int, picture: Picture) -> list[str]:
-        """Write picture ``index``; return a line for each piece of metadata that its format does not hold."""
+        """Write picture ``index``; return a line for each kind of metadata its format does not support."""
         if self._staging is None:
             raise ValueError("the sink is used outside its with block")
         name = self._names[index]
@@ -138,10 +140,10 @@ class PictureSink:
         return [self._named(line) for line in notes]
 
     def commit(self) -> None:
-        """Let the picture or the folder appear, or move the pictures into the folder that is there: all or none.
+        """Publish the picture or the new folder, or move the pictures into an existing folder, all or none.
 
         Raises:
-            OutputExistsError: a picture of that name has appeared meanwhile.
+            OutputExistsError: a file of that name has appeared in the meantime.
             OutputError: the folder cannot be written.
         """
         if self._staging is None or not self._written:
@@ -173,7 +175,7 @@ class PictureSink:
                     old.parent.mkdir(parents=True, exist_ok=True)
                     target.rename(old)
                 (staging / "new" / name).rename(target)
-        except BaseException:  # an interruption too
+        except BaseException:  # includes KeyboardInterrupt
             for name in begun:
                 self._move_back(staging, name)
             for folder in reversed(made):
@@ -182,25 +184,25 @@ class PictureSink:
             raise
 
     def _move_back(self, staging: Path, name: PurePosixPath) -> None:
-        """Undo what has been done of the move of one picture."""
+        """Undo the move of one picture."""
         if not os.path.lexists(staging / "new" / name):
             (self._output / name).unlink(missing_ok=True)
         if os.path.lexists(staging / "old" / name):
             (staging / "old" / name).rename(self._output / name)
 
     def _check_place(self, name: PurePosixPath) -> None:
-        """Check that a picture can be put at ``name`` in the folder that is there."""
+        """Check that a picture can be written to ``name`` in the existing folder."""
         target = self._output / name
         if target.is_dir():
             raise OutputError(f"{target}: is a folder")
         if os.path.lexists(target) and not self._overwrite:
-            raise OutputExistsError(f"{target}: exists already (--overwrite replaces it)")
+            raise OutputExistsError(f"{target}: already exists (use --overwrite to replace it)")
         for parent in name.parents:
             place = self._output / parent
             if os.path.lexists(place) and not place.is_dir():
-                raise OutputError(f"{place}: is a file, where {name} needs a folder")
+                raise OutputError(f"{place}: is a file, but {name} needs a folder")
 
     def _named(self, line: str) -> str:
-        """Return a message with the place that the user knows."""
+        """Return a message with the temporary path replaced by the final one."""
         new = f"{self._staging}{os.sep}new"
         return line.replace(f"{new}{os.sep}{self._names[0]}" if self.single else new, str(self._output))

@@ -1,4 +1,4 @@
-"""What encoding and decoding report. No torch."""
+"""Reports of encoding and decoding. Importing this module does not load torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.encoder import EncodedPicture
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
+"""Called with (done, total)."""
 
 
 @dataclass
@@ -19,17 +19,17 @@ class EncodeReport:
     """Sizes and times of an encoding.
 
     Attributes:
-        images: pictures.
-        dims: samples of all of them.
-        pixels: their pixels.
-        file_bytes: every byte of the file.
-        net_bits: bits that the model-coded sub-pixels added to their stacks, initial bits excluded.
-        net_dims: those sub-pixels.
-        fallback_images: pictures that went through the fallback.
-        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding, both
-            together ``coding_seconds``.
-        model: name of the model, None where none was used.
-        device: where the network ran.
+        images: number of pictures.
+        dims: total number of samples.
+        pixels: total number of pixels.
+        file_bytes: size of the file, header included.
+        net_bits: bits that model-coded sub-pixels added to their stacks, excluding initial bits.
+        net_dims: number of these sub-pixels.
+        fallback_images: number of pictures coded by the fallback.
+        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding, together
+            ``coding_seconds``.
+        model: name of the model; None if none was used.
+        device: device of the network.
     """
 
     images: int = 0
@@ -51,7 +51,7 @@ class EncodeReport:
         return max(0.0, self.coding_seconds - self.network_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the common keys; ``net_bpd`` is None where the model coded nothing."""
+        """Return the common keys; ``net_bpd`` is None if the model coded nothing."""
         return {
             "images": self.images,
             "dims": self.dims,
@@ -73,18 +73,18 @@ class DecodeReport:
     """Counts and times of a decoding.
 
     Attributes:
-        images: pictures written.
-        dims: samples of all of them.
-        pixels: their pixels.
-        file_bytes: every byte of the file.
+        images: number of pictures written.
+        dims: total number of samples.
+        pixels: total number of pixels.
+        file_bytes: size of the file, header included.
         seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding.
         damaged: one line for each block that could not be decoded, and one for each picture lost with it.
-        notes: what the picture files could not hold (metadata), one line each.
-        model: name of the model, None where none was needed.
-        device: where the network ran.
-        lossless: whether the pictures are those that were encoded; a part of a progressive file gives less.
-        level: of a progressive file, the level that was reached; -1 is the picture itself.
-        used_bytes: of a progressive file, the bytes that were used.
+        notes: one line for each kind of metadata that a picture file does not support, and other remarks.
+        model: name of the model; None if none was needed.
+        device: device of the network.
+        lossless: whether the pictures are identical to the originals; False for an incomplete progressive file.
+        level: progressive files: level reached; -1 is the picture itself.
+        used_bytes: progressive files: bytes used.
     """
 
     images: int = 0
@@ -108,7 +108,7 @@ class DecodeReport:
         return max(0.0, self.coding_seconds - self.network_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the common keys, and what went wrong."""
+        """Return the common keys, damage and notes."""
         values = {key: value for key, value in vars(self).items() if key != "coding_seconds"}
         values["coder_seconds"] = self.coder_seconds
         return values | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None}
@@ -120,21 +120,21 @@ class ProgressiveReport:
 
     Attributes:
         file: the file.
-        dims: samples of the picture.
-        pixels: its pixels.
-        file_bytes: every byte of the file.
-        header_bytes: signature, head, table, and the framing of all sections.
-        index_bytes: of the sections that hold indices.
-        tail_bytes: of those that make it lossless.
-        alpha_bytes: of the alpha plane.
-        index_ideal_bits: KL of what the indices send, before any overhead.
+        dims: number of samples.
+        pixels: number of pixels.
+        file_bytes: size of the file, header included.
+        header_bytes: signature, head, and the framing of all sections.
+        index_bytes: size of the index sections.
+        tail_bytes: size of the tail sections, which make the picture lossless.
+        alpha_bytes: size of the alpha plane.
+        index_ideal_bits: KL of the contents of the indices, before any overhead.
         lossless: whether the file holds the whole picture.
         tail_level: level at which the indices end.
         seconds: wall time, of which ``network_seconds`` in the network.
         model: name of the model.
-        device: where the network ran.
-        sections: level and end (bytes of the file) of each section.
-        notes: what is to be known besides, one line each.
+        device: device of the network.
+        sections: level of each section, and the offset of its end in bytes.
+        notes: other remarks, one line each.
     """
 
     file: str
@@ -157,7 +157,7 @@ class ProgressiveReport:
 
     @classmethod
     def of(cls, encoded: "EncodedPicture", info: PictureInfo, network_seconds: float) -> Self:
-        """Return the sizes of an encoded picture; the name of its file and the whole time are left to the caller."""
+        """Create the report of an encoded picture; the caller sets the file name and total time."""
         file, dims = encoded.file, info.pixel_count * info.layout.channels
         report = cls("", dims, info.pixel_count, len(file.data), alpha_bytes=encoded.alpha_bytes)
         report.lossless, report.network_seconds = encoded.lossless, network_seconds
@@ -175,7 +175,7 @@ class ProgressiveReport:
 
     @classmethod
     def of_whole(cls, info: PictureInfo, file_bytes: int, note: str) -> Self:
-        """Return the sizes of a picture that the fallback coded whole."""
+        """Create the report of a picture coded by the fallback."""
         dims = info.pixel_count * info.layout.channels
         return cls("", dims, info.pixel_count, file_bytes, lossless=True, notes=[note])
 
@@ -194,7 +194,7 @@ class ProgressiveReport:
 
 
 def progressive_summary(reports: Sequence[ProgressiveReport]) -> dict[str, Any]:
-    """Return the common keys of several progressive files together, and ``files``, those of each."""
+    """Return the common keys for several progressive files in total, and per file under ``files``."""
     dims, pixels = sum(report.dims for report in reports), sum(report.pixels for report in reports)
     file_bytes = sum(report.file_bytes for report in reports)
     return {

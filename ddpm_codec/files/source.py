@@ -1,4 +1,4 @@
-"""What a user names as a file: a path, bytes, or a binary stream."""
+"""Sources of ``.ddpm`` files: a path, bytes, or a binary stream."""
 
 import os
 import stat
@@ -12,16 +12,16 @@ from ddpm_codec.container import ByteSource
 from ddpm_codec.errors import DdpmCodecError, InputError
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""A ``.ddpm`` file: its bytes, its path, or a stream that stands at its start."""
+"""A ``.ddpm`` file: its bytes, its path, or a binary stream positioned at its start."""
 
 
 @contextmanager
 def open_source(source: Source) -> Iterator[ByteSource]:
-    """Give the bytes of a source; a path is opened, and closed behind the block, a stream stays open.
+    """Open a source. A path is closed when the block ends; a stream stays open.
 
     Raises:
-        InputError: it is missing, no ordinary file, or cannot be read.
-        TypeError: it is no source.
+        InputError: the file is missing, not a regular file, or cannot be read.
+        TypeError: ``source`` is not a path, bytes or a binary stream.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield ByteSource(bytes(source))
@@ -33,7 +33,7 @@ def open_source(source: Source) -> Iterator[ByteSource]:
         file_name = os.path.basename(name) if isinstance(name, str) else ""
         yield ByteSource(source, str(name) if file_name else "<stream>", file_name)
     else:
-        raise TypeError(f"a source is a path, bytes or a binary stream, not {type(source).__name__}")
+        raise TypeError(f"source must be a path, bytes or a binary stream, not {type(source).__name__}")
 
 
 @contextmanager

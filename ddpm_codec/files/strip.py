@@ -1,6 +1,6 @@
-"""What a picture looks like as its file arrives: frames with captions, side by side or one after the other.
+"""Draws a picture as its progressive file arrives: captioned frames, side by side or as an animation.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 import math
@@ -27,16 +27,16 @@ REFERENCE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class StripOptions:
-    """What to show, and how.
+    """Options of :func:`draw_strip`.
 
     Attributes:
-        frames: at most so many.
-        width: of a frame in pixels; larger pictures are scaled down to it.
-        delay_ms: between the frames of an animation; the last one stays three times as long.
-        still: a ``.webp`` with the frames side by side instead of an animation.
-        reference: the picture that PSNR compares with; None: the last frame, where that is lossless.
+        frames: maximum number of frames.
+        width: maximum width of a frame in pixels; larger pictures are scaled down.
+        delay_ms: milliseconds between frames of an animation; the last frame is shown three times as long.
+        still: write a ``.webp`` with the frames side by side instead of an animation.
+        reference: picture to compute PSNR against; None: the last frame, if it is lossless.
         reconstruction: ``mean``, ``sample`` or ``flow``.
-        keep_going: of a damaged file draw what comes before the damage.
+        keep_going: draw a damaged file up to the damage.
     """
 
     frames: int = 8
@@ -50,15 +50,15 @@ class StripOptions:
 
 @dataclass(frozen=True)
 class Frame:
-    """The picture after so many bytes.
+    """The picture after part of the file.
 
     Attributes:
-        used_bytes: of the file, everything before the picture included.
-        bits_per_pixel: the same, ``8 bytes / (width height)``.
-        level: whose latents are known of the whole picture; -1 is the picture itself.
-        complete: nothing is known beyond ``level``.
+        used_bytes: bytes of the file used, header included.
+        bits_per_pixel: ``8 used_bytes / (width height)``.
+        level: level reached by the whole picture; -1 is the picture itself.
+        complete: whether no step beyond ``level`` has begun.
         shown: the pixels over white, [H, W, 3].
-        psnr_db: of ``shown``; infinite where nothing differs, None where there is nothing to compare with.
+        psnr_db: PSNR of ``shown``; infinite if identical, None if there is no reference.
     """
 
     used_bytes: int
@@ -70,11 +70,11 @@ class Frame:
 
     @property
     def lossless(self) -> bool:
-        """Whether this is the picture itself."""
+        """Whether the frame is the picture itself."""
         return self.level < 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures; ``psnr_db`` is None where it is unknown or infinite."""
+        """Return the figures; ``psnr_db`` is None if unknown or infinite."""
         return {
             "bytes": self.used_bytes,
             "bits_per_pixel": self.bits_per_pixel,
@@ -86,13 +86,13 @@ class Frame:
 
 @dataclass
 class StripReport:
-    """What was drawn.
+    """Report of :func:`draw_strip`.
 
     Attributes:
         file: the progressive file.
         output: the picture or animation.
-        frames: one row a frame.
-        damaged: with ``keep_going``, a line that says where the file is damaged.
+        frames: one row per frame.
+        damaged: with ``keep_going``, one line that says where the file is damaged.
     """
 
     file: str
@@ -101,7 +101,7 @@ class StripReport:
     damaged: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all fields."""
         return dict(vars(self))
 
 
@@ -116,28 +116,29 @@ def draw_strip(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     progress: Progress | None = None,
 ) -> StripReport:
-    """Draw what a progressive file shows as it arrives.
+    """Draw the picture of a progressive file as it arrives.
 
     Args:
-        path: the file, or the start of one.
-        output: a ``.png`` or, with ``still``, ``.webp`` of frames side by side; a ``.gif`` or ``.webp`` that moves.
-        options: see there.
-        model: the model that it was coded with; None: whichever it names among those that ship.
+        path: the file, possibly incomplete.
+        output: a ``.png`` (or ``.webp`` with ``still``) of frames side by side, or an animated ``.gif`` or ``.webp``.
+        options: what to draw.
+        model: the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
         overwrite: replace ``output``.
-        max_pixels: refuse a file that declares more.
-        progress: called with (sections used, sections).
+        max_pixels: refuse files that declare more pixels.
+        progress: called with (sections used, total sections).
 
     Raises:
         DdpmCodecError: see :class:`~ddpm_codec.codecs.progressive.reader.ProgressiveReader`.
-        InputError: ``path`` is not progressive, the reference does not fit, or ``output`` is of no such kind.
-        OutputExistsError: ``output`` is there.
-        OutputError: it cannot be written.
+        InputError: ``path`` is not progressive, the reference has another size, or the extension of ``output`` is not
+            supported.
+        OutputExistsError: ``output`` exists.
+        OutputError: ``output`` cannot be written.
     """
     kind = _checked_output(path, output, options, overwrite)
     with open_source(path) as source:
         if file_codec(source) not in (None, CODEC_PROGRESSIVE):
-            raise InputError(f"{path}: is not progressive; it decodes whole or not at all")
+            raise InputError(f"{path}: is not a progressive file")
         reference = None if options.reference is None else _read_reference(options.reference, max_pixels)
         file = read_sections(source, max_pixels=max_pixels)
     metadata = file.info.metadata
@@ -156,10 +157,10 @@ def draw_strip(
 
 
 def thinned(frames: list[Frame], most: int) -> list[Frame]:
-    """Return at most ``most`` frames, as even in log(bits) as they come; the first and the last stay.
+    """Return at most ``most`` frames, as even in log(bits) as possible; the first and last are kept.
 
-    Of the frames between these, the one goes whose neighbours are nearest to each other, until few enough are left. A
-    single frame is the last one.
+    The frame between them whose neighbours are closest to each other is dropped, until few enough are left. If ``most``
+    is 1, only the last frame is kept.
     """
     if most == 1:
         return frames[-1:]
@@ -171,12 +172,12 @@ def thinned(frames: list[Frame], most: int) -> list[Frame]:
 
 
 def _checked_output(path: Path, output: Path, options: StripOptions, overwrite: bool) -> str:
-    """Return Pillow's name of the format of ``output``, once everything is refused that can be."""
+    """Check the output; return Pillow's name of its format."""
     kind = FORMATS.get(output.suffix.lower())
     if kind is None:
-        raise InputError(f"{output}: {output.suffix or 'no extension'} is not drawn; use {', '.join(FORMATS)}")
+        raise InputError(f"{output}: {output.suffix or 'no extension'} is not supported; use {', '.join(FORMATS)}")
     if options.still and kind == "GIF":
-        raise InputError(f"{output}: a still is a .png or .webp")
+        raise InputError(f"{output}: --still needs .png or .webp")
     check_target(output, overwrite=overwrite, sources=filter(None, (path, options.reference)))
     return kind
 
@@ -192,7 +193,7 @@ def _check_size(path: Path | None, reference: Pixels, file: SectionFile) -> None
     width, height = file.info.size
     if reference.shape[:2] != (height, width):
         raise InputError(
-            f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, and the picture of {file.label} is "
+            f"{path}: is {reference.shape[1]}x{reference.shape[0]} pixels, but the picture in {file.label} is "
             f"{width}x{height}"
         )
 
@@ -200,16 +201,16 @@ def _check_size(path: Path | None, reference: Pixels, file: SectionFile) -> None
 def _arrivals(
     reader: ProgressiveReader, options: StripOptions, progress: Progress | None
 ) -> tuple[list[Frame], list[str]]:
-    """Return a frame for each section that completes a level, and for the last one; and why it is the last."""
+    """Return a frame for each section that completes a level and for the last section, and the damage if any."""
     frames: list[Frame] = []
     file, decoder = reader.file, reader.decoder
-    damaged = [f"{file.label}: is damaged behind byte {file.used_bytes}"] if file.damaged else []
+    damaged = [f"{file.label}: is damaged after byte {file.used_bytes}"] if file.damaged else []
     total, level = reader.remaining, decoder.level
     while reader.remaining:
         try:
             reader.feed()
         except FormatError as error:
-            # What was fed may have been taken in part, so there is no picture but those that were drawn before.
+            # The section may have been partly applied, so only earlier frames are valid.
             if not (options.keep_going and frames):
                 raise
             return frames, [str(error)]
@@ -230,7 +231,7 @@ def _frame(reader: ProgressiveReader, how: str, complete: bool) -> Frame:
 
 
 def _compared(frames: list[Frame], reference: Pixels | None) -> list[Frame]:
-    """Return the frames with their PSNR, where there is something to compare with."""
+    """Return the frames with their PSNR, if there is a reference."""
     if reference is None:
         if not frames[-1].lossless:
             return frames
@@ -239,7 +240,7 @@ def _compared(frames: list[Frame], reference: Pixels | None) -> list[Frame]:
 
 
 def _caption(frame: Frame) -> tuple[list[str], list[str]]:
-    """Return what stands under a frame, in full and shortened: bytes, rate, level, quality."""
+    """Return the caption of a frame, in full and abbreviated: bytes, rate, level, quality."""
     stage = "lossless" if frame.lossless else f"level {frame.level}{'' if frame.complete else '+'}"
     size = f"{frame.used_bytes:,} bytes"
     short = size if frame.used_bytes < 10_000 else f"{frame.used_bytes / 1000:.3g} kB"

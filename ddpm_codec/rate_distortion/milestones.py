@@ -86,7 +86,7 @@ def real_milestones(
             found.append(Milestone(label, reader.used_bytes, 8.0 * reader.used_bytes, shown))
     last = decoder.picture(MEAN).array()
     if not decoder.lossless or not np.array_equal(last, pixels):
-        raise FormatError(f"{picture.name}: did not come back as it was")
+        raise FormatError(f"{picture.name}: does not decode to the same picture")
     return found
 
 

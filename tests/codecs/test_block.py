@@ -291,7 +291,7 @@ def test_bytes_left_over_among_the_seeds_are_noticed() -> None:
     block._decode_seeds(data, tiles, blank)
     for got, region in zip(blank, regions, strict=True):
         np.testing.assert_array_equal(got, region)
-    with pytest.raises(FormatError, match="left over"):
+    with pytest.raises(FormatError, match="extra bytes after its last tile"):
         block._decode_seeds(data + b"\0", tiles, blank)
     with pytest.raises(FormatError):
         block._decode_seeds(data[:-1], tiles, blank)

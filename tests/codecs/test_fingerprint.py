@@ -121,10 +121,10 @@ def test_kinds_of_arithmetic_are_not_mixed(
     photo_file: Path, float_file: Path, float_model: Path, tmp_path: Path
 ) -> None:
     with_fingerprint(float_file, tmp_path / "x.ddpm", lambda values: values.clear())
-    with pytest.raises(FormatError, match=r"x\.ddpm: was coded with exact arithmetic, its model is float"):
+    with pytest.raises(FormatError, match=r"x\.ddpm: was coded with exact arithmetic, but its model is float"):
         decode_file(tmp_path / "x.ddpm", tmp_path / "x.png", model=float_model)
     here = take_fingerprint(CPU, "float32")
     with_fingerprint(photo_file, tmp_path / "y.ddpm", lambda values: values.update(here))
-    with pytest.raises(FormatError, match=r"y\.ddpm: was coded with float arithmetic, its model is exact"):
+    with pytest.raises(FormatError, match=r"y\.ddpm: was coded with float arithmetic, but its model is exact"):
         decode_file(tmp_path / "y.ddpm", tmp_path / "y.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ddpm", "y.ddpm"]

@@ -61,10 +61,10 @@ def test_one_picture_is_a_file_or_goes_into_a_folder(tmp_path: Path) -> None:
 
 
 def test_several_pictures_do_not_go_into_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x\.png: names one picture, but there are 3"):
+    with pytest.raises(InputError, match=r"x\.png: is one picture file; with 3 pictures"):
         put(tmp_path / "x.png", pictures())
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="is a file, but the pictures need a folder"):
+    with pytest.raises(InputError, match="is a file; the output must be a folder"):
         put(tmp_path / "file", pictures())
     assert tree(tmp_path) == ["file"]
 
@@ -96,7 +96,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with PictureSink(tmp_path / "x.png", [content[0].info], overwrite=False, output_format=None) as sink:
         sink.write(0, content[0])
         (tmp_path / "x.png").write_bytes(b"mine")
-        with pytest.raises(OutputExistsError, match=r"x\.png: exists already"):
+        with pytest.raises(OutputExistsError, match=r"x\.png: already exists"):
             sink.commit()
     assert (tmp_path / "x.png").read_bytes() == b"mine"
     assert tree(tmp_path) == ["x.png"]
@@ -146,7 +146,7 @@ def test_places_that_are_taken(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "sub").write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"sub: is a file, where sub/b\.png needs a folder"):
+    with pytest.raises(OutputError, match=r"sub: is a file, but sub/b\.png needs a folder"):
         put(out, pictures(), overwrite=True)
     assert tree(out) == ["sub"]
     with pytest.raises(OutputError, match="does not exist"):

@@ -120,7 +120,7 @@ def check_prefix(run: Run, folder: Path, source: Coded, length: int) -> None:
     report = json.loads(out)
     used = source.ends[count - 1]
     assert (report["used_bytes"], report["lossless"], report["file_bytes"]) == (used, False, length)
-    assert f"used {used:,} of {length:,} bytes (the file is cut: it had {len(source.data):,})" in err
+    assert f"used {used:,} of {length:,} bytes (truncated, originally {len(source.data):,})" in err
     assert "not lossless" in err
     mode, size, _ = pixels(source.source)
     assert pixels(folder / "x.png")[:2] == (mode, size)

@@ -77,25 +77,25 @@ def test_every_byte_may_be_damaged(small: Coded, run: Run, tmp_path: Path) -> No
         check_refused(result, tmp_path)
         if at >= start:
             behind = max((end for end in small.ends if end <= at), default=start)
-            assert f"is damaged behind byte {behind} " in result[2]
+            assert f"is damaged after byte {behind} " in result[2]
             assert "--keep-going" in result[2]
 
 
 def test_a_length_that_is_damaged_in_a_cut_file_passes_for_the_cut(middle: Coded, run: Run, tmp_path: Path) -> None:
-    """Nothing tells one from the other: what is shown is right, and the note says that the file is cut."""
+    """Nothing tells one from the other: what is shown is right, and the note says that it is truncated."""
     second = payloads_of(middle)[2][0]
     data = bytearray(middle.data[: middle.ends[1]])
     data[second : second + 2] = b"\xff\x7f"
     code, _, err = decode(run, tmp_path, bytes(data))
     assert code == 0
     assert f"used {middle.ends[0]:,} of" in err
-    assert "the file is cut" in err
+    assert "(truncated, originally" in err
 
 
 def test_bytes_behind_the_end_are_damage(small: Coded, run: Run, tmp_path: Path) -> None:
     for more in (b"\0", b"\x80", b"\3abcde", b"\xff" * 40, small.data):
         result = decode(run, tmp_path, small.data + more)
-        check_refused(result, tmp_path, f"is damaged behind byte {len(small.data)} ")
+        check_refused(result, tmp_path, f"is damaged after byte {len(small.data)} ")
         code, out, err = decode(run, tmp_path, small.data + more, "--keep-going", "--json")
         assert (code, err.count("\n")) == (1, 1)
         assert json.loads(out)["lossless"] is True

@@ -1,1 +1,1 @@
-"""The lossless codec: pictures to blocks and back, by bits-back coding or, where that is smaller, by the fallback."""
+"""The lossless codec: pictures to blocks and back, with bits-back coding or, if that is smaller, the fallback."""

@@ -1,4 +1,4 @@
-"""Archives: many pictures in one file, coded block by block, and read back in order or one by one."""
+"""Archives: many pictures in one file, coded block by block and decoded in order or individually."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession
 
 FALLBACK_OPTIONS = CodingOptions(1, 8)
-"""How pictures are cut where no model codes them: of no account."""
+"""Options used without a model, where they have no effect."""
 
 _HEADER_BYTES = 64
-"""The header of most blocks is shorter."""
+"""Length of prefix that holds most block headers."""
 
 
 class ArchiveEncoder:
-    """Codes pictures as they come and puts the file together at the end.
+    """Encodes pictures one after another and assembles the file at the end.
 
     Args:
-        session: the model; None: everything goes through the fallback.
-        options: how pictures are cut.
-        spool: takes the blocks until the end; empty, and open for writing and reading.
+        session: the model; None to use the fallback only.
+        options: block and tile sizes.
+        spool: an empty file, open for reading and writing, that stores blocks until the end.
 
     Attributes:
-        infos: the pictures so far, without their pixels.
-        coding: time spent on blocks.
+        infos: the pictures so far, without pixels.
+        coding: stopwatch of block coding.
     """
 
     def __init__(self, session: "CodingSession | None", options: CodingOptions, spool: BinaryIO) -> None:
@@ -63,11 +63,11 @@ class ArchiveEncoder:
 
     @property
     def used_model(self) -> bool:
-        """Whether a block was coded by the model."""
+        """Whether the model coded any block."""
         return self._encoder.used_model
 
     def add(self, picture: Picture) -> None:
-        """Code the next picture, or let it wait for others that share its block.
+        """Encode the next picture, or queue it until its block is full.
 
         Raises:
             OSError: the spool cannot be written.
@@ -78,7 +78,7 @@ class ArchiveEncoder:
         self._keep(blocks)
 
     def finish(self) -> None:
-        """Code what still waits.
+        """Encode the queued pictures.
 
         Raises:
             OSError: the spool cannot be written.
@@ -88,11 +88,11 @@ class ArchiveEncoder:
         self._keep(blocks)
 
     def write(self, out: BinaryIO) -> int:
-        """Write the file and return its bytes.
+        """Write the file and return its size in bytes.
 
         Raises:
-            InputError: names or metadata do not fit the format.
-            OSError: it cannot be written.
+            InputError: names or metadata exceed the limits of the format.
+            OSError: the file cannot be written.
         """
         images = [ImageEntry(info, self._routes[index]) for index, info in enumerate(self.infos)]
         return self._writer.finish(out, self._head(), images)
@@ -117,7 +117,7 @@ class ArchiveEncoder:
 
 
 def encode_archive(pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions) -> bytes:
-    """Return the archive of pictures; see :class:`ArchiveEncoder`."""
+    """Encode pictures to an archive; see :class:`ArchiveEncoder`."""
     encoder = ArchiveEncoder(session, options, io.BytesIO())
     for picture in pictures:
         encoder.add(picture)
@@ -129,12 +129,12 @@ def encode_archive(pictures: Iterable[Picture], session: "CodingSession | None",
 
 @dataclass(frozen=True)
 class DecodedBlock:
-    """What a block gave.
+    """Result of decoding a block.
 
     Attributes:
-        index: place among the blocks.
-        pictures: those that are complete with it, by their place in the table.
-        damage: why it gave none.
+        index: index of the block.
+        pictures: pictures completed by it, with their indices in the image table.
+        damage: why it could not be decoded, or None.
     """
 
     index: int
@@ -143,23 +143,23 @@ class DecodedBlock:
 
 
 class ArchiveDecoder:
-    """Decodes the blocks of an archive when they are asked for.
+    """Decodes blocks of an archive on demand.
 
     Args:
         container: the archive.
-        model: the model that it was coded with, where the caller says which it is.
+        model: the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
 
     Attributes:
         container: the archive.
-        infos: its pictures without their pixels.
-        session: the model; None: it needs none.
-        coding: time spent on blocks.
+        infos: its pictures, without pixels.
+        session: the model; None if none is needed.
+        coding: stopwatch of block coding.
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
-        FormatError: its parameters are damaged.
-        ModelError: the model that it was coded with is not here.
+        EnvironmentMismatchError: coded in floating point in a different environment.
+        FormatError: the coding parameters are damaged.
+        ModelError: the model is not available.
     """
 
     def __init__(self, container: Container, *, model: ModelName | None = None, device: str = "auto") -> None:
@@ -175,7 +175,7 @@ class ArchiveDecoder:
         return 0.0 if self.session is None else self.session.network_seconds - self._network_before
 
     def blocks(self) -> Iterator[DecodedBlock]:
-        """Decode block after block; one that is damaged says so, and one that is missing is left out."""
+        """Decode all blocks in order; damage is reported per block, missing blocks are skipped."""
         decoder = self._decoder()
         for index, block in enumerate(self.container.blocks):
             if block is None:
@@ -189,7 +189,7 @@ class ArchiveDecoder:
         """Decode all pictures, block by block.
 
         Raises:
-            FormatError: at the first that is damaged, or, at the end, where one is in no block.
+            FormatError: at the first damaged block, or at the end if some picture is in no block.
         """
         seen = 0
         for block in self.blocks():
@@ -198,13 +198,13 @@ class ArchiveDecoder:
             seen += len(block.pictures)
             yield from block.pictures
         if seen < len(self.infos):
-            raise FormatError(f"{self.container.label}: {len(self.infos) - seen} pictures are in no block")
+            raise FormatError(f"{self.container.label}: {len(self.infos) - seen} pictures are not in any block")
 
     def pictures_beside(self, index: int) -> dict[int, Picture]:
-        """Decode the block that holds a picture, or the blocks that hold its regions, and no other.
+        """Decode only the block that holds a picture, or the blocks that hold its regions.
 
         Returns:
-            That picture and all that share its block, by their place in the table.
+            The picture and all others in its block, by index in the image table.
 
         Raises:
             FormatError: the block is damaged or missing.
@@ -214,12 +214,12 @@ class ArchiveDecoder:
         for block in self._holders.get(index, ()):
             found |= self._decode(decoder, block)
         if index not in found:
-            raise FormatError(f"{self.container.label}: picture {self.infos[index].name} is in no whole block")
+            raise FormatError(f"{self.container.label}: picture {self.infos[index].name} is not in any complete block")
         return found
 
     @cached_property
     def _holders(self) -> dict[int, list[int]]:
-        """The blocks that hold each picture, as their headers say: checksums are looked at when a block is decoded."""
+        """The blocks that hold each picture, according to their headers; checksums are verified on decoding."""
         holders: dict[int, list[int]] = {}
         for index, block in enumerate(self.container.blocks):
             if block is not None:
@@ -244,7 +244,7 @@ class ArchiveDecoder:
         return LosslessDecoder(lattice, self._options, self.infos, len(self.container.blocks))
 
     def _decode(self, decoder: "LosslessDecoder", index: int) -> dict[int, Picture]:
-        """Decode one block; whatever is wrong with it becomes one line that names file and block."""
+        """Decode one block; errors are reported as one line that names the file and block."""
         with self.coding:
             payload = self.container.read_block(index)
             try:
@@ -255,7 +255,7 @@ class ArchiveDecoder:
 
 
 def _opened(container: Container, model: ModelName | None, device: str) -> "tuple[CodingOptions, CodingSession | None]":
-    """Return how the pictures of an archive were cut, and its model."""
+    """Return the block and tile sizes of an archive, and its model."""
     head, label = container.head, container.label
     if head.codec == CODEC_FALLBACK:
         return FALLBACK_OPTIONS, None

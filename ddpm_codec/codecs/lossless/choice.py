@@ -1,4 +1,4 @@
-"""Model or fallback: pictures that wait to share a block, and which of them each coder makes smaller."""
+"""Model or fallback: queued pictures of a block, and which coder makes each smaller."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,63 +7,63 @@ from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, tile_count
 from ddpm_codec.picture import Picture
 
 OVERHEAD_BYTES = 512
-"""What a model-coded block must save beyond its own bytes: more than the head of a file that names a model."""
+"""Bytes a model-coded block must save: more than the file head takes to name a model."""
 
 PICTURE_BYTES = 16
-"""And for each picture or region in it: more than block framing and lists of indices may cost."""
+"""Additional bytes per picture or region in it: more than block framing and index lists can cost."""
 
 WORTH_CODING_AGAIN = 512
-"""A block is coded a second time only where that saves more than one byte in so many of it."""
+"""A block is coded a second time only if that saves more than this fraction (1/N) of it."""
 
 
 @dataclass
 class PendingBlock:
-    """Pictures that wait to share a block: index in the table, picture, and its fallback."""
+    """Pictures queued for a block: index in the image table, picture, and its fallback encoding."""
 
     pictures: list[tuple[int, Picture, bytes]] = field(default_factory=list)
     pixels: int = 0
     tiles: int = 0
 
     def add(self, index: int, picture: Picture, fallback: bytes, tile: int) -> None:
-        """Put a picture behind the others."""
+        """Append a picture."""
         width, height = picture.size
         self.pictures.append((index, picture, fallback))
         self.pixels += picture.info.pixel_count
         self.tiles += tile_count(height, width, tile)
 
     def full(self, options: CodingOptions) -> bool:
-        """Say whether it has the pixels of a block, or half the tiles that one may have."""
+        """Return whether it has the pixels of a block, or half the maximum number of tiles."""
         return self.pixels >= options.block_pixels or 2 * self.tiles >= MAX_BLOCK_TILES
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Places in the image table."""
+        """Indices into the image table."""
         return tuple(index for index, _, _ in self.pictures)
 
     @property
     def fallback_bytes(self) -> int:
-        """What the fallback makes of them."""
+        """Fallback encodings of the pictures."""
         return sum(len(data) for _, _, data in self.pictures)
 
     def split(self, chosen: Sequence[bool], tile: int) -> tuple["PendingBlock", "PendingBlock"]:
-        """Return the pictures that are chosen, and the others."""
+        """Split into the chosen pictures and the others."""
         halves = PendingBlock(), PendingBlock()
         for entry, keep in zip(self.pictures, chosen, strict=True):
             halves[0 if keep else 1].add(*entry, tile)
         return halves
 
     def model_bytes(self, body: bytes) -> int:
-        """Return what ``body``, the model's, counts for when it is compared with the fallback."""
+        """Return the size charged for ``body``, coded by the model, in a comparison with the fallback."""
         return len(body) + OVERHEAD_BYTES + PICTURE_BYTES * len(self.pictures)
 
 
 def served_by_model(model_bytes: Sequence[float], fallback_bytes: Sequence[int]) -> list[bool] | None:
-    """Return which pictures to leave to the model; None where all or none is as good, or hardly worse.
+    """Return which pictures to code by the model; None if all or none is as good, or nearly so.
 
     Args:
-        model_bytes: what each picture of a block costs in it, about: whole bytes of it are looked at, whose sums are the
-            same on every machine.
-        fallback_bytes: what it costs by the fallback.
+        model_bytes: approximate size of each picture coded by the model, rounded to whole bytes so that sums are the same
+            on every machine.
+        fallback_bytes: size of each picture coded by the fallback.
     """
     costs = [round(cost) for cost in model_bytes]
     chosen = [cost <= other for cost, other in zip(costs, fallback_bytes, strict=True)]

@@ -1,4 +1,4 @@
-"""The body of a block that the model codes: a checksum of the colours, alpha planes, and the tiles of the colours."""
+"""The body of a model-coded block: a checksum of the colours, alpha planes, and the colour tiles."""
 
 import zlib
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class ColourBody:
 
     Attributes:
         data: its bytes.
-        stats: what the colours cost.
-        region_bytes: what each region costs, alpha included.
+        stats: size of the colours.
+        region_bytes: size of each region, alpha included.
     """
 
     data: bytes
@@ -32,7 +32,7 @@ class ColourBody:
 
 
 def encode_colours(model: LatticeModel, arrays: list[Pixels], tile: int) -> ColourBody | None:
-    """Code regions of pictures, [H, W, 3 or 4] each; None where they are too small to start a chain."""
+    """Encode regions, each [H, W, 3 or 4]; return None if they are too small to start a stack."""
     colours = [np.ascontiguousarray(array[:, :, :3]) for array in arrays]
     coded = encode_block(lambda _: model, colours, tile)
     if coded is None:
@@ -45,10 +45,10 @@ def encode_colours(model: LatticeModel, arrays: list[Pixels], tile: int) -> Colo
 
 
 def decode_colours(model: LatticeModel, reader: Reader, regions: list[tuple[Rect, bool]], tile: int) -> list[Pixels]:
-    """Undo :func:`encode_colours`, for regions of which each has a size, and alpha or not.
+    """Decode the output of :func:`encode_colours`, given the size of each region and whether it has alpha.
 
     Raises:
-        FormatError: the body is not of these regions, or the network did not repeat itself.
+        FormatError: the body does not match these regions, or the network did not reproduce its output.
     """
     checksum = int.from_bytes(reader.take(4), "little")
     alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in regions]
@@ -74,7 +74,7 @@ def _decode_alpha(reader: Reader, rect: Rect) -> Pixels:
 
 
 def _checksum(colours: list[Pixels]) -> int:
-    """Return the CRC-32 of the decoded colours: what catches a network that did not repeat itself."""
+    """Return the CRC-32 of the decoded colours, which detects a network that did not reproduce its output."""
     crc = 0
     for colour in colours:
         crc = zlib.crc32(colour.tobytes(), crc)

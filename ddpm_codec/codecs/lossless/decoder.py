@@ -1,4 +1,4 @@
-"""Blocks of the lossless codec back to pictures."""
+"""Decodes blocks of the lossless codec into pictures."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,13 +18,13 @@ Pixels = NDArray[np.uint8]
 
 
 class LosslessDecoder:
-    """Turns blocks back into pictures.
+    """Decodes blocks into pictures.
 
     Args:
-        model: opens the lattice model at the first block that needs it; None: the file names no model.
+        model: opens the lattice model when a block first needs it; None if the file names no model.
         options: as encoded.
         table: the image table.
-        blocks: blocks of the file; no picture has more regions.
+        blocks: number of blocks in the file, an upper limit of the regions of a picture.
     """
 
     def __init__(
@@ -39,26 +39,26 @@ class LosslessDecoder:
         self._done: set[int] = set()
 
     def decode(self, block: bytes) -> list[tuple[int, Picture]]:
-        """Return (index, picture) for every picture that is complete with this block.
+        """Return (index, picture) for each picture completed by this block.
 
         Raises:
-            FormatError: the block does not belong here.
+            FormatError: the block does not fit the image table.
         """
         reader = Reader(block)
         header = read_header(reader, len(self._table))
         if self._done.intersection(header.pictures):
-            raise FormatError("it holds a picture for the second time")
+            raise FormatError("it repeats a picture")
         pictures = list((self._fallback if header.kind == FALLBACK else self._colours)(header, reader))
         self._done.update(index for index, _ in pictures)
         return pictures
 
     def missing(self) -> list[int]:
-        """Return the pictures that no block has completed."""
+        """Return the pictures that are not complete."""
         return [index for index in range(len(self._table)) if index not in self._done]
 
     def _fallback(self, header: BlockHeader, reader: Reader) -> Iterator[tuple[int, Picture]]:
         if header.region:
-            raise FormatError("it holds a region of a picture where whole ones belong")
+            raise FormatError("it holds a region of a picture, but a whole picture was expected")
         lengths = [reader.varint(reader.left) for _ in header.pictures[:-1]]
         pieces = [reader.take(length) for length in lengths] + [reader.rest()]
         for index, data in zip(header.pictures, pieces, strict=True):
@@ -70,7 +70,7 @@ class LosslessDecoder:
             raise FormatError("it needs a model that the file does not name")
         infos = [self._table[index] for index in header.pictures]
         if any(info.mode not in COLOUR_MODES for info in infos):
-            raise FormatError("it codes a picture by the model that the model does not serve")
+            raise FormatError("it uses the model for a picture in a mode the model does not support")
         rects = [self._region(info, header) for info in infos]
         regions = [(rect, info.mode == "RGBA") for info, rect in zip(infos, rects, strict=True)]
         arrays = decode_colours(self._model(), reader, regions, self._options.tile)
@@ -84,11 +84,11 @@ class LosslessDecoder:
             raise FormatError("its picture has more regions than the file has blocks")
         regions = split_regions(*info.size, self._options.block_pixels, self._options.tile)
         if header.region >= len(regions) or (len(header.pictures) > 1 and len(regions) > 1):
-            raise FormatError("it names a region that its picture lacks")
+            raise FormatError("it names a region that its picture does not have")
         return regions[header.region]
 
     def _place(self, index: int, region: int, rect: Rect, array: Pixels) -> Picture | None:
-        """Put a region where it belongs; return the picture if it is complete."""
+        """Store a region; return the picture if it is now complete."""
         info = self._table[index]
         width, height = info.size
         count = region_count(width, height, self._options.block_pixels, self._options.tile)
@@ -98,7 +98,7 @@ class LosslessDecoder:
             index, (np.zeros((height, width, info.layout.channels), np.uint8), set())
         )
         if region in regions:
-            raise FormatError("it holds a region of a picture for the second time")
+            raise FormatError("it repeats a region of a picture")
         canvas[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width] = array
         regions.add(region)
         if len(regions) < count:

@@ -1,8 +1,8 @@
-"""Pictures to the blocks of the lossless codec.
+"""Encodes pictures into blocks of the lossless codec.
 
-Colour pictures (RGB, and the RGB of RGBA) go through the model, gathered into blocks; a picture larger than a block is cut
-into regions, one block each. Every block is compared with the fallback and the smaller one is kept; a picture of it that the
-model codes badly goes to the fallback alone.
+Colour pictures (RGB, and the RGB of RGBA) are coded by the model, several to a block; a picture larger than a block is cut
+into regions, one block each. Every block is compared with the fallback and the smaller one is kept. A picture that the
+model codes poorly is moved to the fallback.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from ddpm_codec.varint import write_varint
 Pixels = NDArray[np.uint8]
 
 GRAPHIC_BPD = 0.75
-"""A picture that the fallback codes below this rate is a graphic, not a photo: it stays with the fallback."""
+"""A picture that the fallback codes below this rate is a graphic rather than a photo, and is left to the fallback."""
 
 
 @dataclass
 class CodingTotals:
-    """What the blocks of an encoding cost."""
+    """Total size of the blocks."""
 
     net_bits: int = 0
     net_dims: int = 0
@@ -40,7 +40,7 @@ class EncodedBlock:
     """A finished block.
 
     Attributes:
-        header: what it holds.
+        header: its header.
         data: its bytes, header included.
     """
 
@@ -49,14 +49,14 @@ class EncodedBlock:
 
 
 class LosslessEncoder:
-    """Turns a sequence of pictures into blocks.
+    """Encodes a sequence of pictures into blocks.
 
     Args:
-        model: opens the lattice model at the first picture that needs it; None: everything goes through the fallback.
-        options: how pictures are cut.
+        model: opens the lattice model when a picture first needs it; None to use the fallback only.
+        options: block and tile sizes.
 
     Attributes:
-        totals: what the finished blocks cost.
+        totals: total size of the finished blocks.
     """
 
     def __init__(self, model: Callable[[], LatticeModel] | None, options: CodingOptions) -> None:
@@ -68,11 +68,11 @@ class LosslessEncoder:
 
     @property
     def used_model(self) -> bool:
-        """Whether a block was coded by the model."""
+        """Whether the model coded any block."""
         return self.totals.net_dims > 0
 
     def add(self, picture: Picture) -> list[EncodedBlock]:
-        """Take the next picture of the image table and return the blocks that are finished by it."""
+        """Add the next picture of the image table and return the blocks it completes."""
         index, self._count = self._count, self._count + 1
         fallback = encode_fallback(picture)
         if not self._suits_model(picture, fallback):
@@ -90,12 +90,12 @@ class LosslessEncoder:
     def _suits_model(self, picture: Picture, fallback: bytes) -> bool:
         if self._model is None or picture.mode not in COLOUR_MODES:
             return False
-        # Only a picture that is hardly higher than a pixel, in tiles that are much too small, has so many of them.
+        # Only a picture a few pixels high, cut into far too small tiles, has this many.
         tiles = largest_tile_count(*picture.size, self._options.block_pixels, self._options.tile)
         return 8 * len(fallback) >= GRAPHIC_BPD * len(picture.pixels) and 2 * tiles <= MAX_BLOCK_TILES
 
     def finish(self) -> list[EncodedBlock]:
-        """Code what still waits and return its blocks."""
+        """Encode the queued pictures and return their blocks."""
         self._flush_colour()
         self._flush_other()
         return self._take_finished()
@@ -108,7 +108,7 @@ class LosslessEncoder:
         self._finished.append(EncodedBlock(header, header.pack() + body))
 
     def _merge_other(self, pending: PendingBlock) -> None:
-        """Put pictures that the model does not make smaller beside those that it does not serve."""
+        """Queue pictures that the model does not make smaller with those in modes it does not support."""
         for entry in pending.pictures:
             self._other.add(*entry, self._options.tile)
         self._other.pictures.sort(key=lambda entry: entry[0])
@@ -121,7 +121,7 @@ class LosslessEncoder:
             self._other = PendingBlock()
 
     def _flush_colour(self) -> None:
-        """Code the gathered colour pictures by the model, those of them that it makes smaller."""
+        """Encode those queued colour pictures by the model that it makes smaller."""
         pending, self._colour = self._colour, PendingBlock()
         if not pending.pictures:
             return
@@ -134,7 +134,7 @@ class LosslessEncoder:
         self._emit(header, body.data)
 
     def _served(self, pending: PendingBlock, body: ColourBody | None) -> tuple[PendingBlock, ColourBody | None]:
-        """Return the pending and its body, or, where that saves bytes, those without the pictures that want the fallback."""
+        """Return the queue and its body, without the pictures that are better left to the fallback if that saves bytes."""
         chosen = None
         if body is not None and len(pending.pictures) > 1:
             chosen = served_by_model(body.region_bytes, [len(data) for _, _, data in pending.pictures])
@@ -149,7 +149,7 @@ class LosslessEncoder:
         return kept, again
 
     def _add_large(self, index: int, picture: Picture, fallback: bytes) -> None:
-        """Code a picture of several regions, one block each, unless the fallback of the whole is smaller."""
+        """Encode a picture as several regions, one block each, unless the fallback is smaller for the whole."""
         width, height = picture.size
         array = picture.array()
         blocks: list[tuple[BlockHeader, ColourBody]] = []

@@ -1,4 +1,4 @@
-"""What a block says of itself: which pictures, which region of them, and how they are coded."""
+"""Block headers: which pictures, which region, and how they are coded."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ FALLBACK = 0
 MODEL = 1
 
 COLOUR_MODES = ("RGB", "RGBA")
-"""Modes of pictures that the model codes."""
+"""Picture modes that the model supports."""
 
 
 @dataclass(frozen=True)
 class BlockHeader:
-    """The first bytes of a block.
+    """Header of a block.
 
     Attributes:
         kind: FALLBACK (whole pictures) or MODEL.
-        region: index of the region, where the block is one region of one large picture; else 0.
+        region: index of the region if the block is one region of a large picture, else 0.
         pictures: indices into the image table, increasing.
     """
 
@@ -27,7 +27,7 @@ class BlockHeader:
     pictures: tuple[int, ...]
 
     def pack(self) -> bytes:
-        """Return the header as varints: kind, region, number of runs, then (gap, length) of each run of indices."""
+        """Write the header as varints: kind, region, number of runs, then (gap, length) of each run of indices."""
         runs: list[list[int]] = []
         for index in self.pictures:
             if runs and runs[-1][0] + runs[-1][1] == index:
@@ -46,7 +46,7 @@ class BlockHeader:
 
 
 def read_header(reader: Reader, pictures: int) -> BlockHeader:
-    """Read a block's header, for a table of ``pictures`` pictures.
+    """Read a block header, given the number of ``pictures`` in the image table.
 
     Raises:
         FormatError: unknown kind, or indices outside the table.
@@ -57,8 +57,8 @@ def read_header(reader: Reader, pictures: int) -> BlockHeader:
         start = reader.varint(pictures) + (indices[-1] + 1 if indices else 0)
         length = reader.varint(pictures)
         if start + length > pictures or not length:
-            raise FormatError("a block names pictures that the image table lacks")
+            raise FormatError("a block names pictures that are not in the image table")
         indices.extend(range(start, start + length))
     if not indices or (region and len(indices) != 1):
-        raise FormatError("a block names no pictures, or a region of several")
+        raise FormatError("a block names no pictures, or one region of several pictures")
     return BlockHeader(kind, region, tuple(indices))

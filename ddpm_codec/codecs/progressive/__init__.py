@@ -1,1 +1,1 @@
-"""The progressive codec: one file that can be cut anywhere, and is lossless whole."""
+"""The progressive codec: a file that can be cut anywhere, and is lossless when complete."""

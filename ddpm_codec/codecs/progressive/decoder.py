@@ -1,4 +1,4 @@
-"""The sections of a progressive file to a picture, as far as they go."""
+"""Decodes the sections of a progressive file into a picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,12 @@ class SectionDecoder:
 
     Args:
         chain: the chain.
-        parameters: of the file.
+        parameters: coding parameters of the file.
         size: (width, height) of the picture.
-        code: the channel code; None: a trellis of the parameters' register.
+        code: the channel code; None for a trellis with the register of the parameters.
 
     Attributes:
-        walk: where it stands.
+        walk: the current state.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class SectionDecoder:
 
     @property
     def level(self) -> int:
-        """Level of the latents that are known of the whole picture: K + 1 is nothing, -1 the picture itself."""
+        """Level at which the latents of the whole picture are known; K + 1: none yet, -1: the picture itself."""
         return -1 if self.lossless else self.walk.level
 
     def feed(self, payload: bytes) -> None:
-        """Take the next section.
+        """Decode the next section.
 
         Raises:
-            FormatError: it is damaged, or one too many.
+            FormatError: it is damaged, or the picture is already complete.
         """
         reader = Reader(payload)
         if self.walk.finished:
@@ -77,17 +77,17 @@ class SectionDecoder:
             state = self.walk.patch()
             self.walk.put(*decode_message(self._code, state.law, self.walk.message(), reader))
         if reader.left or not payload:
-            raise FormatError("a section does not end where it should")
+            raise FormatError("a section has the wrong length")
 
     def picture(self, how: str) -> Pixels:
-        """Return the picture as far as it is known, [H, W, 3].
+        """Reconstruct the picture from the sections so far, [H, W, 3].
 
         Args:
-            how: see :func:`~ddpm_codec.codecs.progressive.reconstruction.reconstruct`; of no account once the picture is
+            how: see :func:`~ddpm_codec.codecs.progressive.reconstruction.reconstruct`; ignored once the picture is
                 complete.
 
         Raises:
-            InputError: there is no such reconstruction.
+            InputError: unknown reconstruction.
         """
         width, height = self._size
         if self._tail is None:
@@ -101,30 +101,30 @@ class SectionDecoder:
         if self._tail is None:
             self._tail = Tail(self.walk, self._size, self._parameters.tile, self._parameters.block_pixels)
         if self.lossless:
-            raise FormatError("it has more sections than its picture")
+            raise FormatError("it has extra sections after the picture is complete")
         self._done.append(self._tail.decode(len(self._done), reader))
 
 
 class PictureDecoder:
-    """A progressive file with its model at hand, decoded section by section.
+    """Decodes a progressive file section by section, including its alpha plane.
 
     Args:
-        head: of the file.
-        info: its picture without the pixels.
-        model: the model that it was coded with, where the caller says which it is.
+        head: head of the file.
+        info: its picture, without pixels.
+        model: the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
         label: what messages call the file.
 
     Attributes:
         info: see above.
-        parameters: how it is coded.
-        session: its model.
-        used: sections taken so far, that of the alpha plane not counted.
+        parameters: coding parameters.
+        session: the model.
+        used: number of sections decoded, not counting the alpha plane.
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
-        FormatError: its parameters are damaged.
-        ModelError: the model that it was coded with is not here.
+        EnvironmentMismatchError: coded in floating point in a different environment.
+        FormatError: the coding parameters are damaged.
+        ModelError: the model is not available.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class PictureDecoder:
 
     @property
     def level(self) -> int:
-        """Level of the latents that are known of the whole picture: K + 1 is nothing, -1 the picture itself."""
+        """Level at which the latents of the whole picture are known; K + 1: none yet, -1: the picture itself."""
         return self._decoder.level
 
     @property
@@ -166,14 +166,14 @@ class PictureDecoder:
 
     @property
     def at_level_end(self) -> bool:
-        """Whether nothing is known beyond :attr:`level`."""
+        """Whether no step beyond :attr:`level` has begun."""
         return self._decoder.walk.at_level_end
 
     def feed(self, payload: bytes) -> None:
-        """Take the next section of the file: that of the alpha plane first, where there is one.
+        """Decode the next section of the file; the alpha plane, if any, comes first.
 
         Raises:
-            FormatError: it cannot be decoded.
+            FormatError: the section cannot be decoded.
         """
         has_alpha = self.info.mode == "RGBA"
         if has_alpha and self._alpha_bytes is None:
@@ -188,14 +188,14 @@ class PictureDecoder:
         self.used += 1
 
     def picture(self, reconstruction: str) -> Picture:
-        """Return the picture as far as it is known.
+        """Reconstruct the picture from the sections so far.
 
         Args:
             reconstruction: see :func:`~ddpm_codec.codecs.progressive.reconstruction.reconstruct`.
 
         Raises:
-            FormatError: its alpha plane cannot be decoded.
-            InputError: there is no such reconstruction.
+            FormatError: the alpha plane cannot be decoded.
+            InputError: unknown reconstruction.
         """
         try:
             with self.session.environment():

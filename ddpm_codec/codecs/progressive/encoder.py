@@ -1,4 +1,4 @@
-"""A picture to a progressive file: its sections, chosen under the limits, and the file around them."""
+"""Encodes a picture into a progressive file, within limits of rate and quality."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -40,12 +40,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Section:
-    """A section and what it stands for.
+    """An encoded section.
 
     Attributes:
         payload: its bytes.
-        level: that the picture is on its way to with this section; -1 for the lossless end.
-        ideal_bits: KL of what it sends; 0 for the lossless end.
+        level: level that this section leads to; -1 for a tail section.
+        ideal_bits: KL of its contents; 0 for a tail section.
     """
 
     payload: bytes
@@ -58,16 +58,16 @@ class ProgressiveEncoder:
 
     Args:
         chain: the chain.
-        parameters: of the file.
+        parameters: coding parameters of the file.
         pixels: the picture, [H, W, 3].
-        code: the channel code; None: a trellis of the parameters' register.
-        slack: bits paid for a bit of KL; None: that of the parameters.
-        threads: to search with.
-        each_level: end a section where a level ends, however short it is.
+        code: the channel code; None for a trellis with the register of the parameters.
+        slack: bits spent per bit of KL; None for that of the parameters.
+        threads: number of search threads.
+        each_level: end a section at every level, however short it is.
 
     Attributes:
-        walk: what a decoder of everything so far knows.
-        parameters: of the file; the tail level and the tile may change, see :meth:`go_on_to` and :meth:`tail`.
+        walk: state of a decoder that has received everything so far.
+        parameters: coding parameters; the tail level and tile may change, see :meth:`go_on_to` and :meth:`tail`.
     """
 
     def __init__(
@@ -106,15 +106,15 @@ class ProgressiveEncoder:
                 payload, ideal = bytearray(), 0.0
 
     def go_on_to(self, level: int) -> None:
-        """Let the indices end at a lower level than they did."""
+        """Lower the level at which the indices end."""
         self.parameters = replace(self.parameters, tail_level=level)
         self.walk.last = level
 
     def tail(self, tiles: Sequence[int]) -> list[Section] | None:
-        """Return the sections of the lossless end; None where a region is too small for bits-back.
+        """Encode the tail sections; return None if a region is too small for bits-back.
 
         Args:
-            tiles: sides of tiles, of which the first is taken that all regions can be started with.
+            tiles: candidate tile sides; the first that works for all regions is used.
         """
         for tile in tiles:
             found = self._tail(tile)
@@ -124,7 +124,7 @@ class ProgressiveEncoder:
         return None
 
     def psnr_db(self) -> float:
-        """Return the PSNR of the ``mean`` reconstruction of everything so far, in decibels."""
+        """Return the PSNR of the ``mean`` reconstruction so far, in dB."""
         height, width = self._pixels.shape[:2]
         return psnr_db(self._pixels, reconstruct(self.walk, MEAN)[:height, :width])
 
@@ -141,7 +141,7 @@ class ProgressiveEncoder:
         return sections
 
     def message(self) -> tuple[bytes, float]:
-        """Encode the next message and walk on; return its bytes and the KL of what it sends, in bits."""
+        """Encode the next message and advance; return its bytes and its KL in bits."""
         walk = self.walk
         law = walk.patch().law
         coded = encode_message(self._code, law, self._target(law), walk.message(), self._slack, self._threads)
@@ -156,19 +156,19 @@ class ProgressiveEncoder:
 
 
 def padded_pixels(pixels: Pixels) -> Pixels:
-    """Return a picture [H, W, 3] with its last row and column repeated up to multiples of eight."""
+    """Pad a picture [H, W, 3] to multiples of 8 by repeating its last row and column."""
     return np.ascontiguousarray(pad_to_multiple(pixels.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0))
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A progressive file and what it is made of.
+    """An encoded picture.
 
     Attributes:
-        file: the file.
-        parameters: how it is coded.
-        sections: indices and tail, without the alpha plane.
-        alpha_bytes: of the alpha plane.
+        file: the progressive file.
+        parameters: coding parameters.
+        sections: index and tail sections, without the alpha plane.
+        alpha_bytes: size of the alpha plane.
         lossless: whether the file holds the whole picture.
     """
 
@@ -185,13 +185,13 @@ def encode_picture(
     """Encode a picture, RGB or RGBA, into a progressive file.
 
     Args:
-        session: the model over the chain that codes.
-        picture: what to encode.
-        options: limits, and what else an encoder may choose.
-        file_name: that the file will have: the picture's usual name is not stored.
+        session: the model with its chain.
+        picture: the picture.
+        options: limits and other encoder options.
+        file_name: name of the output file; the name derived from it is not stored.
 
     Raises:
-        InputError: an option does not fit the chain, or the bits allowed are too few for a first picture.
+        InputError: an option does not fit the chain, or the bit limit is too low for a first picture.
     """
     info, array = picture.info, picture.array()
     chosen = choose_parameters(session.chain.sigmas, info.pixel_count, options)
@@ -204,7 +204,7 @@ def encode_picture(
         each_level=info.pixel_count >= BRIDGED_PIXELS or options.min_psnr_db is not None,
     )
     before = preamble_bytes(_head(session, chosen), info, file_name) + (0 if alpha is None else section_bytes(alpha))
-    # Everything is encoded before anything is put together: what the end is like stands in the head.
+    # All sections are encoded before the file is assembled, because the head describes the tail.
     found = _Sections(encoder, options, info.pixel_count, before)
     found.choose(picture.name)
     payloads = ([] if alpha is None else [alpha]) + [section.payload for section in found.sections]
@@ -218,33 +218,33 @@ def encode_picture(
 
 
 def _head(session: CodingSession, parameters: ProgressiveParameters) -> Head:
-    """Return the head of a file; it names the model only where that does not ship, for the identity alone finds it then."""
+    """Return the head of a file. A shipped model is found by its identity, so only others are named."""
     name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
     return Head(CODEC_PROGRESSIVE, name, identity, session.fingerprint(), parameters.values())
 
 
 class _Stop(Enum):
-    """Why no more indices are sent."""
+    """Why the indices end."""
 
     TAIL = "the tail level is reached"
-    RATE = "the next section would be too much"
-    QUALITY = "the picture is good enough"
+    RATE = "the next section exceeds the bit limit"
+    QUALITY = "the picture has reached the PSNR"
 
 
 class _Sections:
-    """Chooses the sections of a file: as far as rate and quality go, and the cheaper of two ways to the end.
+    """Chooses the sections of a file within the limits, and the shorter of two lossless tails.
 
     Args:
-        encoder: at its start.
+        encoder: a new encoder.
         options: the limits.
-        pixels: of the picture.
-        before: bytes that come before the sections.
+        pixels: number of pixels of the picture.
+        before: bytes before the first section.
 
     Attributes:
-        sections: the choice.
-        parameters: of the file.
-        lossless: whether they end with the picture itself.
+        sections: the chosen sections.
+        parameters: coding parameters of the file.
+        lossless: whether the sections hold the whole picture.
     """
 
     def __init__(self, encoder: ProgressiveEncoder, options: ProgressiveOptions, pixels: int, before: int) -> None:
@@ -255,16 +255,16 @@ class _Sections:
         self.lossless = False
 
     def choose(self, name: str) -> None:
-        """Choose.
+        """Choose the sections.
 
         Raises:
-            InputError: the bits allowed are too few for a first picture.
+            InputError: the bit limit is too low for a first picture.
         """
         encoder, options = self._encoder, self._options
         stop, needed = self._send(self.sections)
         if not self.sections:
             bpp = 8 * (self._before + needed) / self._pixels
-            raise InputError(f"{name}: the first picture takes {bpp:.3f} bits a pixel")
+            raise InputError(f"{name}: the first picture takes {bpp:.3f} bits/pixel")
         if stop is not _Stop.TAIL:
             return
         tail = encoder.tail(TAIL_TILES if options.tile is None else (options.tile,))
@@ -278,13 +278,13 @@ class _Sections:
             self.lossless = True
 
     def _by_indices(self, tail: list[Section] | None) -> list[Section] | None:
-        """Go on with indices below the tail level; keep, and return the tail of, whichever way ends better.
+        """Continue with indices below the tail level; keep the better of the two files and return its tail.
 
-        That is the smaller of two files that are whole and within the limit; or the one that is; or indices as far as limit
-        and quality let them go.
+        If both files are lossless and within the limit, that is the smaller one; if only one is, that one; otherwise
+        the indices, as far as the limits allow.
 
         Args:
-            tail: that of the file as it is, where it is within the limit.
+            tail: tail of the file so far, if within the limit.
         """
         longer = list(self.sections)
         self._encoder.go_on_to(0)
@@ -298,14 +298,14 @@ class _Sections:
         return direct
 
     def _send(self, found: list[Section]) -> tuple[_Stop, int]:
-        """Append sections down to the tail level, or as far as the limits go; return why they end, and their bytes."""
+        """Append sections down to the tail level or until a limit is reached; return the reason and their bytes."""
         goal, size = self._options.min_psnr_db, _bytes_of(found)
         for section in self._encoder.sections():
             size += section_bytes(section.payload)
             if size > self._limit:
                 return _Stop.RATE, size
             found.append(section)
-            # Between levels it would cost a network evaluation a section.
+            # Between levels this would cost a network evaluation per section.
             if goal is not None and self._encoder.walk.at_level_end and self._encoder.psnr_db() >= goal:
                 return _Stop.QUALITY, size
         return _Stop.TAIL, size

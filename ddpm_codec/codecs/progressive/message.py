@@ -1,8 +1,8 @@
-"""Messages: what is sent of one patch and one step, the dearest dimensions first.
+"""Messages: the data sent for one patch and one step, most expensive dimensions first.
 
-A message covers a range of cost classes. It says how many bits are paid for a bit expected, which dimensions lie so far out
-that their mean has to jump (a codebook of samples does not reach them, and an error that stays grows from step to step), and
-then the indices of the codewords.
+A message covers a range of cost classes. It holds the rate (bits spent per expected bit), the outlying dimensions whose mean
+has to jump (a codebook of samples does not reach them, and a remaining error would grow from step to step), and the indices
+of the codewords.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 MESSAGE_BITS = 1 << 15
-"""A step of a patch is cut into messages of about so many expected bits,"""
+"""A step of a patch is cut into messages of about this many expected bits."""
 
 MAX_MESSAGES = 8
-"""but into no more than these."""
+"""Maximum number of messages per step of a patch."""
 
 FAR = 4.0
-"""An encoder lets the mean jump where q lies farther away, in standard deviations of p."""
+"""The encoder makes the mean jump if q is farther away than this, in standard deviations of p."""
 
 
 def _rates() -> Ints:
@@ -40,17 +40,17 @@ def _rates() -> Ints:
 
 
 _RATES = _rates()
-"""Rates that a message can have, 4.4 % apart, from 1/2 to 7.7, RATE_BITS fractional bits."""
+"""Possible rates of a message, 4.4 % apart, from 1/2 to 7.7, with RATE_BITS fractional bits."""
 
 _MAX_JUMP = 1 << 20
 
 
 def cut_classes(classes: Classes) -> list[tuple[int, int]]:
-    """Return the ranges (first, end) of classes that make the messages of a patch, from its dimensions' classes [N]."""
+    """Return the class range (first, end) of each message of a patch, given the classes [N] of its dimensions."""
     costs = class_costs() * np.bincount(classes, minlength=UNCODED + 1)[:UNCODED]
     total = int(costs.sum())
     count = max(1, min(MAX_MESSAGES, total // (MESSAGE_BITS << COST_BITS)))
-    # The class that crosses a share of the total ends the message.
+    # A message ends with the class that crosses its share of the total.
     shares = [total * share // count for share in range(1, count)]
     ends = (np.searchsorted(np.cumsum(costs), shares) + 1).tolist()
     edges = sorted({0, UNCODED, *ends})
@@ -58,19 +58,19 @@ def cut_classes(classes: Classes) -> list[tuple[int, int]]:
 
 
 def message_classes(classes: Classes, limits: tuple[int, int]) -> Classes:
-    """Return ``classes`` with all outside the message UNCODED."""
+    """Return ``classes`` with those outside the message set to UNCODED."""
     inside = (classes >= limits[0]) & (classes < limits[1])
     return np.where(inside, classes, UNCODED).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class CodedMessage:
-    """A message as it is sent.
+    """An encoded message.
 
     Attributes:
         data: its bytes.
         ideal_bits: KL( q || p ) of its dimensions.
-        order: these, flat.
+        order: flat indices of these dimensions.
         labels: their labels.
         law: p, with jumps.
     """
@@ -92,8 +92,8 @@ def encode_message(
         law: p.
         target: mean of q in units of latents, flat, [N].
         classes: of all dimensions, UNCODED outside the message, [N].
-        slack: bits paid for a bit of KL.
-        threads: to search with.
+        slack: bits spent per bit of KL.
+        threads: number of search threads.
     """
     chosen = np.flatnonzero(classes < UNCODED)
     _, distance = law.compared(target[chosen], chosen)
@@ -123,12 +123,12 @@ def decode_message(code: ChannelCode, law: StepLaw, classes: Classes, reader: Re
 
     Args:
         code: the channel code.
-        law: p, with the jumps of the messages before.
+        law: p, with the jumps of earlier messages.
         classes: of all dimensions, UNCODED outside the message, [N].
-        reader: stands at the message.
+        reader: positioned at the message.
 
     Returns:
-        Its dimensions, their labels, and p with its jumps.
+        Its dimensions, their labels, and p with the jumps of this message.
 
     Raises:
         FormatError: the message is damaged.
@@ -141,7 +141,7 @@ def decode_message(code: ChannelCode, law: StepLaw, classes: Classes, reader: Re
 
 
 def _write_jumps(out: bytearray, plan: Plan, places: Ints, jumps: Ints) -> None:
-    """Append the number of jumps, then for each the gap to the one before, in coding order, and its signed size."""
+    """Append the number of jumps, then for each, in coding order, the gap to the previous one and its signed size."""
     rank = np.zeros(int(plan.order.max(initial=-1)) + 1, np.int64)
     rank[plan.order] = np.arange(len(plan.order))
     ranks = rank[places]

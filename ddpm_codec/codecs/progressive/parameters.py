@@ -1,6 +1,6 @@
-"""How a progressive file is coded: what both sides must agree on besides the model, and what an encoder may choose.
+"""Coding parameters of a progressive file, and the options of its encoder.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 import math
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 MIN_REGISTER, MAX_REGISTER = 4, 16
 
 SLACK = {4: 1.4, 6: 1.25, 8: 1.18, 10: 1.13, 12: 1.09, 14: 1.06, 16: 1.05}
-"""Bits paid for a bit of KL, by the bits of the register: chosen on training pictures for the end-to-end rate."""
+"""Bits spent per bit of KL, by register bits; tuned on training pictures for the end-to-end rate."""
 
 FIRST_SECTION, LARGEST_SMALL_SECTION = 200, 1000
-"""Messages share a section until it has so many bytes: the first number at the start, then twice as many as were sent by
-then, up to the second. A small picture takes few sections, and none of a large one is long in coming."""
+"""Bytes at which a section ends: the first number at the start, then twice the bytes sent so far, up to the second number.
+This gives small pictures few sections, and large pictures no very long ones."""
 
 
 @dataclass(frozen=True)
 class ProgressiveParameters:
-    """Parameters of a file.
+    """Coding parameters of a file.
 
     Attributes:
         steps: K of the chain.
         register_bits: L of the trellis.
         tail_level: level at which the indices end: 0, or where bits-back takes over.
-        tile: side of the tiles below the tail level, of no account where that is 0.
-        block_pixels: pixels of a block of these, likewise.
+        tile: side of the tiles below the tail level; unused if that is 0.
+        block_pixels: pixels per block of these tiles; unused if the tail level is 0.
     """
 
     steps: int
@@ -46,22 +46,22 @@ class ProgressiveParameters:
     block_pixels: int
 
     def values(self) -> Values:
-        """Return them for the head of a file."""
+        """Return the values stored in the head of a file."""
         keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if self.tail_level else ()))
         return {key: getattr(self, key) for key in keys}
 
     @property
     def slack(self) -> float:
-        """Bits to pay for a bit of KL."""
+        """Bits to spend per bit of KL."""
         nearest = min(SLACK, key=lambda bits: abs(bits - self.register_bits))
         return SLACK[nearest]
 
 
 def read_parameters(values: Values) -> ProgressiveParameters:
-    """Return the parameters in the head of a file.
+    """Parse the parameters in the head of a file.
 
     Raises:
-        FormatError: none that an encoder writes.
+        FormatError: they are damaged.
     """
     unused = {"tile": MAX_TILE, "block_pixels": DEFAULT_BLOCK_PIXELS}
     found = ProgressiveParameters(**unused | {key: int(value) for key, value in values.items()})
@@ -80,41 +80,41 @@ def read_parameters(values: Values) -> ProgressiveParameters:
 
 
 STEPS, SMALL_STEPS = 16, 12
-"""Steps of a progressive chain: more and smaller ones than bits-back wants; fewer for pictures below BRIDGED_PIXELS, where
-every step costs some bytes of its own."""
+"""Steps of a progressive chain: more and smaller steps than for bits-back, but fewer for pictures below BRIDGED_PIXELS,
+because every step has some overhead."""
 
 TAIL_SIGMA = 4.0
-"""Grey levels of noise at which bits-back takes over from the indices: finer than that, no eye sees the steps."""
+"""Noise in grey levels at which bits-back takes over from the indices; finer steps are invisible."""
 
 BRIDGED_PIXELS = 1 << 14
-"""From so many pixels on, bits-back ends the file; smaller pictures cannot start it cheaply."""
+"""Minimum number of pixels for a bits-back tail; its initial bits are too expensive for smaller pictures."""
 
 COMPARED_PIXELS = 1 << 16
-"""Up to so many pixels, indices to the end are tried as well and the smaller file is kept."""
+"""Up to this many pixels, indices down to level 0 are tried as well and the smaller file is kept."""
 
 TAIL_TILES = (256, 128, 64)
-"""Sides of tiles below the tail level: the first of them that can be started."""
+"""Candidate sides of tiles below the tail level; the first that works is used."""
 
 REGISTERS = ((1 << 14, 16), (1 << 20, 14), (1 << 22, 12))
-"""Up to so many pixels, so many bits of register: each two bits more cost four times the time."""
+"""(maximum pixels, register bits): two more bits take four times as long."""
 
 LEAST_REGISTER = 10
 
 
 @dataclass(frozen=True)
 class ProgressiveOptions:
-    """What an encoder may choose.
+    """Encoder options.
 
     Attributes:
-        steps: K of the chain; None: by the size of the picture.
-        register_bits: of the trellis; None: by the size of the picture.
-        tail_level: level at which indices end; None: by the size of the picture.
-        tile: side of tiles below the tail level; None: see TAIL_TILES.
-        max_bpp: stop before the file has more bits a pixel; None: do not.
-        min_psnr_db: stop when the ``mean`` reconstruction is as good; None: do not.
+        steps: K of the chain; None: by picture size.
+        register_bits: register bits of the trellis; None: by picture size.
+        tail_level: level at which the indices end; None: by picture size.
+        tile: side of the tiles below the tail level; None: see TAIL_TILES.
+        max_bpp: stop before the file exceeds this many bits per pixel; None: no limit.
+        min_psnr_db: stop once the ``mean`` reconstruction has this PSNR, in dB; None: no limit.
 
     Raises:
-        InputError: naming the option that makes no sense.
+        InputError: an option is out of range; the message names it.
     """
 
     steps: int | None = None
@@ -133,7 +133,7 @@ class ProgressiveOptions:
 
 
 def choose_steps(model: "CodecModel", steps: int | None, pixels: int) -> int | None:
-    """Return the K of a progressive chain for a picture of so many pixels; None is the model's own."""
+    """Return K of a progressive chain for a picture with this number of pixels; None is the model's default."""
     if steps is not None:
         return steps
     wanted = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
@@ -141,12 +141,12 @@ def choose_steps(model: "CodecModel", steps: int | None, pixels: int) -> int | N
 
 
 def choose_parameters(sigmas: NDArray[np.float64], pixels: int, options: ProgressiveOptions) -> ProgressiveParameters:
-    """Return the parameters for a picture of so many pixels.
+    """Choose the parameters for a picture.
 
     Args:
-        sigmas: noise of the levels of the chain in grey levels, [K + 1].
-        pixels: of the picture.
-        options: what the caller chooses; the rest is chosen here.
+        sigmas: sigma of each level of the chain in grey levels, [K + 1].
+        pixels: number of pixels of the picture.
+        options: values set by the caller; the others are chosen here.
 
     Raises:
         InputError: an option does not fit the chain.

@@ -1,6 +1,6 @@
-"""A progressive file, or what there is of one, used section by section as far as a caller wants.
+"""Decodes a progressive file, possibly incomplete, section by section up to given limits.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 import math
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """How far to decode, and how to show what is known there.
+    """Where decoding stops, and how the picture is reconstructed there.
 
     Attributes:
-        max_bpp: use no section that ends beyond so many bits a pixel; None: use all.
-        level: stop when the latents of this level are known; None: do not.
+        max_bpp: use only sections that end within this many bits per pixel; None: no limit.
+        level: stop once the latents of this level are known; None: no limit.
         reconstruction: ``mean``, ``sample`` or ``flow``.
-        keep_going: of a damaged file use the sections before the damage.
+        keep_going: decode a damaged file up to the damage.
     """
 
     max_bpp: float | None = None
@@ -36,13 +36,13 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """A picture, and how much of its file it took.
+    """A picture, and how much of its file was used.
 
     Attributes:
         picture: the picture.
-        level: whose latents are known of all of it; -1 is the picture itself.
-        used_bytes: of the file.
-        damage: why an earlier section than the limits allow was the last; empty: it was not.
+        level: level reached by the whole picture; -1 is the picture itself.
+        used_bytes: bytes of the file used.
+        damage: why decoding stopped before the limits; empty if it did not.
     """
 
     picture: Picture
@@ -52,7 +52,7 @@ class DecodedPicture:
 
     @property
     def lossless(self) -> bool:
-        """Whether this is the picture itself."""
+        """Whether the picture is lossless."""
         return self.level < 0
 
 
@@ -60,19 +60,19 @@ class ProgressiveReader:
     """A file and its decoder.
 
     Args:
-        file: what there is of the file.
-        model: the model that it was coded with, where the caller says which it is.
+        file: the file, possibly incomplete.
+        model: the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
-        keep_going: take a file with a damaged section up to there.
+        keep_going: accept a damaged file and decode it up to the damage.
 
     Attributes:
         file: see above.
-        decoder: where it stands.
+        decoder: the decoder, with its state.
 
     Raises:
-        EnvironmentMismatchError: coded in floating point in an environment that differs from this one.
+        EnvironmentMismatchError: coded in floating point in a different environment.
         FormatError: the file is damaged, or too short for a first picture.
-        ModelError: the model that it was coded with is not here.
+        ModelError: the model is not available.
     """
 
     decoder: "PictureDecoder"
@@ -94,17 +94,17 @@ class ProgressiveReader:
 
     @property
     def used(self) -> int:
-        """Sections that were used, that of the alpha plane not counted."""
+        """Number of sections used, not counting the alpha plane."""
         return self.decoder.used
 
     @property
     def remaining(self) -> int:
-        """Sections that have not been used."""
+        """Number of sections not yet used."""
         return len(self.file.sections) - self._first - self.used
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of the file up to the last section used."""
+        """Bytes of the file up to the end of the last section used."""
         count = self.used + self._first
         return self.file.ends[count - 1] if count else self.file.start
 
@@ -117,20 +117,20 @@ class ProgressiveReader:
         """Use the next section.
 
         Raises:
-            FormatError: it cannot be decoded.
+            FormatError: the section cannot be decoded.
         """
         self.decoder.feed(self.file.sections[self._first + self.used])
 
     def decode(self, limits: DecodeLimits, progress: Callable[[int, int], None] | None = None) -> DecodedPicture:
-        """Return the picture as far as the file and the limits go.
+        """Decode the picture as far as the file and the limits allow.
 
         Args:
-            limits: see there.
-            progress: called with (sections used, sections).
+            limits: where to stop.
+            progress: called with (sections used, total sections).
 
         Raises:
-            FormatError: a section is damaged; with ``keep_going``, the first.
-            InputError: the limits allow no picture at all, or make no sense.
+            FormatError: a section is damaged; with ``keep_going``, the first one.
+            InputError: a limit is out of range, or allows no picture at all.
         """
         pixels, label = self.file.info.pixel_count, self.file.label
         if limits.max_bpp is not None and not 0 < limits.max_bpp < math.inf:
@@ -142,12 +142,12 @@ class ProgressiveReader:
         if not self.used and damage:
             raise FormatError(damage)
         if not self.used:
-            raise InputError(f"{label}: the first picture takes {8 * self.next_end / pixels:.3f} bits a pixel")
+            raise InputError(f"{label}: the first picture takes {8 * self.next_end / pixels:.3f} bits/pixel")
         picture = self.decoder.picture(limits.reconstruction)
         return DecodedPicture(picture, self.decoder.level, self.used_bytes, damage)
 
     def _feed(self, limits: DecodeLimits, progress: Callable[[int, int], None] | None) -> str:
-        """Use sections as far as the limits go; with ``keep_going``, return why an earlier one was the last."""
+        """Use sections up to the limits; with ``keep_going``, return the damage that stopped it earlier."""
         most = math.inf if limits.max_bpp is None else limits.max_bpp * self.file.info.pixel_count / 8
         while self.remaining and self.next_end <= most:
             if limits.level is not None and self.decoder.level <= limits.level:

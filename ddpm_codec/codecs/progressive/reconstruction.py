@@ -1,12 +1,12 @@
-"""Pictures from what is known so far.
+"""Reconstructions of a picture from the sections decoded so far.
 
-- ``mean``: x0_mean at the latest complete level; where some of the next step is known already, its dimensions are better
-  known by the gain of a linear observation, (1 - a) w / ((1 - a)^2 w + v). The least squared error.
-- ``sample``: the rest of the chain by ancestral sampling from shared noise (Ho et al. 2020, algorithm 4). The most realistic.
-- ``flow``: the rest of the chain by the probability-flow ODE, one Euler step a level (Song et al. 2021, DDIM):
+- ``mean``: x0_mean at the last complete level. Dimensions of the next step that are already known refine it with the gain of
+  a linear observation, (1 - a) w / ((1 - a)^2 w + v). Lowest squared error.
+- ``sample``: the rest of the chain by ancestral sampling with shared noise (Ho et al. 2020, algorithm 4). Most realistic.
+- ``flow``: the rest of the chain by the probability-flow ODE, one Euler step per level (Song et al. 2021, DDIM):
   z_s = x0 + (sigma_s / sigma_t) (z_t - x0).
 
-All of them are integers and single float64 operations, so that they are the same on every machine.
+All use integers and single float64 operations, so they are the same on every machine.
 """
 
 from collections.abc import Callable
@@ -33,14 +33,14 @@ _SAMPLE_KEY = 3 << 62
 
 
 def reconstruct(walk: Walk, how: str) -> Pixels:
-    """Return the picture as far as it is known, padded, [H, W, 3].
+    """Reconstruct the padded picture, [H, W, 3].
 
     Args:
-        walk: where the file ends.
+        walk: state at the end of the file.
         how: one of RECONSTRUCTIONS.
 
     Raises:
-        InputError: there is no such reconstruction.
+        InputError: unknown reconstruction.
     """
     if how == MEAN:
         return _mean(walk)
@@ -79,7 +79,7 @@ def _canvas(walk: Walk) -> Pixels:
 
 
 def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
-    """Return latents of the whole picture: where a step is in progress, the end of it with the rest filled in."""
+    """Return latents of the whole picture; if a step is in progress, its unknown dimensions are filled in."""
     opened = walk.open_state()
     if walk.level == walk.last or (not walk.done and opened is None and walk.level <= walk.chain.steps):
         return walk.latents, walk.level

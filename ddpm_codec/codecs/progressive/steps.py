@@ -1,11 +1,11 @@
-"""The reverse steps of a chain on whole pictures, patch by patch, as encoder and decoder both compute them.
+"""Reverse steps of a chain on whole pictures, patch by patch, shared by encoder and decoder.
 
 Latents z_t = W (x_0 - 127.5) + sigma_t eps are integers in units of 2**-VALUE_BITS grey levels. Step t leads from level t to
-level t - 1; step K + 1 is the first one and leads from nothing to level K, with the prior in the network's place:
+level t - 1; step K + 1 comes first and leads from nothing to level K, with the prior in place of the network:
 
     p(z_s | z_t) = N(a z_t + (1 - a) W x0_mean, sigma_s^2 (1 - a) + (1 - a)^2 w),   a = sigma_s^2 / sigma_t^2,
 
-and a = 0 for the first. Everything that a decoder needs is integers, tables, or single float64 operations.
+with a = 0 for the first step. Decoding uses integers, tables and single float64 operations only.
 """
 
 from dataclasses import dataclass, replace
@@ -26,27 +26,27 @@ Floats = NDArray[np.float64]
 Latents = NDArray[np.int32]
 
 VALUE_BITS = 10
-"""Fractional bits of a latent, in grey levels."""
+"""Fractional bits of a latent; its unit is 2**-VALUE_BITS grey levels."""
 
 UNIT = 2.0**-VALUE_BITS
 
 MARGIN = 64
-"""Pixels around a patch that the network sees with it: farther than it reaches (56), so that no border shows."""
+"""Context in pixels around a patch: more than the reach of the network (56), so patch borders are invisible."""
 
 FLOORS = ((20.0, -6), (2.5, -7))
-"""From so many grey levels of noise on, the log2 of the fewest bits that a dimension must expect to be coded. At low rates a
-picture is better served by its few large coefficients (reverse water-filling); what is left out then comes later."""
+"""(sigma in grey levels, log2 bits): from this much noise on, a dimension is coded only if it is expected to take at least
+this many bits. At low rates the few large coefficients matter most (reverse water-filling); the others are sent later."""
 
 JUMP = 2.5
-"""Standard deviations of p to a jump."""
+"""Size of a jump in standard deviations of p."""
 
 _ONE = float(1 << VALUE_BITS)
 
 WHOLE_PIXELS = 1 << 20
-"""A picture of at most so many pixels is one patch."""
+"""A picture with at most this many pixels is one patch."""
 
 PATCH_SIDE = 1024
-"""Of a larger one, no patch is wider or higher."""
+"""Maximum side of the patches of a larger picture."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Patch:
     """A rectangle of blocks.
 
     Attributes:
-        rows: of blocks.
-        columns: of blocks.
+        rows: rows of blocks.
+        columns: columns of blocks.
     """
 
     rows: slice
@@ -63,36 +63,36 @@ class Patch:
 
     @property
     def at(self) -> tuple[EllipsisType, slice, slice]:
-        """Index into arrays whose last two axes are rows and columns of blocks."""
+        """Index for arrays whose last two axes are rows and columns of blocks."""
         return ..., self.rows, self.columns
 
     @property
     def blocks(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Number of rows and columns."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     def pixels(self, block: int) -> tuple[slice, slice]:
-        """Return the rows and columns of pixels."""
+        """Return the index of its pixels, as rows and columns."""
         return _scaled(self.rows, block), _scaled(self.columns, block)
 
     def widened(self, margin: int, shape: tuple[int, int]) -> "Patch":
-        """Return the patch with ``margin`` more blocks on every side, within a picture of ``shape``."""
+        """Return the patch grown by ``margin`` blocks on each side, clipped to a picture of ``shape``."""
         return Patch(_widened(self.rows, margin, shape[0]), _widened(self.columns, margin, shape[1]))
 
     def within(self, outer: "Patch") -> "Patch":
-        """Return where this patch lies in one that holds it."""
+        """Return this patch relative to a patch that contains it."""
         return Patch(_moved(self.rows, outer.rows.start), _moved(self.columns, outer.columns.start))
 
 
 def plan_patches(height: int, width: int, block: int) -> list[Patch]:
-    """Return the patches of a picture whose sides are multiples of the block and of PADDING, row by row."""
+    """Cut a picture whose sides are multiples of the block and of PADDING into patches, row by row."""
     whole = height * width <= WHOLE_PIXELS
     rows, columns = (_cut(side, side if whole else PATCH_SIDE, block) for side in (height, width))
     return [Patch(row, column) for row in rows for column in columns]
 
 
 def _cut(side: int, longest: int, block: int) -> list[slice]:
-    """Cut a side of so many pixels into as few pieces as can be, as even as multiples of PADDING are."""
+    """Cut a side, in pixels, into as few pieces as possible, as even as multiples of PADDING allow."""
     count = -(-side // longest)
     piece = -(-side // (count * PADDING)) * PADDING
     return [slice(start // block, min(start + piece, side) // block) for start in range(0, side, piece)]
@@ -116,9 +116,9 @@ class StepLaw:
 
     Attributes:
         mean: in units of latents, [D, h, w].
-        index: into the tables, [D, h, w].
+        index: index into the tables, [D, h, w].
         spread: standard deviation of p in units of latents, by index.
-        classes: what a dimension is expected to cost, by index.
+        classes: cost class of a dimension (its expected bits), by index.
         variance: v of q(z_s | z_t, x_0) in grey levels squared.
         kept: a, the weight of z_t.
         x0_mean: W x0_mean in grey levels, [D, h, w].
@@ -144,7 +144,7 @@ class StepLaw:
         With r = S^2 / v and d = (target - mean) / S: 1/2 [ ln r + 1/r + d^2 - 1 ] / ln 2.
 
         Args:
-            target: in units of latents, of the flat ``places``.
+            target: means at the flat ``places``, in units of latents.
             places: flat indices of dimensions.
         """
         ratio, distance = self.compared(target, places)
@@ -152,15 +152,15 @@ class StepLaw:
         return bits
 
     def compared(self, target: Floats, places: Ints | slice = slice(None)) -> tuple[Floats, Floats]:
-        """Return S^2 / v and (target - mean) / S of flat ``places``; see :meth:`kl_bits`."""
+        """Return S^2 / v and (target - mean) / S at flat ``places``; see :meth:`kl_bits`."""
         spread = self.spread[self.index.reshape(-1)[places]]
         return (spread * UNIT) ** 2 / self.variance, (target - self.mean.reshape(-1)[places]) / spread
 
     def jumped(self, places: Ints, jumps: Ints) -> "StepLaw":
-        """Return the law with the means at flat ``places`` moved by ``jumps`` times JUMP standard deviations.
+        """Return the law with the means at flat ``places`` shifted by ``jumps`` times JUMP standard deviations.
 
         Raises:
-            FormatError: farther than any encoder goes.
+            FormatError: a mean is out of range.
         """
         if not len(places):
             return self
@@ -173,10 +173,10 @@ class StepLaw:
         return replace(self, mean=moved)
 
     def sample(self, labels: Labels) -> Latents:
-        """Return z_s = mean + spread * label, [D, h, w], for labels of every dimension.
+        """Return z_s = mean + spread * label, [D, h, w], given the labels of all dimensions.
 
         Raises:
-            FormatError: a latent that no encoder draws.
+            FormatError: a latent is out of range.
         """
         offset = rounded(self.spread[self.index] * (labels.reshape(self.mean.shape) * 2.0**-LABEL_BITS))
         values = self.mean + offset
@@ -185,7 +185,7 @@ class StepLaw:
         return values.astype(np.int32)
 
     def flat_classes(self) -> Classes:
-        """Return the class of every dimension, [D h w]."""
+        """Return the class of each dimension, [D h w]."""
         classes: Classes = self.classes[self.index].reshape(-1)
         return classes
 
@@ -197,7 +197,7 @@ class ProgressiveChain:
         chain: the denoiser and its levels.
 
     Attributes:
-        grey: the same.
+        grey: the argument ``chain``.
         steps: K.
         transform: W.
         sigmas: in grey levels, [K + 1].
@@ -208,11 +208,11 @@ class ProgressiveChain:
         self.steps, self.transform, self.sigmas = chain.steps, chain.transform, chain.sigmas
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return [D, H / block, W / block] of a picture whose sides are multiples of the block."""
+        """Return the latent shape [D, H / block, W / block] of a picture whose sides are multiples of the block."""
         return self.transform.dims, height // self.transform.block, width // self.transform.block
 
     def coefficients(self, x_0: NDArray[np.uint8]) -> Floats:
-        """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], of pixels [H, W, 3]."""
+        """Return y_0 = W (x_0 - 127.5) in grey levels, [D, h, w], given pixels [H, W, 3]."""
         doubled = 2 * x_0.transpose(2, 0, 1)[None].astype(np.int64) - 255
         y_0: Floats = (self.transform.forward_exact(doubled) / (2.0 * self.grey.norm))[0]
         return y_0
@@ -226,11 +226,11 @@ class ProgressiveChain:
         return self._law(rounded(mean * _ONE), index, variance, 0.0, mean, self.grey.prior_variance, sigma)
 
     def law(self, z_t: Latents, patch: Patch, level: int) -> StepLaw:
-        """Return the law of the step from ``level`` to the one below, for a patch.
+        """Return the law of the step from ``level`` to ``level - 1`` for a patch.
 
         Args:
             z_t: latents of the whole picture, [D, h, w].
-            patch: where.
+            patch: the patch.
             level: t, 1 to K.
         """
         seen, inner = self._seen(z_t, patch)
@@ -275,6 +275,6 @@ class ProgressiveChain:
         return next((floor for least, floor in FLOORS if sigma >= least), LOWEST)
 
     def _seen(self, z_t: Latents, patch: Patch) -> tuple[Latents, Patch]:
-        """Return the latents that the network sees for a patch, [1, D, h, w], and where in them the patch lies."""
+        """Return the network input for a patch, [1, D, h, w], and the patch relative to it."""
         outer = patch.widened(MARGIN // self.transform.block, (z_t.shape[1], z_t.shape[2]))
         return np.ascontiguousarray(z_t[None][outer.at]), patch.within(outer)

@@ -1,13 +1,13 @@
-r"""The lossless end of a progressive file: what turns the last latents into the picture itself.
+r"""The tail of a progressive file: the sections that make it lossless.
 
-At tail level 0 the pixels of each patch are coded under p(x_0 | z_0). At a higher one, m, the picture is cut into blocks, and
-each is coded by bits-back below that level. With z_m known to both sides, the forward chain below it is a Gaussian bridge: in
-tau = sigma^2 and for s < t < m,
+At tail level 0 the pixels of each patch are coded with p(x_0 | z_0). At a higher level m the picture is cut into blocks, and
+each is coded with bits-back below that level. Given z_m, which both sides know, the forward chain below it is a Gaussian
+bridge: with tau = sigma^2 and s < t < m,
 
     q(z_t | z_s, z_m) = N( z_s + (tau_t - tau_s) / (tau_m - tau_s) (z_m - z_s),
                            (tau_t - tau_s) (tau_m - tau_t) / (tau_m - tau_s) ),
 
-with z = y_0, tau = 0 in the place of the first z_s; p is the model's as ever, and p(z_{m-1} | z_m) takes the prior's place.
+with z = y_0 and tau = 0 for the first z_s; p is that of the model, and p(z_{m-1} | z_m) replaces the prior.
 
 A tail section completes a region of the picture. It starts with a CRC of the region's pixels.
 """
@@ -36,21 +36,21 @@ Indices = NDArray[np.int32]
 _ONE = float(1 << MEAN_BITS)
 
 _SMALL_REGION = 1 << 14
-"""Regions of fewer pixels have a checksum of two bytes."""
+"""Regions with fewer pixels have a two-byte checksum."""
 
 _WORD_BYTES = 4
 
 
 class BridgedLattice:
-    """The :class:`~ddpm_codec.coding.bits_back.LatticeModel` of levels 0 to m - 1 of a chain, given z_m.
+    """:class:`~ddpm_codec.coding.bits_back.LatticeModel` of levels 0 to m - 1 of a chain, given z_m.
 
     Args:
-        lattice: of the whole chain.
+        lattice: lattice model of the whole chain.
         level: m, at least 1.
         z_m: latents, [B, D, h, w].
-        mean: of p(z_{m-1} | z_m) in units of latents, [B, D, h, w].
+        mean: mean of p(z_{m-1} | z_m) in units of latents, [B, D, h, w].
         spread: its standard deviation, by index.
-        index: into ``spread``, [B, D, h, w].
+        index: index into ``spread``, [B, D, h, w].
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class BridgedLattice:
 def bridge_for(
     lattice: DiffusionLattice, level: int, z_m: Latents, law: StepLaw, places: list[tuple[slice, slice]]
 ) -> BridgedLattice:
-    """Return the lattice model of equal tiles of a picture.
+    """Return the lattice model for tiles of equal shape.
 
     Args:
-        lattice: of the whole chain.
+        lattice: lattice model of the whole chain.
         level: m.
         z_m: latents of the picture, [D, h, w].
-        law: p(z_{m-1} | z_m) of the same.
+        law: p(z_{m-1} | z_m) of the picture.
         places: rows and columns of blocks of each tile.
     """
     cut = [np.stack([values[:, rows, columns] for rows, columns in places]) for values in (z_m, law.mean, law.index)]
@@ -127,13 +127,13 @@ def bridge_for(
 
 
 class Tail:
-    """The sections behind a finished walk.
+    """Codes the sections after a finished walk.
 
     Args:
-        walk: finished.
-        size: (width, height) of the picture, not padded.
-        tile: side of the tiles of a block.
-        block_pixels: pixels of a block.
+        walk: the finished walk.
+        size: (width, height) of the picture, without padding.
+        tile: side of the tiles.
+        block_pixels: pixels per block.
     """
 
     def __init__(
@@ -156,15 +156,15 @@ class Tail:
         return DiffusionLattice(self._walk.chain.grey)
 
     def encode(self, number: int, pixels: Pixels) -> bytes | None:
-        """Return the payload for the pixels of a region, [H, W, 3]; None where it is too small for bits-back."""
+        """Encode the pixels of a region, [H, W, 3]; return None if it is too small for bits-back."""
         body = self._encode_direct(number, pixels) if not self._walk.last else self._encode_bridged(number, pixels)
         return None if body is None else self._checksum(number, pixels) + body
 
     def decode(self, number: int, reader: Reader) -> Pixels:
-        """Return the pixels of a region.
+        """Decode the pixels of a region.
 
         Raises:
-            FormatError: the payload is damaged, or the network did not repeat itself.
+            FormatError: the payload is damaged, or the network did not reproduce its output.
         """
         checksum = reader.take(self._checksum_bytes(number))
         pixels = self._decode_direct(number, reader) if not self._walk.last else self._decode_bridged(number, reader)
@@ -186,19 +186,19 @@ class Tail:
         stack = Stack.empty()
         inside = np.s_[:, : rect.height, : rect.width]
         stack.push_pixels(np.ascontiguousarray(pixels.transpose(2, 0, 1)), mean[inside], scale[inside])
-        # The last word of a stack is never zero, but mostly small.
+        # The last word of a stack is never zero, and usually small.
         return stack.to_bytes().rstrip(b"\0")
 
     def _decode_direct(self, number: int, reader: Reader) -> Pixels:
         rect = self.regions[number]
         mean, scale = self._walk.chain.pixel_law(self._walk.latents, self._walk.patches[number])
         body = reader.rest()
-        # Where every pixel is the first of its table, as in black pictures, nothing is left of the stack.
+        # If every pixel is the first of its table, as in black pictures, the stack is empty.
         stack = Stack.from_bytes(body + bytes(-len(body) % _WORD_BYTES)) if body else Stack.empty()
         inside = np.s_[:, : rect.height, : rect.width]
         pixels = stack.pop_pixels(mean[inside], scale[inside])
         if not stack.is_empty:
-            raise FormatError("its entropy-coded data does not end where it should")
+            raise FormatError("its entropy-coded data has the wrong length")
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
     def _encode_bridged(self, number: int, pixels: Pixels) -> bytes | None:
@@ -211,7 +211,7 @@ class Tail:
         return decode_block(self._models(number), reader.rest(), size, self._tile)[0]
 
     def _models(self, number: int) -> Models:
-        """Return the chain below the tail level for the tiles of a region."""
+        """Return the lattice model below the tail level for the tiles of a region."""
         rect, walk = self.regions[number], self._walk
         block = walk.chain.transform.block
         rows, columns = _blocks(rect.top, rect.height, block), _blocks(rect.left, rect.width, block)
@@ -231,12 +231,12 @@ class Tail:
 
 
 def _rect(pixels: tuple[slice, slice], height: int, width: int) -> Rect:
-    """Return what of a patch lies in the picture without its padding."""
+    """Return the part of a patch inside the picture without padding."""
     rows, columns = pixels
     bottom, right = min(height, rows.stop), min(width, columns.stop)
     return Rect(rows.start, columns.start, bottom - rows.start, right - columns.start)
 
 
 def _blocks(start: int, length: int, block: int) -> slice:
-    """Return the blocks that hold pixels ``start`` to ``start + length - 1``."""
+    """Return the blocks that contain pixels ``start`` to ``start + length - 1``."""
     return slice(start // block, -(-(start + length) // block))

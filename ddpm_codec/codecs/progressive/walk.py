@@ -1,7 +1,6 @@
-"""The order in which a progressive file tells a picture: step by step, patch by patch, message by message.
+"""The coding order of a progressive file: step by step, patch by patch, message by message.
 
-Encoder and decoder walk the same way. What a :class:`Walk` holds at any time is all that a decoder of the file up to there
-knows.
+Encoder and decoder share this code. A :class:`Walk` holds exactly what a decoder knows after the data so far.
 """
 
 from dataclasses import dataclass
@@ -31,12 +30,12 @@ _NOISE_KEY = 1 << 63
 
 @dataclass(frozen=True)
 class PatchState:
-    """What is known of a patch of the step in progress.
+    """State of a patch of the step in progress.
 
     Attributes:
         law: p(z_s | z_t), with the jumps so far.
-        labels: of all dimensions, shared noise where nothing was sent, [N].
-        known: dimensions whose labels were sent, [N].
+        labels: labels of all dimensions, shared noise for those not sent, [N].
+        known: whether the label of each dimension was sent, [N].
         plain: the mean of p without jumps, [D, h, w].
     """
 
@@ -46,14 +45,14 @@ class PatchState:
     plain: Ints
 
     def updated_mean(self) -> Latents:
-        """Return W x0_mean given z_t and the dimensions of z_s that are known, in units of latents, [D, h, w].
+        """Return W x0_mean given z_t and the known dimensions of z_s, in units of latents, [D, h, w].
 
-        A known z_s is an observation of y_0 whose gain is (1 - a) w / ((1 - a)^2 w + v).
+        A known z_s is an observation of y_0 with gain (1 - a) w / ((1 - a)^2 w + v).
         """
         law = self.law
         weight = 1.0 - law.kept
         gain = weight * law.x0_variance / (weight * weight * law.x0_variance + law.variance)
-        # Without jumps, the mean of p is what the gain refers to.
+        # The gain refers to the mean of p without jumps.
         innovation = (law.sample(self.labels) - self.plain) * UNIT
         known = self.known.reshape(law.mean.shape)
         estimate = law.x0_mean + np.where(known, gain[law.index] * innovation, 0.0)
@@ -61,18 +60,18 @@ class PatchState:
 
 
 class Walk:
-    """Where a file stands, and what is known there.
+    """Position in a file, and the decoder's state there.
 
     Args:
         chain: the chain.
-        height: of the padded picture.
-        width: of the padded picture.
+        height: height of the padded picture.
+        width: width of the padded picture.
         last: level at which the walk ends.
 
     Attributes:
-        level: of the latents that are known of the whole picture; K + 1 is nothing.
-        latents: these, [D, h, w].
-        done: the best guess of y_0, in units of latents, for each patch of the step from this level that is complete.
+        level: level at which the latents of the whole picture are known; K + 1: none yet.
+        latents: these latents, [D, h, w].
+        done: estimate of y_0, in units of latents, for each completed patch of the step from this level.
     """
 
     def __init__(self, chain: ProgressiveChain, height: int, width: int, last: int) -> None:
@@ -88,12 +87,12 @@ class Walk:
 
     @property
     def finished(self) -> bool:
-        """Whether the last level is known."""
+        """Whether the last level has been reached."""
         return self.level == self.last
 
     @property
     def at_level_end(self) -> bool:
-        """Whether nothing is known yet of the step from the present level."""
+        """Whether the step from the current level has not begun."""
         return not self.done and self._open is None
 
     @property
@@ -102,14 +101,14 @@ class Walk:
         return self.patches[len(self.done)]
 
     def law(self, patch: int) -> StepLaw:
-        """Return p of the step from the present level for a patch, without jumps."""
+        """Return p of the step from the current level for a patch, without jumps."""
         where = self.patches[patch]
         if self.level > self.chain.steps:
             return self.chain.first_law((self.shape[0], *where.blocks))
         return self.chain.law(self.latents, where, self.level)
 
     def patch(self) -> PatchState:
-        """Return what is known of the patch in progress."""
+        """Return the state of the patch in progress."""
         if self._open is None:
             law = self.law(len(self.done))
             count = law.mean.size
@@ -119,12 +118,12 @@ class Walk:
         return self._open
 
     def message(self) -> Classes:
-        """Return the classes of the message that comes next."""
+        """Return the classes of the next message."""
         state = self.patch()
         return message_classes(state.law.flat_classes(), self._messages[0])
 
     def put(self, order: Ints, labels: Labels, law: StepLaw) -> None:
-        """Take what the next message said: dimensions, their labels, and p with its jumps."""
+        """Apply the next message: dimensions, their labels, and p with its jumps."""
         state = self.patch()
         new, known = state.labels.copy(), state.known.copy()
         new[order], known[order] = labels, True
@@ -134,11 +133,11 @@ class Walk:
             self._close_patch()
 
     def open_state(self) -> PatchState | None:
-        """Return the patch in progress if anything of it is known."""
+        """Return the patch in progress if any message of it is known."""
         return self._open if self._open is not None and self._open.known.any() else None
 
     def sampled(self, patch: int) -> Latents:
-        """Return the latents of the level below of a patch that is done."""
+        """Return the latents of a completed patch at the next lower level."""
         return self._next[self.patches[patch].at]
 
     def _close_patch(self) -> None:
@@ -152,7 +151,7 @@ class Walk:
             self._next_level()
 
     def arrive(self, latents: Latents) -> None:
-        """Take the latents of the whole picture at the level below."""
+        """Set the latents of the whole picture at the next lower level."""
         self.latents = latents
         self._next_level()
 

@@ -81,7 +81,7 @@ def test_pictures_of_any_size_come_back(
         assert decoder.picture("mean").shape == pixels.shape
     assert decoder.lossless
     assert np.array_equal(decoder.picture("mean"), pixels)
-    with pytest.raises(FormatError, match="more sections"):
+    with pytest.raises(FormatError, match="extra sections"):
         decoder.feed(sections[-1].payload)
 
 
