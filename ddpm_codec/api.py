@@ -33,7 +33,7 @@ from ddpm_codec.container import (
     read_sections,
 )
 from ddpm_codec.container.section_reader import TOO_SHORT
-from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.errors import DdpmCodecError, FormatError, InputError
 from ddpm_codec.files.source import Source, open_source
 from ddpm_codec.image_io import picture_from_image, to_image
 from ddpm_codec.models.registry import DEFAULT, ModelInfo, ModelName, list_models
@@ -101,7 +101,7 @@ def encode(
         steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: chosen by the codec.
         tile: side of the tiles that a large image is cut into, a multiple of 8; None: chosen by the codec.
         device: device of the network, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays on its device.
-        threads: CPU threads of torch during the call; None: unchanged.
+        threads: CPU threads of torch during the call, in the whole process; None: unchanged.
 
     Returns:
         A ``.ddpm`` file.
@@ -242,7 +242,7 @@ def encode_archive(
     pairs = images.items() if isinstance(images, Mapping) else images
     with _threads(threads):
         session = _session(model, device, steps)
-        pictures = (_picture(image, name) for name, image in pairs)
+        pictures = (_named(pair) for pair in pairs)
         return encode_pictures(pictures, session, _cut(session, block_pixels, tile))
 
 
@@ -312,8 +312,10 @@ class Archive(Mapping[str, NDArray[Any]]):
         threads: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        self._model, self._device, self._threads = _model_path(model), device, threads
+        self._model, self._device, self._threads = model, _device_name(device), threads
         self._resources = ExitStack()
+        self._closed = False
+        self._kept: OrderedDict[int, Picture] = OrderedDict()
         opened = self._resources.enter_context(open_source(source))
         try:
             self._file: SectionFile | Container
@@ -329,7 +331,6 @@ class Archive(Mapping[str, NDArray[Any]]):
         self.names = tuple(info.name for info in self.infos)
         self._places = {name: place for place, name in enumerate(self.names)}
         self._decoder: ArchiveDecoder | None = None
-        self._kept: OrderedDict[int, Picture] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -338,6 +339,10 @@ class Archive(Mapping[str, NDArray[Any]]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    # Two archives are equal where they are the same: a mapping would decode both and compare arrays.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<Archive of {len(self)} pictures>"
@@ -364,10 +369,14 @@ class Archive(Mapping[str, NDArray[Any]]):
         return to_image(self._picture(name))
 
     def close(self) -> None:
-        """Close the file; no more pictures can be decoded."""
+        """Close the file. Afterwards, no pictures can be decoded."""
+        self._closed = True
+        self._kept.clear()
         self._resources.close()
 
     def _picture(self, name: str) -> Picture:
+        if self._closed:
+            raise ValueError("the archive is closed")
         place = self._places[name]
         if place not in self._kept:
             with _threads(self._threads):
@@ -485,6 +494,8 @@ def bound(
     """
     from ddpm_codec.evaluation import bound_of
 
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise InputError(f"batch = {batch!r}: must be a positive integer")
     opened = _opened(model, device)
     arrays = [_rgb(image) for image in _several(images)]
     with _threads(threads):
@@ -537,10 +548,11 @@ class ProgressiveDecoder:
         threads: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        self._model, self._device, self._threads = _model_path(model), device, threads
+        self._model, self._device, self._threads = model, _device_name(device), threads
         self._reader = SectionReader(max_pixels=max_pixels)
         self._decoder: PictureDecoder | None = None
         self._taken = 0
+        self._failed: DdpmCodecError | None = None
         self.used_bytes = 0
 
     @property
@@ -568,28 +580,32 @@ class ProgressiveDecoder:
             FormatError: the bytes are damaged; the image from the bytes before them is still available.
             ModelError: the model it was coded with is not available.
         """
-        try:
-            payloads = self._reader.feed(bytes(data))
-        except FormatError as error:
-            raise FormatError(f"{_LABEL}: {error}") from None
-        short = self._reader.short
+        if self._failed is not None:
+            raise self._failed
         before = 0 if self._decoder is None else self._decoder.used
-        with _threads(self._threads):
-            if self._decoder is None and short is not None:
-                from ddpm_codec.codecs.progressive.decoder import PictureDecoder
+        try:
+            with _threads(self._threads):
+                self._take(self._reader.feed(bytes(memoryview(data))))
+            if self._reader.damaged:
+                raise FormatError(f"is damaged after byte {self.used_bytes or self._reader.start}")
+        except DdpmCodecError as error:
+            # The sections after the one that failed cannot be used: the same error from now on.
+            named = str(error) if str(error).startswith(_LABEL) else f"{_LABEL}: {error}"
+            self._failed = type(error)(named)
+            raise self._failed from None
+        return self._decoder is not None and self._decoder.used > before
 
-                self._decoder = PictureDecoder(
-                    short.head, short.info, model=self._model, device=self._device, label=_LABEL
-                )
-            if self._decoder is None:
-                return False
-            for payload in payloads:
+    def _take(self, payloads: list[bytes]) -> None:
+        short = self._reader.short
+        if self._decoder is None and short is not None:
+            from ddpm_codec.codecs.progressive.decoder import PictureDecoder
+
+            self._decoder = PictureDecoder(short.head, short.info, model=self._model, device=self._device, label=_LABEL)
+        for payload in payloads:
+            if self._decoder is not None:
                 self._decoder.feed(payload)
                 self.used_bytes = self._reader.ends[self._taken]
                 self._taken += 1
-        if self._reader.damaged:
-            raise FormatError(f"{_LABEL}: is damaged after byte {self.used_bytes or self._reader.start}")
-        return self._decoder.used > before
 
     def picture(self, reconstruction: str = "mean") -> NDArray[np.uint8]:
         """Return the image decoded so far, [H, W, 3] or [H, W, 4].
@@ -613,6 +629,12 @@ class ProgressiveDecoder:
             raise FormatError(f"{_LABEL}: {TOO_SHORT}")
         with _threads(self._threads):
             return self._decoder.picture(reconstruction)
+
+
+def _named(pair: tuple[str, Image]) -> Picture:
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+        raise TypeError("images are a mapping from names to images, or pairs of a name (text) and an image")
+    return _picture(pair[1], pair[0])
 
 
 def _picture(image: Image, name: str) -> Picture:
@@ -640,22 +662,29 @@ def _threads(threads: int | None) -> AbstractContextManager[None]:
 
 
 def _opened(model: "ModelName | Model", device: str) -> "Model":
-    """Open a model by name or path; an open model is returned as it is."""
-    if isinstance(model, str | os.PathLike):
-        from ddpm_codec.codecs.session import cached_model
+    """Return an open model. A model that is already open stays on its device."""
+    from ddpm_codec.codecs.session import Model, cached_model
 
+    _device_name(device)
+    if isinstance(model, str | os.PathLike):
+        if model == "none":
+            raise InputError("model none: only encode without progressive works without a model")
         return cached_model(model, device)
+    if not isinstance(model, Model):
+        raise TypeError(f"a model is a name, a path or an open model, not {type(model).__name__}")
     if device not in ("auto", model.device.type):
         raise InputError(f"device {device}: the model was opened on {model.device.type}")
     return model
 
 
 def _session(model: "ModelName | Model", device: str, steps: int | None) -> "CodingSession | None":
-    return None if model == "none" else _opened(model, device).session(steps)
+    return None if isinstance(model, str) and model == "none" else _opened(model, device).session(steps)
 
 
-def _model_path(model: "ModelName | Model | None") -> ModelName | None:
-    return model if model is None or isinstance(model, str | os.PathLike) else model.path
+def _device_name(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {device!r}: use auto, cpu or cuda")
+    return device
 
 
 def _cut(session: "CodingSession | None", block_pixels: int, tile: int | None) -> CodingOptions:
@@ -666,6 +695,8 @@ def _cut(session: "CodingSession | None", block_pixels: int, tile: int | None) -
 def _several(images: Image | Iterable[Image]) -> Sequence[Image]:
     if isinstance(images, PIL.Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
         return [images]
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise InputError(f"expected images [H, W, 3] or [N, H, W, 3], got an array of shape {list(images.shape)}")
     return list(images)
 
 

@@ -51,6 +51,8 @@ def torch_threads(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads = {threads!r}: must be a positive integer")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

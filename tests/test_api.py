@@ -1,11 +1,13 @@
 """The library in memory: what comes back from every kind of image and source, what an archive decodes, what is refused."""
 
 import doctest
+import gzip
 import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -313,6 +315,10 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((4, 4, 3), np.uint8), {"model": "no-such"}, ddpm_codec.ModelError, "no such model"),
     (np.zeros((4, 4, 3), np.uint8), {"steps": 999}, ddpm_codec.ModelError, "999"),
     (np.zeros((4, 4, 3), np.uint8), {"device": "tpu"}, ddpm_codec.InputError, "tpu"),
+    (np.zeros((4, 4, 3), np.uint8), {"threads": 0}, ddpm_codec.InputError, "threads = 0"),
+    (np.zeros((4, 4, 3), np.uint8), {"model": 5}, TypeError, "int"),
+    (np.zeros((4, 4, 3), np.uint8), {"tile": 64.0}, ddpm_codec.InputError, r"tile = 64\.0"),
+    (np.zeros((4, 4, 3), np.uint8), {"model": "none", "progressive": True}, ddpm_codec.InputError, "model none"),
 ]
 
 
@@ -384,3 +390,69 @@ def test_every_public_name_has_an_example() -> None:
     bare = {"Image", "Source", "__version__", *(name for name in ddpm_codec.__all__ if name.endswith("Error"))}
     without = [n for n in ddpm_codec.__all__ if n not in bare and ">>>" not in (getattr(ddpm_codec, n).__doc__ or "")]
     assert without == []
+
+
+def test_a_damaged_header_of_a_block_does_not_cost_another_block() -> None:
+    """Headers say which block holds a picture before their checksum is looked at."""
+    named = {f"{index}.png": np.full((8, 8, 3), 9 * index, np.uint8) for index in range(4)}
+    data = bytearray(ddpm_codec.encode_archive(named, model="none", block_pixels=1))
+    at = data.index(b"BLCK") + 6
+    assert data[at : at + 5] == bytes([0, 0, 1, 0, 1])  # kind, region, one run: from picture 0 on, one picture
+    data[at + 3] = 3
+    archive = ddpm_codec.open_archive(bytes(data))
+    for name in ("1.png", "2.png", "3.png"):
+        assert np.array_equal(archive[name], named[name])
+    with pytest.raises(ddpm_codec.FormatError, match=r"no undamaged block holds 0\.png"):
+        archive["0.png"]
+
+
+def test_an_open_model_decodes_whatever_becomes_of_its_file(small: Pixels, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(EXACT.read_bytes())
+    model = ddpm_codec.open_model(path, device="cpu")
+    data = ddpm_codec.encode(small, progressive=True, model=model, steps=8)
+    path.unlink()
+    assert np.array_equal(ddpm_codec.decode(data, model=model), small)
+    decoder = ddpm_codec.ProgressiveDecoder(model=model)
+    assert decoder.feed(data)
+    with pytest.raises(ddpm_codec.InputError, match="opened on cpu"):
+        ddpm_codec.decode(data, model=model, device="cuda")
+    with pytest.raises(ddpm_codec.ModelError, match="is another model"):
+        ddpm_codec.decode(data, model=ddpm_codec.open_model("cifar10", device="cpu"))
+
+
+def test_streams_that_unpack_are_read_as_they_are_unpacked(progressive: bytes, small: Pixels, tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "x.gz", "wb") as packed:
+        packed.write(progressive)
+    with gzip.open(tmp_path / "x.gz", "rb") as source:
+        assert np.array_equal(ddpm_codec.decode(cast(BinaryIO, source), model=EXACT), small)
+    with pytest.raises(TypeError, match="gives str"):
+        ddpm_codec.decode(cast(BinaryIO, io.StringIO("text")))
+
+
+def test_a_refused_file_stays_refused(progressive: bytes) -> None:
+    decoder = ddpm_codec.ProgressiveDecoder(model=EXACT, max_pixels=10)
+    for data in (progressive, b"", progressive[50:]):
+        with pytest.raises(ddpm_codec.FormatError, match="pixels"):
+            decoder.feed(data)
+
+
+def test_a_closed_archive_says_so_and_archives_are_compared_by_identity(small: Pixels) -> None:
+    data = ddpm_codec.encode_archive({"a.png": small}, model="none")
+    archive, other = ddpm_codec.open_archive(data), ddpm_codec.open_archive(data)
+    assert archive == archive
+    assert archive != other
+    assert len({archive, other}) == 2
+    archive.close()
+    with pytest.raises(ValueError, match="closed"):
+        archive["a.png"]
+
+
+def test_two_threads_share_a_model() -> None:
+    pictures = [noisy_picture(seed, 72, 72) for seed in range(4)]
+    expected = [ddpm_codec.encode(picture, model=EXACT) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda picture: ddpm_codec.encode(picture, model=EXACT), pictures))
+        back = list(pool.map(lambda data: ddpm_codec.decode(data, model=EXACT), found))
+    assert found == expected
+    assert all(np.array_equal(*pair) for pair in zip(back, pictures, strict=True))

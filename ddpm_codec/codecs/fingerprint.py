@@ -8,7 +8,6 @@ returning noise.
 import hashlib
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -60,7 +59,7 @@ def check_fingerprint(recorded: Fingerprint, here: Fingerprint, path: str) -> No
 def _features() -> str:
     """Return a short hash of the CPU's instruction sets, some of which a virtual machine may hide."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = _cpu_lines()
     except OSError:
         return ""
     flags = next((line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))), "")
@@ -70,9 +69,14 @@ def _features() -> str:
 def _processor() -> str:
     """Return the name of the CPU, which determines the choice of kernels."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in _cpu_lines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _cpu_lines() -> list[str]:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return file.read().splitlines()

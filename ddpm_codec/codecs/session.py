@@ -1,5 +1,7 @@
 """A model ready for coding: its identity, device, chain, and network, which is built on first use."""
 
+import os
+import threading
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,7 +14,7 @@ from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.device import pick_device, torch_threads
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import FormatError, ModelError
+from ddpm_codec.errors import FormatError, InputError, ModelError
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
@@ -42,6 +44,7 @@ class Model:
         self.codec_model: CodecModel = open_model(path)
         self.id = model_id(path)
         self._sessions: dict[tuple[int | None, str, int | None], CodingSession] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, name_or_path: ModelName, *, device: str = "auto") -> Self:
@@ -81,9 +84,10 @@ class Model:
             ModelError: the model has no such chain.
         """
         key = chain_steps, dtype, threads
-        if key not in self._sessions:
-            self._sessions[key] = CodingSession(self, chain_steps, dtype=dtype, threads=threads)
-        return self._sessions[key]
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = CodingSession(self, chain_steps, dtype=dtype, threads=threads)
+            return self._sessions[key]
 
 
 def cached_model(name_or_path: ModelName, device: str = "auto") -> Model:
@@ -145,7 +149,7 @@ class CodingSession:
 
     @classmethod
     def for_decoding(
-        cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | None, label: str
+        cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | Model | None, label: str
     ) -> "CodingSession":
         """Open the model that a file names; a floating-point model, in the recorded environment.
 
@@ -164,10 +168,11 @@ class CodingSession:
             FormatError: the recorded environment is damaged, or does not fit the model.
             ModelError: the model is not available, or has no such chain.
         """
-        try:
-            path = find_by_id(identity, extra)
-        except ModelError as error:
-            raise ModelError(f"{label}: {error}") from None
+        if extra is None or isinstance(extra, str | os.PathLike):
+            given, path = None, _path_of(identity, extra, label)
+        else:
+            given, path = _checked_model(extra, identity, device, label), extra.path
+            device = given.device.type
         dtype, threads = "", None
         if recorded:
             made_on, dtype, threads = _recorded(recorded, label)
@@ -175,7 +180,8 @@ class CodingSession:
                 device = "cpu" if made_on == "cuda" and not torch.cuda.is_available() else made_on
             with torch_threads(threads):
                 check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
-        model, arithmetic = cached_model(path, device), "float" if recorded else "exact"
+        model = given or cached_model(path, device)
+        arithmetic = "float" if recorded else "exact"
         if model.arithmetic != arithmetic:
             raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, but its model is {model.arithmetic}")
         try:
@@ -240,3 +246,22 @@ def _recorded(recorded: Fingerprint, label: str) -> tuple[str, str, int]:
     if not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise FormatError(f"{label}: the environment fingerprint is damaged")
     return str(device), str(dtype), threads
+
+
+def _path_of(identity: str, extra: ModelName | None, label: str) -> Path:
+    """Return the model that a file names."""
+    try:
+        return find_by_id(identity, extra)
+    except ModelError as error:
+        raise ModelError(f"{label}: {error}") from None
+
+
+def _checked_model(model: Model, identity: str, device: str, label: str) -> Model:
+    """Return an open model that has to be the one a file names, on the device asked for."""
+    if not isinstance(model, Model):
+        raise TypeError(f"a model is a name, a path or an open model, not {type(model).__name__}")
+    if not model.id.startswith(identity):
+        raise ModelError(f"{label}: was coded with model {identity[:16]}..., {model.name} is another model")
+    if device not in ("auto", model.device.type):
+        raise InputError(f"device {device}: the model was opened on {model.device.type}")
+    return model

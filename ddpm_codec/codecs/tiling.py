@@ -41,6 +41,9 @@ def checked_options(block_pixels: int, tile: int) -> CodingOptions:
     Raises:
         InputError: a size is out of range.
     """
+    for name, value in (("tile", tile), ("block_pixels", block_pixels)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"{name} = {value!r}: must be an integer")
     if not 8 <= tile <= MAX_TILE or tile % 8 or block_pixels < 1:
         raise InputError(
             f"tile = {tile}, block of {block_pixels} pixels: tile must be a multiple of 8, at most {MAX_TILE}"

@@ -121,6 +121,7 @@ class SectionReader:
         # The next section starts at byte `_at` of the file, byte `_cursor` of the buffer; the CRC covers all before it.
         self._buffer, self._cursor, self._at, self._crc = bytearray(), 0, 0, 0
         self.file_bytes = 0
+        self._refused: str | None = None
         self.short: ShortHead | None = None
         self.start = 0
         self.ends: list[int] = []
@@ -132,6 +133,16 @@ class SectionReader:
         Raises:
             FormatError: they are not from a progressive file, or its head is damaged.
         """
+        if self._refused is not None:
+            raise FormatError(self._refused)
+        try:
+            return self._feed(data)
+        except FormatError as error:
+            # What was taken of the head is gone: there is no going on.
+            self._refused = str(error)
+            raise
+
+    def _feed(self, data: bytes) -> list[bytes]:
         del self._buffer[: self._cursor]
         self._cursor = 0
         self._buffer += data

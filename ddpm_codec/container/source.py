@@ -1,5 +1,6 @@
 """The bytes of a ``.ddpm`` file, in memory or in a seekable binary stream."""
 
+import io
 import mmap
 import threading
 from collections.abc import Iterator
@@ -49,8 +50,9 @@ class ByteSource:
                 if _can_be_mapped(data):
                     self._stream = data
                 else:
-                    self._data = bytes(data.read())
-        self.size = len(self._data) if self._stream is None else _length(self._stream)
+                    self._data = _content(data)
+        with self._reading():
+            self.size = len(self._data) if self._stream is None else _length(self._stream)
 
     def read(self, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start``; fewer at the end of the file.
@@ -93,13 +95,22 @@ class ByteSource:
 
 
 def _can_be_mapped(stream: BinaryIO) -> bool:
+    """Return whether a stream is an ordinary file at its start, and not, say, a decompressing one that has a file."""
+    raw = getattr(stream, "raw", stream)
     try:
-        return stream.seekable() and stream.tell() == 0 and stream.fileno() >= 0
+        return isinstance(raw, io.FileIO) and stream.seekable() and stream.tell() == 0
     except OSError:
         return False
 
 
+def _content(stream: BinaryIO) -> bytes:
+    found = stream.read()
+    if not isinstance(found, bytes | bytearray | memoryview):
+        raise TypeError(f"a source is a binary stream; this one gives {type(found).__name__}")
+    return bytes(found)
+
+
 def _length(stream: BinaryIO) -> int:
-    end = stream.seek(0, 2)
+    end = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     return end

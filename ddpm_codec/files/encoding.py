@@ -69,6 +69,8 @@ class EncodeOptions:
     verify: bool = False
 
     def __post_init__(self) -> None:
+        if self.progressive and self.model == "none":
+            raise InputError("progressive files need a model; model none codes archives alone")
         if self.progressive and self.block_pixels != DEFAULT_BLOCK_PIXELS:
             raise InputError("block-pixels does not apply to progressive files")
         if not self.progressive and any(

@@ -28,7 +28,7 @@ from ddpm_codec.varint import Reader
 if TYPE_CHECKING:
     from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
     from ddpm_codec.codecs.lossless.encoder import EncodedBlock
-    from ddpm_codec.codecs.session import CodingSession
+    from ddpm_codec.codecs.session import CodingSession, Model
 
 FALLBACK_OPTIONS = CodingOptions(1, 8)
 """Options used without a model, where they have no effect."""
@@ -162,7 +162,7 @@ class ArchiveDecoder:
         ModelError: the model is not available.
     """
 
-    def __init__(self, container: Container, *, model: ModelName | None = None, device: str = "auto") -> None:
+    def __init__(self, container: Container, *, model: "ModelName | Model | None" = None, device: str = "auto") -> None:
         self.container = container
         self.infos = [entry.info for entry in container.images]
         self.coding = Stopwatch()
@@ -175,8 +175,10 @@ class ArchiveDecoder:
         return 0.0 if self.session is None else self.session.network_seconds - self._network_before
 
     def blocks(self) -> Iterator[DecodedBlock]:
-        """Decode all blocks in order; damage is reported per block, missing blocks are skipped."""
-        decoder = self._decoder()
+        """Decode block after block. Damaged blocks yield an error instead of pictures; missing blocks are skipped."""
+        yield from self._blocks(self._decoder())
+
+    def _blocks(self, decoder: "LosslessDecoder") -> Iterator[DecodedBlock]:
         for index, block in enumerate(self.container.blocks):
             if block is None:
                 continue
@@ -189,16 +191,16 @@ class ArchiveDecoder:
         """Decode all pictures, block by block.
 
         Raises:
-            FormatError: at the first damaged block, or at the end if some picture is in no block.
+            FormatError: at the first damaged block, or at the end if a picture is in no block.
         """
-        seen = 0
-        for block in self.blocks():
+        decoder = self._decoder()
+        for block in self._blocks(decoder):
             if block.damage is not None:
                 raise block.damage
-            seen += len(block.pictures)
             yield from block.pictures
-        if seen < len(self.infos):
-            raise FormatError(f"{self.container.label}: {len(self.infos) - seen} pictures are not in any block")
+        missing = decoder.missing()
+        if missing:
+            raise FormatError(f"{self.container.label}: {len(missing)} pictures are in no block")
 
     def pictures_beside(self, index: int) -> dict[int, Picture]:
         """Decode only the block that holds a picture, or the blocks that hold its regions.
@@ -211,10 +213,15 @@ class ArchiveDecoder:
         """
         decoder = self._decoder()
         found: dict[int, Picture] = {}
+        damage: FormatError | None = None
+        # A header is read before its checksum: a damaged one may claim pictures of other blocks.
         for block in self._holders.get(index, ()):
-            found |= self._decode(decoder, block)
+            try:
+                found |= self._decode(decoder, block)
+            except FormatError as error:
+                damage = damage or error
         if index not in found:
-            raise FormatError(f"{self.container.label}: picture {self.infos[index].name} is not in any complete block")
+            raise damage or FormatError(f"{self.container.label}: no undamaged block holds {self.infos[index].name}")
         return found
 
     @cached_property
@@ -254,7 +261,9 @@ class ArchiveDecoder:
                 raise FormatError(f"{self.container.label}: block {index} cannot be decoded: {error}") from error
 
 
-def _opened(container: Container, model: ModelName | None, device: str) -> "tuple[CodingOptions, CodingSession | None]":
+def _opened(
+    container: Container, model: "ModelName | Model | None", device: str
+) -> "tuple[CodingOptions, CodingSession | None]":
     """Return the block and tile sizes of an archive, and its model."""
     head, label = container.head, container.label
     if head.codec == CODEC_FALLBACK:

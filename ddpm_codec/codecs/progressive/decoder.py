@@ -11,7 +11,7 @@ from ddpm_codec.codecs.progressive.reconstruction import reconstruct
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
-from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.codecs.session import CodingSession, Model
 from ddpm_codec.coding.bits_back import PADDING
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
 from ddpm_codec.container.layout import Head
@@ -132,7 +132,7 @@ class PictureDecoder:
         head: Head,
         info: PictureInfo,
         *,
-        model: ModelName | None = None,
+        model: ModelName | Model | None = None,
         device: str = "auto",
         label: str = "<bytes>",
     ) -> None:

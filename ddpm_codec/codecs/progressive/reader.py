@@ -15,6 +15,7 @@ from ddpm_codec.picture import Picture
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.progressive.decoder import PictureDecoder
+    from ddpm_codec.codecs.session import Model
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ class ProgressiveReader:
     decoder: "PictureDecoder"
 
     def __init__(
-        self, file: SectionFile, *, model: ModelName | None = None, device: str = "auto", keep_going: bool = False
+        self,
+        file: SectionFile,
+        *,
+        model: "ModelName | Model | None" = None,
+        device: str = "auto",
+        keep_going: bool = False,
     ) -> None:
         from ddpm_codec.codecs.progressive.decoder import PictureDecoder
 
