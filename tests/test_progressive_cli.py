@@ -207,7 +207,7 @@ def test_several_pictures_become_a_folder_of_files(tmp_path: Path, run: Run) -> 
     assert [path.read_bytes() for path in found] == before
     code, _, error = run("encode", folder, "-o", tmp_path / "all.ddpm", "--progressive", *FAST)
     assert code == 1
-    assert "name a folder" in error
+    assert "the output must be a folder" in error
 
 
 def psnr_db(path: Path, source: Path) -> float:

@@ -257,7 +257,7 @@ def test_a_sheet_too_large_for_its_format_is_refused(
     monkeypatch.setattr("ddpm_codec.files.drawing.MAX_SIDE", {"WEBP": 300})
     code, _, err = run("progressive", folder / "rgb.ddpm", "-o", tmp_path / "strip.webp", *MODEL)
     assert code == 1
-    assert "a WEBP has at most 300 a side" in err
+    assert "WEBP allows at most 300 per side" in err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import picture_of
@@ -33,6 +33,9 @@ def read_picture(
     with pillow_errors(path, max_pixels):
         _check_regular(path)
         with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
+            if image.format == "DDPM":
+                # Pillow opens our own files once the plugin is registered; they are coded pictures and no input.
+                raise UnidentifiedImageError(path)
             if image.width * image.height > max_pixels:
                 raise InputError(f"{path}: has {image.width * image.height} pixels, more than {max_pixels}")
             frames = getattr(image, "n_frames", 1)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageSequence
 
 from ddpm_codec import encode, encode_archive, info, open_archive, pillow_plugin
+from ddpm_codec.errors import InputError
+from ddpm_codec.image_io import read_picture
 from ddpm_codec.picture import MODES
 from tests.golden.regenerate import EXACT, FOLDER
 from tests.helpers import SMALL, TINY
@@ -257,3 +259,10 @@ def test_registering_again_changes_nothing_but_the_model(tiny: str) -> None:
     pillow_plugin.register(model=str(EXACT))
     assert formats == Image.ID
     assert Image.registered_extensions()[".ddpm"] == "DDPM"
+
+
+def test_a_coded_file_is_no_input_of_the_library(tmp_path: Path) -> None:
+    """Whether or not the plugin is registered."""
+    (tmp_path / "x.ddpm").write_bytes(encode(np.zeros((4, 4, 3), np.uint8), model="none"))
+    with pytest.raises(InputError, match="is not an image"):
+        read_picture(tmp_path / "x.ddpm")
