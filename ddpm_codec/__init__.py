@@ -1,4 +1,4 @@
-"""ddpm-codec: diffusion models as lossless and lossy image codecs.
+"""ddpm-codec: diffusion models as lossless and progressive image codecs.
 
 Importing this package loads neither torch nor a model; the names below load what they need when they are first used.
 

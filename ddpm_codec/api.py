@@ -97,7 +97,7 @@ def encode(
             uses the fallback only.
         progressive: write a file that can be cut anywhere; a truncated file decodes to a coarser image.
         bpp: end a progressive file before it exceeds this many bits per pixel.
-        psnr: end a progressive file once its image has this PSNR, in dB.
+        psnr: end a progressive file once its image has this PSNR, in dB; with ``bpp`` as well, whichever comes first.
         steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: chosen by the codec.
         tile: side of the tiles that a large image is cut into, a multiple of 8; None: chosen by the codec.
         device: device of the network, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays on its device.
@@ -469,7 +469,7 @@ def bound(
         steps: K, for a DDPM the number of timesteps used; None: the model's default, for a DDPM all.
         schedule: ``"dp"`` for the chain with the lowest bound, ``"even"`` for even steps; None: the model's default.
         variance: variance of the steps: the model's own (``"predicted"``), calibrated per ``"class"`` or ``"level"``, or
-            fixed; None: the model's default.
+            fixed (``"beta"``, ``"beta-tilde"``); None: the model's default.
         batch: number of 32x32 images (or the equivalent in pixels) per batch.
         tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's default.
         seed: seed of the noise.
@@ -640,6 +640,8 @@ def _named(pair: tuple[str, Image]) -> Picture:
 def _picture(image: Image, name: str) -> Picture:
     if isinstance(image, PIL.Image.Image):
         return picture_from_image(image, name)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"an image is a uint8 array or a Pillow image, not {type(image).__name__}")
     return picture_from_array(image, name)
 
 

@@ -57,7 +57,7 @@ PROGRESSIVE_LABELS = {
     "Pixels per block, the unit of damage and of independent decoding.",
     default=DEFAULT_BLOCK_PIXELS,
 )
-@options.switch("--progressive", "Write a file that can be cut anywhere, one per picture.")
+@options.switch("--progressive", "Write one progressive file per picture; it can be cut anywhere.")
 @click.option("--bpp", "max_bpp", type=float, help="With --progressive: stop at this many bits per pixel.")
 @click.option("--psnr", "min_psnr_db", type=float, help="With --progressive: stop once this PSNR (dB) is reached.")
 @options.whole_number(
