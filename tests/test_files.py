@@ -201,7 +201,7 @@ def test_a_folder_that_is_there_gets_all_pictures_or_none(blocks_file: tuple[Pat
 
 def test_several_pictures_need_a_folder(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:
     for name in ("x.jpg", "x.png"):
-        with pytest.raises(InputError, match="name a folder"):
+        with pytest.raises(InputError, match="the output must be a folder"):
             decode_file(blocks_file[1], tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

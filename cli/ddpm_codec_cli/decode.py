@@ -29,7 +29,8 @@ LABELS = {
     "--format",
     "output_format",
     type=click.Choice(["png", "webp", "tiff", "ppm", "bmp"]),
-    help="Format of pictures written to a folder; a picture named with -o must match it.  [default: png, or tiff for modes that png lacks]",
+    help="Format of pictures written to a folder; a picture named with -o must match it.  "
+    "[default: png, or tiff for modes that png lacks]",
 )
 @options.coded_model_option
 @options.device_option

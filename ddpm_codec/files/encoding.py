@@ -76,7 +76,7 @@ class EncodeOptions:
         if not self.progressive and any(
             value is not None for value in (self.max_bpp, self.min_psnr_db, self.register_bits, self.tail_level)
         ):
-            raise InputError("bpp, psnr and register-bits need --progressive")
+            raise InputError("--bpp, --psnr and --register-bits need --progressive")
 
 
 def encode(
