@@ -15,24 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddpm_codec.api import (
-        Archive,
-        FileInfo,
-        Image,
-        ModelInfo,
-        PictureInfo,
-        ProgressiveDecoder,
-        Source,
-        bound,
-        decode,
-        encode,
-        encode_archive,
-        info,
-        list_models,
-        open_archive,
-        open_model,
-        to_pil,
-    )
+    from ddpm_codec.api.archive import Archive, open_archive
+    from ddpm_codec.api.arguments import Image
+    from ddpm_codec.api.coding import decode, encode, encode_archive, to_pil
+    from ddpm_codec.api.facts import bound, info, open_model
+    from ddpm_codec.api.progressive import ProgressiveDecoder
+    from ddpm_codec.codecs.description import FileInfo
     from ddpm_codec.codecs.session import Model
     from ddpm_codec.diffusion.bound import BoundTerms
     from ddpm_codec.errors import (
@@ -45,11 +33,33 @@ if TYPE_CHECKING:
         OutputError,
         OutputExistsError,
     )
+    from ddpm_codec.files.source import Source
+    from ddpm_codec.models.registry import ModelInfo, list_models
+    from ddpm_codec.picture import PictureInfo
 
 __version__ = "0.1.0"
 
-_ELSEWHERE = {"BoundTerms": "ddpm_codec.diffusion.bound", "Model": "ddpm_codec.codecs.session"}
-"""Where a name comes from that is not one of :mod:`ddpm_codec.api`; errors come from :mod:`ddpm_codec.errors`."""
+_HOMES = {
+    "Archive": "ddpm_codec.api.archive",
+    "BoundTerms": "ddpm_codec.diffusion.bound",
+    "FileInfo": "ddpm_codec.codecs.description",
+    "Image": "ddpm_codec.api.arguments",
+    "Model": "ddpm_codec.codecs.session",
+    "ModelInfo": "ddpm_codec.models.registry",
+    "PictureInfo": "ddpm_codec.picture",
+    "ProgressiveDecoder": "ddpm_codec.api.progressive",
+    "Source": "ddpm_codec.files.source",
+    "bound": "ddpm_codec.api.facts",
+    "decode": "ddpm_codec.api.coding",
+    "encode": "ddpm_codec.api.coding",
+    "encode_archive": "ddpm_codec.api.coding",
+    "info": "ddpm_codec.api.facts",
+    "list_models": "ddpm_codec.models.registry",
+    "open_archive": "ddpm_codec.api.archive",
+    "open_model": "ddpm_codec.api.facts",
+    "to_pil": "ddpm_codec.api.coding",
+}
+"""Where a public name comes from; errors come from :mod:`ddpm_codec.errors`."""
 
 __all__ = [
     "Archive",
@@ -85,8 +95,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name (PEP 562)
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    usual = "ddpm_codec.errors" if name.endswith("Error") else "ddpm_codec.api"
-    value = getattr(import_module(_ELSEWHERE.get(name, usual)), name)
+    value = getattr(import_module(_HOMES.get(name, "ddpm_codec.errors")), name)
     globals()[name] = value
     return value
 

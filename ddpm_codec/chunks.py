@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.api import decode, encode
+from ddpm_codec.api.coding import decode, encode
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.models.registry import DEFAULT, shipped_models
 

@@ -32,7 +32,7 @@ class Ddpm(ChunkSettings, Codec):  # type: ignore[misc]  # numcodecs has no anno
         """Return ``id`` and the settings, all of them JSON values."""
         return {"id": self.codec_id, **self.to_json()}
 
-    def encode(self, buf: Any) -> bytes:  # noqa: ANN401 - whatever has a buffer
+    def encode(self, buf: Any) -> bytes:  # noqa: ANN401 - any buffer, as numcodecs has it - whatever has a buffer
         """Return a chunk as the bytes of a ``.ddpm`` file.
 
         Args:
@@ -48,7 +48,7 @@ class Ddpm(ChunkSettings, Codec):  # type: ignore[misc]  # numcodecs has no anno
             raise InputError("chunk in Fortran order: the ddpm codec needs order='C'")
         return self.encode_chunk(chunk)
 
-    def decode(self, buf: Any, out: Any = None) -> NDArray[np.uint8]:  # noqa: ANN401
+    def decode(self, buf: Any, out: Any = None) -> NDArray[np.uint8]:  # noqa: ANN401 - any buffer, as numcodecs has it
         """Return the picture of a chunk, [H, W], [H, W, 3] or [H, W, 4]; dimensions of 1 in front are not restored.
 
         Args:

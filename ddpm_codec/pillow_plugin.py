@@ -32,7 +32,9 @@ from typing import IO, Any, BinaryIO, Final, cast
 
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
-from ddpm_codec.api import Archive, encode, encode_archive, info, open_archive
+from ddpm_codec.api.archive import Archive, open_archive
+from ddpm_codec.api.coding import encode, encode_archive
+from ddpm_codec.api.facts import info
 from ddpm_codec.container.layout import SIGNATURE
 from ddpm_codec.errors import DdpmCodecError, InputError, ModelError
 from ddpm_codec.picture import MODES, MetadataKey, PictureInfo

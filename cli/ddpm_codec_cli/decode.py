@@ -42,7 +42,7 @@ LABELS = {
 @options.overwrite_option
 @options.json_option
 @click.pass_context
-def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401
+def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401 - keywords of decode_file
     """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
 
     Files coded in floating point set their own threads and arithmetic. An output folder with a dot in its name must already

@@ -73,7 +73,7 @@ PROGRESSIVE_LABELS = {
 @options.threads_option
 @options.overwrite_option
 @options.json_option
-def encode(inputs: tuple[Path, ...], output: Path, threads: int | None, as_json: bool, **values: Any) -> None:  # noqa: ANN401
+def encode(inputs: tuple[Path, ...], output: Path, threads: int | None, as_json: bool, **values: Any) -> None:  # noqa: ANN401 - fields of EncodeOptions
     """Encode pictures into one .ddpm file that decodes to exactly the same pixels.
 
     INPUT is a picture or a folder of pictures. Names, modes, palettes and metadata are kept.

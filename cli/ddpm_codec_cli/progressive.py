@@ -46,7 +46,7 @@ def progressive(
     max_pixels: int,
     overwrite: bool,
     as_json: bool,
-    **values: Any,  # noqa: ANN401
+    **values: Any,  # noqa: ANN401 - fields of StripOptions
 ) -> None:
     """Draw the picture of a progressive file as it arrives.
 

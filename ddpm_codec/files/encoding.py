@@ -111,7 +111,7 @@ def encode_files(
     output: Path,
     *,
     progress: Progress | None = None,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401 - fields of EncodeOptions
 ) -> EncodeReport:
     """Encode picture files and folders into one archive; ``options`` are those of :class:`EncodeOptions`.
 
@@ -129,7 +129,7 @@ def encode_progressive_files(
     output: Path,
     *,
     progress: Progress | None = None,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401 - fields of EncodeOptions
 ) -> list[ProgressiveReport]:
     """Encode each picture into its own progressive file; ``options`` are those of :class:`EncodeOptions`.
 

@@ -123,11 +123,11 @@ class _Config:
     def __init__(self, path: Path) -> None:
         self.path, self.values = path, read_json(path)
 
-    def refused(self, key: str, default: Any, why: str) -> ModelError:  # noqa: ANN401
+    def refused(self, key: str, default: Any, why: str) -> ModelError:  # noqa: ANN401 - any JSON value
         shown = repr(self.values.get(key, default))
         return ModelError(f"{self.path}: {key} = {shown if len(shown) <= 100 else shown[:97] + '...'}: {why}")
 
-    def one_of(self, key: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def one_of(self, key: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any JSON value
         """Return a value that must be one of ``choices``, of which the first is the default."""
         value = self.values.get(key, choices[0])
         if value not in choices:
