@@ -55,6 +55,21 @@ def _same_file(path: Path, source: str | Path) -> bool:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that names ``path``.
+
+    Raises:
+        OutputError: ``path`` cannot be written.
+    """
+    try:
+        yield
+    except DdpmCodecError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+@contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Provide a temporary path in the folder of ``path``; on success it is renamed to ``path``, else removed.
 
@@ -69,15 +84,12 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(path)) if overwrite else path
     temporary = target.parent / f".ddpm-{secrets.token_hex(8)}.tmp"
     try:
-        # Unlike tempfile.mkstemp, which sets mode 0600, this honours the umask.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
-        yield temporary
-        _sync(temporary)
-        _publish(temporary, target, path, overwrite=overwrite)
-    except DdpmCodecError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+        with writing(path):
+            # Unlike tempfile.mkstemp, which sets mode 0600, this honours the umask.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+            yield temporary
+            _sync(temporary)
+            _publish(temporary, target, path, overwrite=overwrite)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -144,12 +156,8 @@ def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
         OutputError: ``path`` cannot be written.
     """
     target = Path(os.path.realpath(path)) if overwrite else path
-    try:
+    with writing(path):
         _publish(temporary, target, path, overwrite=overwrite)
-    except DdpmCodecError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
 
 
 @contextmanager
@@ -162,18 +170,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".ddpm-{secrets.token_hex(8)}.tmp")
     try:
-        if os.path.lexists(path):
-            raise OutputExistsError(f"{path}: already exists, and folders are never replaced")
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
-        # Fails if anything but an empty folder has appeared there in the meantime.
-        os.rename(temporary, path)
-    except DdpmCodecError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+        with writing(path):
+            if os.path.lexists(path):
+                raise OutputExistsError(f"{path}: already exists, and folders are never replaced")
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
+            # Fails if anything but an empty folder has appeared there in the meantime.
+            os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -199,21 +204,6 @@ def spooled(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         raise
     with writing(path):
         spool.close()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into one line that names ``path``.
-
-    Raises:
-        OutputError: ``path`` cannot be written.
-    """
-    try:
-        yield
-    except DdpmCodecError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
 
 
 @contextmanager
