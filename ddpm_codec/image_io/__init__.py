@@ -2,7 +2,7 @@
 
 from ddpm_codec.image_io.exact import picture_from_image, to_image
 from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
-from ddpm_codec.image_io.reading import DEFAULT_MAX_PIXELS, read_picture
+from ddpm_codec.image_io.reading import DEFAULT_MAX_PIXELS, check_header, read_picture
 from ddpm_codec.image_io.writing import default_extension, format_for, write_picture
 from ddpm_codec.picture import Palette, Picture, PictureInfo
 
@@ -12,6 +12,7 @@ __all__ = [
     "Palette",
     "Picture",
     "PictureInfo",
+    "check_header",
     "default_extension",
     "format_for",
     "list_inputs",

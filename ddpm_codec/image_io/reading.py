@@ -33,20 +33,45 @@ def read_picture(
     with pillow_errors(path, max_pixels):
         _check_regular(path)
         with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
-            if image.format == "DDPM":
-                # Pillow opens our own files once the plugin is registered; they are coded pictures and no input.
-                raise UnidentifiedImageError(path)
-            if image.width * image.height > max_pixels:
-                raise InputError(f"{path}: has {image.width * image.height} pixels, more than {max_pixels}")
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and not first_frame:
-                raise InputError(f"{path}: has {frames} frames (--first-frame takes the first)")
-            if frames > 1:
+            _check_opened(image, path, first_frame=first_frame, max_pixels=max_pixels)
+            if getattr(image, "n_frames", 1) > 1:
                 image.seek(0)
             try:
                 return picture_of(image, name or path.name)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from None
+
+
+def check_header(path: Path, *, first_frame: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+    """Read an image file's header alone: refuse what :func:`read_picture` would refuse for what the header says.
+
+    Args:
+        path: the file.
+        first_frame: see :func:`read_picture`.
+        max_pixels: see :func:`read_picture`.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        InputError: as :func:`read_picture` does, except for damage that only decoding shows.
+    """
+    with pillow_errors(path, max_pixels):
+        _check_regular(path)
+        with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
+            _check_opened(image, path, first_frame=first_frame, max_pixels=max_pixels)
+            return image.size
+
+
+def _check_opened(image: Image.Image, path: Path, *, first_frame: bool, max_pixels: int) -> None:
+    if image.format == "DDPM":
+        # Pillow opens our own files once the plugin is registered; they are coded pictures and no input.
+        raise UnidentifiedImageError(path)
+    if image.width * image.height > max_pixels:
+        raise InputError(f"{path}: has {image.width * image.height} pixels, more than {max_pixels}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and not first_frame:
+        raise InputError(f"{path}: has {frames} frames (--first-frame takes the first)")
 
 
 def _check_regular(path: Path) -> None:
