@@ -1,6 +1,8 @@
 """Reads image files into :class:`Picture`."""
 
+import io
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import picture_of
+from ddpm_codec.image_io.metadata import read_metadata, without_metadata
 from ddpm_codec.image_io.pillow import pillow_errors, pixel_limit
+from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
 from ddpm_codec.picture import Picture
 
 DEFAULT_MAX_PIXELS: Final = 1 << 28
@@ -32,14 +36,19 @@ def read_picture(
     """
     with pillow_errors(path, max_pixels):
         _check_regular(path)
-        with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
+        data = path.read_bytes()
+        with pixel_limit(max_pixels), Image.open(io.BytesIO(_pixels_alone(data))) as image:
             _check_opened(image, path, first_frame=first_frame, max_pixels=max_pixels)
             if getattr(image, "n_frames", 1) > 1:
                 image.seek(0)
             try:
-                return picture_of(image, name or path.name)
+                picture = picture_of(image, name or path.name)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from None
+            if image.format == "TIFF":
+                return picture
+            metadata, _ = read_metadata(data, image.format or "")
+            return Picture(replace(picture.info, metadata=metadata), picture.pixels)
 
 
 def check_header(path: Path, *, first_frame: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
@@ -58,9 +67,15 @@ def check_header(path: Path, *, first_frame: bool = False, max_pixels: int = DEF
     """
     with pillow_errors(path, max_pixels):
         _check_regular(path)
-        with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
+        data = _pixels_alone(path.read_bytes())
+        with pixel_limit(max_pixels), Image.open(io.BytesIO(data)) as image:
             _check_opened(image, path, first_frame=first_frame, max_pixels=max_pixels)
             return image.size
+
+
+def _pixels_alone(data: bytes) -> bytes:
+    """Return what Pillow is to read: its PNG reader gives up on a whole picture for the sake of a text chunk."""
+    return without_metadata(data) if sniff(data[:HEAD_BYTES]) == "PNG" else data
 
 
 def _check_opened(image: Image.Image, path: Path, *, first_frame: bool, max_pixels: int) -> None:

@@ -10,13 +10,14 @@ from ddpm_codec.image_io.metadata.headers import read_bmp, read_dib, read_pcx, r
 from ddpm_codec.image_io.metadata.jpeg import read_jpeg
 from ddpm_codec.image_io.metadata.photoshop import read_psd
 from ddpm_codec.image_io.metadata.png import read_png, keys_of_chunks
-from ddpm_codec.image_io.metadata.png_chunks import without_metadata
+from ddpm_codec.image_io.metadata.png_chunks import chunks_came_back, without_metadata
 from ddpm_codec.image_io.metadata.riff import read_webp
 from ddpm_codec.picture import MetadataKey
 
 __all__ = [
     "LABELS",
     "MAX_UNPACKED_BYTES",
+    "chunks_came_back",
     "keys_of_chunks",
     "read_metadata",
     "without_metadata",

@@ -76,3 +76,11 @@ def parse_density(data: bytes) -> Density:
 def density(across: "int | Fraction", down: "int | Fraction", unit: str) -> bytes:
     """Return ``density`` metadata; empty where they say nothing: a zero, or square pixels without a unit."""
     return Density(Fraction(across), Fraction(down), unit).to_bytes()
+
+
+def same_density(written: bytes, read: bytes) -> bool:
+    """Whether two pieces of ``density`` metadata say the same, but for ``TOLERANCE``."""
+    try:
+        return parse_density(written).close_to(parse_density(read))
+    except ValueError:
+        return False

@@ -154,3 +154,9 @@ def international_text(chunk: Chunk) -> tuple[bytes, bool]:
     if not separator or len(parts) != 3 or rest[0] > 1 or (rest[0] and rest[1]):
         raise ValueError("it is malformed")
     return parts[2], bool(rest[0])
+
+
+def chunks_came_back(written: bytes, read: bytes) -> bool:
+    """Whether ``png`` metadata hold all chunks of others, in their order; further ones may be between them."""
+    left = iter(unpack(read))
+    return all(any(chunk == other for other in left) for chunk in unpack(written))
