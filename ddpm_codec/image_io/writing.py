@@ -89,7 +89,9 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> l
         try:
             written = _proved(picture, kind, metadata)
         except InputError:
-            raise InputError(f"{path}: {kind} cannot hold this picture exactly; use {_better(picture.info, kind)}") from None
+            raise InputError(
+                f"{path}: {kind} cannot hold this picture exactly; use {_better(picture.info, kind)}"
+            ) from None
         temporary.write_bytes(written.file)
     return [f"{path}: {note}" for note in (*notes, *written.notes)]
 

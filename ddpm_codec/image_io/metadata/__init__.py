@@ -9,7 +9,7 @@ from ddpm_codec.image_io.metadata.gif import read_gif
 from ddpm_codec.image_io.metadata.headers import read_bmp, read_dib, read_pcx, read_pnm, read_qoi, read_sgi, read_tga
 from ddpm_codec.image_io.metadata.jpeg import read_jpeg
 from ddpm_codec.image_io.metadata.photoshop import read_psd
-from ddpm_codec.image_io.metadata.png import read_png, keys_of_chunks
+from ddpm_codec.image_io.metadata.png import keys_of_chunks, read_png
 from ddpm_codec.image_io.metadata.png_chunks import chunks_came_back, without_metadata
 from ddpm_codec.image_io.metadata.riff import read_webp
 from ddpm_codec.picture import MetadataKey

@@ -105,7 +105,9 @@ def _join_icc(pieces: list[bytes], found: Found) -> None:
             return
     counts = {piece[1] for piece in numbered.values()}
     if len(counts) != 1 or sorted(numbered) != list(range(1, max(counts) + 1)):
-        found.note(f"the ICC profile is left out: it is incomplete ({len(numbered)} of {max(counts, default=0)} pieces)")
+        found.note(
+            f"the ICC profile is left out: it is incomplete ({len(numbered)} of {max(counts, default=0)} pieces)"
+        )
         return
     found.keep("icc", b"".join(numbered[number][2:] for number in sorted(numbered)))
 

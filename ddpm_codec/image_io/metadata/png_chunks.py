@@ -94,7 +94,7 @@ def pack(places: Places, *, palette: bool) -> bytes:
             tell on which side of it they were.
     """
     middle = [*places.before_palette, *places.before_pixels]
-    if palette and split(middle, palette=True).types() != places.types()[:2] + [[]]:
+    if palette and split(middle, palette=True).types() != [*places.types()[:2], []]:
         middle = [*places.before_palette, Chunk(b"PLTE", b""), *places.before_pixels]
     tail = [Chunk(b"IDAT", b""), *places.behind_pixels] if places.behind_pixels else []
     return b"".join(chunk.to_bytes()[:-4] for chunk in (*middle, *tail))

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import imagecodecs
+
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_of, to_image, transparency_of
 from ddpm_codec.image_io.pillow import opened
@@ -45,6 +47,10 @@ def saved(picture: Picture, kind: str, settings: Iterable[dict[str, Any]] = ({},
 def shows(file: bytes, picture: Picture, kind: str) -> bool:
     """Whether a file reads as a picture: mode, size, pixels, palette and transparent colour."""
     try:
+        if kind == "WEBP":
+            # Pillow's reader looks at the limit of pixels that belongs to the whole process.
+            samples = imagecodecs.webp_decode(file)
+            return samples.shape == picture.array().shape and samples.tobytes() == picture.pixels
         with opened(file, kind) as image:
             image.load()
             return (

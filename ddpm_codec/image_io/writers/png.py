@@ -51,7 +51,9 @@ def write_png(picture: Picture, metadata: dict[MetadataKey, bytes]) -> Written:
     places = _stored(metadata.get("png", b""), palette, notes)
     kept = {"png": metadata["png"]} if any(places) and not notes else {}
     pieces = [
-        _piece(key, data, notes) for key, data in metadata.items() if key != "png" and _is_new(key, data, metadata, notes)
+        _piece(key, data, notes)
+        for key, data in metadata.items()
+        if key != "png" and _is_new(key, data, metadata, notes)
     ]
     kept |= {piece.key: piece.expected for piece in pieces}
     first = [piece.chunk for piece in pieces if piece.key == "icc"]

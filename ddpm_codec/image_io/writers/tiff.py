@@ -29,5 +29,7 @@ def write_tiff(picture: Picture, metadata: dict[MetadataKey, bytes]) -> tuple[by
     # Pillow hands compression to libtiff, which takes no sub-directories from it, and EXIF has some.
     plain = picture.mode in _UNCOMPRESSED or "exif" in metadata
     settings = [options] if plain else [{**options, "compression": "tiff_adobe_deflate"}, options]
-    notes = [f"tiff does not hold {key} metadata; it is left out" for key in metadata if key not in ("icc", "exif", "xmp")]
+    notes = [
+        f"tiff does not hold {key} metadata; it is left out" for key in metadata if key not in ("icc", "exif", "xmp")
+    ]
     return saved(picture, "TIFF", settings), notes
