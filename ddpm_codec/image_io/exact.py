@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.metadata.found import in_order
 from ddpm_codec.image_io.metadata.pillow_info import metadata_of_info, metadata_to_info
 from ddpm_codec.image_io.pillow import pillow_errors
 from ddpm_codec.picture import MODES, MetadataKey, Palette, Picture, PictureInfo, Transparency, check_name
@@ -200,7 +201,7 @@ def _metadata(image: Image.Image) -> dict[MetadataKey, bytes]:
             found.setdefault("xmp", xmp)
         if exif:
             found["exif"] = exif.removeprefix(_EXIF_PREFIX)
-    return found
+    return in_order(found)
 
 
 def _tiff_exif(image: Image.Image) -> bytes:

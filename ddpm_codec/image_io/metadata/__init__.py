@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ddpm_codec.image_io.metadata.boxes import read_avif, read_jpeg2000
-from ddpm_codec.image_io.metadata.found import LABELS, MAX_UNPACKED_BYTES, Found
+from ddpm_codec.image_io.metadata.found import LABELS, MAX_UNPACKED_BYTES, Found, in_order
 from ddpm_codec.image_io.metadata.gif import read_gif
 from ddpm_codec.image_io.metadata.headers import read_bmp, read_dib, read_pcx, read_pnm, read_qoi, read_sgi, read_tga
 from ddpm_codec.image_io.metadata.jpeg import read_jpeg
@@ -61,4 +61,4 @@ def read_metadata(file: bytes, kind: str) -> tuple[dict[MetadataKey, bytes], lis
             reader(file, found)
         except Exception as error:  # damage shows as almost anything, and what was found before it stays
             found.note(f"metadata are damaged and left out in part ({' '.join(str(error).split())[:100]})")
-    return found.metadata, found.notes
+    return in_order(found.metadata), found.notes

@@ -4,7 +4,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from ddpm_codec.picture import MetadataKey
+from ddpm_codec.picture import METADATA_KEYS, MetadataKey
 
 MAX_UNPACKED_BYTES: Final = 64 << 20
 """Compressed metadata that unpack to more are left out: a file of a few kB may claim any number."""
@@ -78,3 +78,8 @@ def inflate(data: bytes) -> bytes:
     if not stream.eof:
         raise ValueError("its compressed data are incomplete")
     return unpacked
+
+
+def in_order(metadata: dict[MetadataKey, bytes]) -> dict[MetadataKey, bytes]:
+    """Return metadata in the order of ``METADATA_KEYS``, in which they come back from a file."""
+    return {key: metadata[key] for key in METADATA_KEYS if key in metadata}

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from ddpm_codec.image_io.metadata.density import density, parse_density
+from ddpm_codec.image_io.metadata.found import in_order
 from ddpm_codec.image_io.metadata.png import keys_of_chunks
 from ddpm_codec.picture import MetadataKey
 
@@ -50,7 +51,7 @@ def metadata_of_info(info: Mapping[Any, Any], kind: str | None) -> dict[Metadata
             found[key] = bytes(data).removeprefix(_EXIF_PREFIX) if key == "exif" else bytes(data)
     made_up = kind in ("JPEG", "MPO") and info.get("jfif_unit") not in _JFIF_UNITS
     data = b"" if made_up else _density(info.get("dpi"))
-    return found | ({"density": data} if data else {})
+    return in_order(found | ({"density": data} if data else {}))
 
 
 def _density(dpi: object) -> bytes:
