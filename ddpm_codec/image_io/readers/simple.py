@@ -35,6 +35,19 @@ def picture_of(image: Image, name: str, metadata: dict[MetadataKey, bytes] | Non
     return Picture(info, pixels_of(image))
 
 
+def file_metadata(file: BinaryIO | bytes, kind: str) -> tuple[dict[MetadataKey, bytes], tuple[str, ...]]:
+    """Return the metadata of a file as Pillow finds them, and a note where it fails: they never cost the pixels."""
+    if not isinstance(file, bytes):
+        file.seek(0)
+        file = file.read()
+    try:
+        with opened(file, kind) as image:
+            image.load()
+            return metadata_of(image), ()
+    except Exception as error:  # Pillow's readers raise almost anything on damaged metadata
+        return {}, (f"its metadata cannot be read and are left out ({' '.join(str(error).split())[:200]})",)
+
+
 def read_exactly(file: BinaryIO, length: int) -> bytes:
     """Return the next ``length`` bytes of a file.
 
