@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import PngImagePlugin, TiffImagePlugin
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_of, to_image, transparency_of
-from ddpm_codec.image_io.pillow import pixel_limit
+from ddpm_codec.image_io.pillow import opened
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
 MAX_WEBP_SIDE: Final = 16383
@@ -201,7 +201,7 @@ def _proved(file: io.BytesIO, picture: Picture, kind: str) -> bool:
 
 def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:
     file.seek(0)
-    with pixel_limit(picture.info.pixel_count), Image.open(file, formats=[kind.upper()]) as image:
+    with opened(file, kind.upper()) as image:
         image.load()
         return (
             image.mode == picture.mode
