@@ -1,8 +1,10 @@
 """A picture as exact bytes: what must come back from a file, and nothing else.
 
-Every Pillow mode has a number that is never reused and a layout of its pixels: rows from the top, samples interleaved,
-without padding; multi-byte samples little-endian except ``I;16B``; mode ``1`` packs eight pixels into a byte, leftmost in the
-highest bit, and each row starts a new byte.
+Every mode has a number that is never reused and a layout of its pixels: rows from the top, samples interleaved, without
+padding; multi-byte samples little-endian except ``I;16B``; mode ``1`` packs eight pixels into a byte, leftmost in the highest
+bit, and each row starts a new byte. Modes 1 to 19 are Pillow's; the others, for which Pillow has none, are named alike: the
+channels (a small ``a`` where the others are multiplied by alpha), then ``;16`` or ``;32`` for unsigned integers of so many
+bits, ``;F`` for float32.
 """
 
 from dataclasses import dataclass, field
@@ -14,10 +16,11 @@ from numpy.typing import NDArray
 
 from ddpm_codec.errors import InputError
 
-MetadataKey = Literal["icc", "exif", "xmp"]
+MetadataKey = Literal["icc", "exif", "xmp", "iptc", "comment", "density", "png"]
 Transparency = int | bytes | tuple[int, ...]
 
-METADATA_KEYS: Final[tuple[MetadataKey, ...]] = ("icc", "exif", "xmp")
+METADATA_KEYS: Final[tuple[MetadataKey, ...]] = ("icc", "exif", "xmp", "iptc", "comment", "density", "png")
+"""Kinds of metadata, in the order of their columns in a file."""
 
 MAX_NAME_BYTES: Final = 4096
 
@@ -32,6 +35,7 @@ class Mode:
         channels: samples per pixel.
         sample_bits: bits per sample.
         has_palette: samples (the first, for PA) index a palette.
+        stored: NumPy's type of a sample as it is stored; of the packed pixels, for mode 1.
     """
 
     name: str
@@ -39,6 +43,17 @@ class Mode:
     channels: int
     sample_bits: int = 8
     has_palette: bool = False
+    stored: str = "u1"
+
+    @property
+    def has_white(self) -> bool:
+        """Whether a sample value can be white other than the largest: samples are unsigned integers, not indices."""
+        return np.dtype(self.stored).kind == "u" and self.sample_bits > 1 and not self.has_palette
+
+    @property
+    def in_pillow(self) -> bool:
+        """Whether Pillow has this mode."""
+        return self.number <= _LAST_OF_PILLOW
 
     @property
     def pixel_bytes(self) -> int:
@@ -66,20 +81,38 @@ _ALL: Final = (
     Mode("YCbCr", 12, 3),
     Mode("LAB", 13, 3),
     Mode("HSV", 14, 3),
-    Mode("I", 15, 1, 32),
-    Mode("I;16", 16, 1, 16),
-    Mode("I;16B", 17, 1, 16),
-    Mode("I;16L", 18, 1, 16),
-    Mode("F", 19, 1, 32),
+    Mode("I", 15, 1, 32, stored="<i4"),
+    Mode("I;16", 16, 1, 16, stored="<u2"),
+    Mode("I;16B", 17, 1, 16, stored=">u2"),
+    Mode("I;16L", 18, 1, 16, stored="<u2"),
+    Mode("F", 19, 1, 32, stored="<f4"),
+    Mode("LA;16", 20, 2, 16, stored="<u2"),
+    Mode("La;16", 21, 2, 16, stored="<u2"),
+    Mode("RGB;16", 22, 3, 16, stored="<u2"),
+    Mode("RGBA;16", 23, 4, 16, stored="<u2"),
+    Mode("RGBa;16", 24, 4, 16, stored="<u2"),
+    Mode("CMYK;16", 25, 4, 16, stored="<u2"),
+    Mode("L;32", 26, 1, 32, stored="<u4"),
+    Mode("LA;32", 27, 2, 32, stored="<u4"),
+    Mode("RGB;32", 28, 3, 32, stored="<u4"),
+    Mode("RGBA;32", 29, 4, 32, stored="<u4"),
+    Mode("LA;F", 30, 2, 32, stored="<f4"),
+    Mode("La;F", 31, 2, 32, stored="<f4"),
+    Mode("RGB;F", 32, 3, 32, stored="<f4"),
+    Mode("RGBA;F", 33, 4, 32, stored="<f4"),
+    Mode("RGBa;F", 34, 4, 32, stored="<f4"),
 )
+_LAST_OF_PILLOW: Final = 19
 MODES: Final = {mode.name: mode for mode in _ALL}
 MODES_BY_NUMBER: Final = {mode.number: mode for mode in _ALL}
 
-_WIDE_SAMPLES: Final = {"I": "<i4", "F": "<f4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}
-"""Stored type of the samples of modes that have more than 8 bits."""
-
-_ARRAY_MODES: Final = {(): "L", (2,): "LA", (3,): "RGB", (4,): "RGBA"}
-"""Mode of a uint8 array, by its shape after height and width."""
+_ARRAY_MODES: Final = {
+    "uint8": ("L", "LA", "RGB", "RGBA"),
+    "uint16": ("I;16", "LA;16", "RGB;16", "RGBA;16"),
+    "uint32": ("L;32", "LA;32", "RGB;32", "RGBA;32"),
+    "float32": ("F", "LA;F", "RGB;F", "RGBA;F"),
+}
+"""Modes of arrays of one to four channels, by their type."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +139,19 @@ class PictureInfo:
         palette: for modes P and PA.
         transparency: Pillow's ``info["transparency"]``: a grey value or palette index, the alpha of the palette's first
             entries, or a colour; None where there is none.
-        metadata: those of ``icc``, ``exif`` (without the prefix ``Exif\0\0``) and ``xmp`` that are present.
+        metadata: those that are present of
+
+            - ``icc``: the ICC profile;
+            - ``exif``: EXIF, a TIFF structure without the prefix ``Exif\0\0``;
+            - ``xmp``: the XMP packet;
+            - ``iptc``: the IPTC-IIM records (the contents of TIFF tag 33723, of the image resource 0x0404 in Photoshop's);
+            - ``comment``: the comment of a JPEG or GIF file, text in the encoding that it had there;
+            - ``density``: ASCII text, pixels per unit across and down and the unit, ``"72 72 inch"``: integers or fractions
+              such as ``3000001/10000``; the unit is ``inch``, ``cm``, ``m``, or ``none`` where only their ratio counts;
+            - ``png``: all other ancillary chunks of a PNG file in their order, each as in the file but without its CRC:
+              length (u32, big-endian), type, data.
+        white: the sample value that is white, where it is not the largest that the mode's samples can have (1023 in a file
+            of 10-bit samples); None otherwise, and for floating-point samples.
 
     Examples:
         >>> import numpy as np
@@ -122,6 +167,7 @@ class PictureInfo:
     palette: Palette | None = None
     transparency: Transparency | None = None
     metadata: dict[MetadataKey, bytes] = field(default_factory=dict)
+    white: int | None = None
 
     @property
     def pixel_count(self) -> int:
@@ -186,8 +232,9 @@ class Picture:
         """Return the exact samples as a read-only array in the machine's byte order.
 
         Returns:
-            [height, width] for one channel, else [height, width, channels]: bool for mode 1, int32 for I, float32 for F,
-            uint16 for the three I;16 modes, uint8 for all others. Palette modes give the indices, not the colours.
+            [height, width] for one channel, else [height, width, channels]: bool for mode 1, int32 for I, float32 for F and
+            modes with ``;F``, uint16 for those with ``;16``, uint32 for those with ``;32``, uint8 for all others. Palette
+            modes give the indices, not the colours.
         """
         layout = self.info.layout
         width, height = self.size
@@ -196,35 +243,39 @@ class Picture:
             rows = np.frombuffer(self.pixels, np.uint8).reshape(height, -1)
             samples = np.unpackbits(rows, axis=1, count=width).view(np.bool_)
         else:
-            stored = np.dtype(_WIDE_SAMPLES.get(self.mode, "u1"))
+            stored = np.dtype(layout.stored)
             shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
             samples = np.frombuffer(self.pixels, stored).reshape(shape).astype(stored.newbyteorder("="), copy=False)
         samples.flags.writeable = False
         return samples
 
 
-def picture_from_array(array: NDArray[np.uint8], name: str) -> Picture:
-    """Return an array of 8-bit samples as a picture.
+def picture_from_array(array: NDArray[Any], name: str) -> Picture:
+    """Return an array as a picture.
 
     Args:
-        array: uint8 of shape [height, width] (mode L), [height, width, 2] (LA), [height, width, 3] (RGB) or
-            [height, width, 4] (RGBA); any strides.
+        array: uint8, uint16, uint32 or float32 of shape [height, width] (grey), [height, width, 2] (grey and alpha),
+            [height, width, 3] (RGB) or [height, width, 4] (RGBA); any strides and byte order.
         name: the picture's name, a plain relative path (see :func:`check_name`).
 
     Raises:
-        TypeError: ``array`` is not a NumPy array, or its dtype is not uint8.
+        TypeError: ``array`` is not a NumPy array, or has another dtype.
         InputError: it has another shape or no pixels, or the name is unusable.
     """
+    kinds = "a uint8, uint16, uint32 or float32 array"
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected a uint8 array, got {type(array).__name__}")
-    if array.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 array, got dtype {array.dtype}")
-    mode = _ARRAY_MODES.get(array.shape[2:]) if array.ndim >= 2 else None
-    if mode is None or 0 in array.shape:
+        raise TypeError(f"expected {kinds}, got {type(array).__name__}")
+    modes = _ARRAY_MODES.get(array.dtype.newbyteorder("=").name)
+    if modes is None:
+        raise TypeError(f"expected {kinds}, got dtype {array.dtype}")
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 and array.shape[2] > 1 else 0
+    if not 1 <= channels <= len(modes) or 0 in array.shape:
         expected = "[height, width] or [height, width, 2 to 4], not empty"
         raise InputError(f"{name}: expected an array of shape {expected}; got {list(array.shape)}")
     check_name(name)
-    return Picture(PictureInfo(name, mode, (array.shape[1], array.shape[0])), array.tobytes())
+    layout = MODES[modes[channels - 1]]
+    info = PictureInfo(name, layout.name, (array.shape[1], array.shape[0]))
+    return Picture(info, array.astype(layout.stored, copy=False).tobytes())
 
 
 def check_name(name: str) -> None:

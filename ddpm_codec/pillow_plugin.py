@@ -95,6 +95,12 @@ class DdpmImageFile(ImageFile.ImageFile):
             # A SyntaxError, the other choice, would lose the reason: Image.open has its own text for it.
             raise UnidentifiedImageError(str(error)) from error
         self._infos = tuple(self._archive.infos)
+        for picture in self._infos:
+            if not picture.layout.in_pillow or picture.white is not None:
+                white = "" if picture.white is None else f" that are white at {picture.white}"
+                raise UnidentifiedImageError(
+                    f"{picture.name}: Pillow has no mode for samples of mode {picture.mode}{white}"
+                )
         self.names = tuple(self._archive.names)
         self.n_frames = len(self._infos)
         self.is_animated = self.n_frames > 1

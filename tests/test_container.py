@@ -248,7 +248,10 @@ def entries(draw: st.DrawFn) -> ImageEntry:
     )
     metadata = {key: blob for key in METADATA_KEYS if (blob := draw(BLOBS))}
     size = draw(st.tuples(st.integers(1, 1 << 20), st.integers(1, 1 << 20)))
-    return ImageEntry(PictureInfo(draw(NAMES), mode, size, palette, transparency, metadata), draw(st.integers(0, 1)))
+    layout = MODES[mode]
+    white = draw(st.none() | st.integers(1, (1 << layout.sample_bits) - 1)) if layout.has_white else None
+    info = PictureInfo(draw(NAMES), mode, size, palette, transparency, metadata, white)
+    return ImageEntry(info, draw(st.integers(0, 1)))
 
 
 @given(st.lists(entries(), min_size=1, max_size=12, unique_by=lambda entry: entry.info.name), st.integers(0, 99))

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession, Model
 
 
-Image = NDArray[np.uint8] | PIL.Image.Image
-"""An image to encode: a uint8 array [H, W] (grey), [H, W, 2] (grey, alpha), [H, W, 3] (RGB) or [H, W, 4] (RGBA), or a Pillow
-image of any mode, with its palette, transparency, ICC profile, EXIF and XMP."""
+Image = NDArray[Any] | PIL.Image.Image
+"""An image to encode: a uint8, uint16, uint32 or float32 array [H, W] (grey), [H, W, 2] (grey, alpha), [H, W, 3] (RGB) or
+[H, W, 4] (RGBA), or a Pillow image of any mode, with its palette, transparency, ICC profile, EXIF and XMP."""
 
 PICTURE_NAME = "picture.png"
 """What a single picture is called."""
@@ -43,12 +43,12 @@ def as_picture(image: Image, name: str) -> Picture:
 
     Raises:
         InputError: its shape, mode or name cannot be used.
-        TypeError: it is neither a uint8 array nor a Pillow image.
+        TypeError: it is neither an array of such a type nor a Pillow image.
     """
     if isinstance(image, PIL.Image.Image):
         return picture_from_image(image, name)
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"an image is a uint8 array or a Pillow image, not {type(image).__name__}")
+        raise TypeError(f"an image is a NumPy array or a Pillow image, not {type(image).__name__}")
     return picture_from_array(image, name)
 
 

@@ -18,7 +18,7 @@ from ddpm_codec.api.arguments import (
     threads_for,
 )
 from ddpm_codec.codecs.lossless.archive import encode_archive as encode_pictures
-from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
+from ddpm_codec.codecs.lossless.layout import can_be_progressive
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.container import (
@@ -50,8 +50,8 @@ def encode(
     """Encode one image; lossless unless ``bpp`` or ``psnr`` ends a progressive file early.
 
     Args:
-        image: uint8 array [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], or a Pillow image. Modes other than RGB and RGBA are
-            coded by the fallback: lossless, never progressive.
+        image: uint8, uint16, uint32 or float32 array [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], or a Pillow image. All but
+            8-bit RGB and RGBA is coded by the fallback: lossless, never progressive.
         model: an open model, a model name (see :func:`~ddpm_codec.list_models`), or the path of a model file or folder;
             ``"none"`` uses the fallback only.
         progressive: write a file that can be cut anywhere; a truncated file decodes to a coarser image.
@@ -68,7 +68,7 @@ def encode(
     Raises:
         InputError: the image or an option is invalid, or the device is not available.
         ModelError: the model is unknown or damaged, or has no chain with ``steps`` steps.
-        TypeError: ``image`` is neither a uint8 array nor a Pillow image.
+        TypeError: ``image`` is neither an array of such a type nor a Pillow image.
 
     Examples:
         >>> import numpy as np
@@ -83,7 +83,7 @@ def encode(
         raise InputError("bpp and psnr need progressive=True")
     options = ProgressiveOptions(steps=steps, tile=tile, max_bpp=bpp, min_psnr_db=psnr)
     with threads_for(threads):
-        if not progressive or picture.mode not in COLOUR_MODES:
+        if not progressive or not can_be_progressive(picture.info):
             if (bpp, psnr) != (None, None):
                 raise InputError(f"mode {picture.mode} cannot be progressive; bpp and psnr need RGB or RGBA")
             session = session_of(model, device, steps)
@@ -114,9 +114,9 @@ def decode(
         max_pixels: refuse files that declare more pixels.
 
     Returns:
-        The samples, [H, W] or [H, W, channels]: uint8; bool for mode 1, int32 for I, float32 for F, uint16 for I;16. For
-        palette modes they are indices; use :func:`~ddpm_codec.to_pil` to get the colours. A truncated progressive file
-        gives a coarser image.
+        The samples, [H, W] or [H, W, channels]: uint8; bool for mode 1, int32 for I, float32 for F and ;F, uint16 for ;16,
+        uint32 for ;32. For palette modes they are indices; use :func:`~ddpm_codec.to_pil` to get the colours. A truncated
+        progressive file gives a coarser image.
 
     Raises:
         EnvironmentMismatchError: coded in floating point in a different environment.

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_codec.errors import FormatError
-from ddpm_codec.image_io.pillow import pixel_limit
+from ddpm_codec.image_io.pillow import opened
 from ddpm_codec.picture import MODES, Picture
 
 WEBP: Final = 1
@@ -26,6 +27,7 @@ LZMA: Final = 3
 RAW: Final = 4
 WEBP_GREY: Final = 5
 LZMA_DELTA: Final = 6
+LZMA_PLANES: Final = 7
 
 MAX_WEBP_SIDE: Final = 16383
 """WebP stores width - 1 and height - 1 in 14 bits each."""
@@ -91,8 +93,7 @@ def decode_fallback(data: bytes, mode: str, size: tuple[int, int]) -> bytes:
         raise FormatError(f"fallback codec {data[0]} is unknown: made by a newer version")
     job = _Job(mode, size)
     try:
-        with pixel_limit(size[0] * size[1]):
-            pixels = decoder(job, data[1:])
+        pixels = decoder(job, data[1:])
     except FormatError:
         raise
     except Exception as error:  # Pillow's decoders can raise almost any exception on damaged data.
@@ -134,12 +135,15 @@ def _choices(job: _Job) -> list[int]:
     choices = []
     if job.byte_mode and fits_webp:
         choices.append(WEBP if MODES[job.mode].channels >= 3 else WEBP_GREY)
-    fits_png = job.byte_mode is not None or job.mode.startswith("I;16") or job.mode == "1"
+    wide = MODES[job.mode].sample_bits > 8
+    fits_png = job.byte_mode is not None or MODES[job.mode].sample_bits == 16 or job.mode == "1"
     # On large colour pictures PNG never won in our tests, and takes as long.
     if fits_png and (small or WEBP not in choices):
         choices.append(PNG)
     if small or not choices:
         choices += [LZMA, LZMA_DELTA]
+    if wide and (small or PNG not in choices):
+        choices.append(LZMA_PLANES)
     if small:
         choices.append(RAW)
     return choices
@@ -190,24 +194,20 @@ def _from_vp8l(data: bytes, size: tuple[int, int], mode: str) -> bytes:
     if ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1) != size:
         raise FormatError("the fallback data does not have the declared size")
     chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-    with Image.open(io.BytesIO(b"RIFF" + struct.pack("<I", len(chunk)) + chunk), formats=["WEBP"]) as image:
+    with opened(b"RIFF" + struct.pack("<I", len(chunk)) + chunk, "WEBP") as image:
         if image.mode == mode:
             return image.tobytes()
         # WebP drops a fully opaque alpha channel.
         return image.convert(mode).tobytes()
 
 
-def _png_header(job: _Job) -> tuple[bytes, str]:
-    """Return the IHDR for a mode and size, and Pillow's mode for it."""
-    if job.mode == "1":
-        depth, colour, mode = 1, 0, "1"
-    elif job.mode.startswith("I;16"):
-        depth, colour, mode = 16, 0, "I;16"
-    elif job.byte_mode:
-        depth, colour, mode = 8, {"L": 0, "LA": 4, "RGB": 2, "RGBA": 6}[job.byte_mode], job.byte_mode
-    else:
+def _png_header(job: _Job) -> bytes:
+    """Return the IHDR for a mode and size."""
+    layout = MODES[job.mode]
+    if layout.sample_bits > 16:
         raise FormatError(f"fallback codec {PNG} does not support mode {job.mode}")
-    return struct.pack(">IIBBBBB", *job.size, depth, colour, 0, 0, 0), mode
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[layout.channels]
+    return struct.pack(">IIBBBBB", *job.size, layout.sample_bits, colour, 0, 0, 0)
 
 
 def _swapped(job: _Job, pixels: bytes) -> bytes:
@@ -217,22 +217,27 @@ def _swapped(job: _Job, pixels: bytes) -> bytes:
 
 def _encode_png(job: _Job, pixels: bytes) -> bytes:
     """Return the zlib stream of a PNG file: its concatenated IDAT chunks."""
-    _, mode = _png_header(job)
-    out = io.BytesIO()
-    image = Image.frombytes(mode, job.size, _swapped(job, pixels))
-    image.save(out, "PNG", **({"optimize": True} if len(pixels) <= SMALL_BYTES else {}))
-    data, at, idat = out.getvalue(), 8, bytearray()
-    while at < len(data):
-        length, tag = struct.unpack_from(">I4s", data, at)
+    layout = MODES[job.mode]
+    if layout.sample_bits == 16 and layout.channels > 1:
+        file = imagecodecs.png_encode(np.frombuffer(pixels, "<u2").astype(np.uint16).reshape(job.shape), level=9)
+    else:
+        out = io.BytesIO()
+        mode = job.byte_mode or ("I;16" if layout.sample_bits == 16 else "1")
+        image = Image.frombytes(mode, job.size, _swapped(job, pixels))
+        image.save(out, "PNG", **({"optimize": True} if len(pixels) <= SMALL_BYTES else {}))
+        file = out.getvalue()
+    at, idat = 8, bytearray()
+    while at < len(file):
+        length, tag = struct.unpack_from(">I4s", file, at)
         if tag == b"IDAT":
-            idat += data[at + 8 : at + 8 + length]
+            idat += file[at + 8 : at + 8 + length]
         at += 12 + length
     return bytes(idat)
 
 
 def _decode_png(job: _Job, data: bytes) -> bytes:
-    header, mode = _png_header(job)
-    # Pillow leaves rows without data black, so check that the length is exact.
+    header = _png_header(job)
+    # PNG readers make up rows without data, so check that the length is exact.
     rows_bytes = job.byte_count + job.size[1]
     inflate = zlib.decompressobj()
     if len(inflate.decompress(data, rows_bytes + 1)) != rows_bytes or not inflate.eof or inflate.unused_data:
@@ -240,9 +245,15 @@ def _decode_png(job: _Job, data: bytes) -> bytes:
     out = bytearray(b"\x89PNG\r\n\x1a\n")
     for tag, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
         out += struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
-    with Image.open(io.BytesIO(out), formats=["PNG"]) as image:
-        if image.mode == mode:
-            return _swapped(job, image.tobytes())
+    layout = MODES[job.mode]
+    if layout.sample_bits == 16:
+        samples = imagecodecs.png_decode(bytes(out))
+        if samples.dtype != np.uint16 or samples.size != job.byte_count // 2:
+            raise FormatError("the fallback data is damaged")
+        return samples.astype(layout.stored).tobytes()
+    with opened(bytes(out), "PNG") as image:
+        if image.mode == (job.byte_mode or "1"):
+            return image.tobytes()
     raise FormatError("the fallback data is damaged")
 
 
@@ -273,6 +284,40 @@ def _lzma_codec(*, delta: bool) -> tuple[Callable[[_Job, bytes], bytes], Callabl
     return encode, decode
 
 
+def _encode_planes(job: _Job, pixels: bytes) -> bytes:
+    """LZMA of the bytes of the differences between neighbours in a row, sorted by their significance.
+
+    Samples of any type are taken as unsigned integers. The first of a row stays, and each other becomes its difference to
+    the one to its left, modulo 2^bits. Then all highest bytes follow each other, all second ones, and so on.
+    """
+    samples = _integers(job, pixels)
+    differences = samples.copy()
+    differences[:, 1:] -= samples[:, :-1]
+    planes = differences.astype(differences.dtype.newbyteorder(">")).view(np.uint8)
+    return _encode_lzma(job, planes.reshape(-1, samples.dtype.itemsize).T.tobytes())
+
+
+def _decode_planes(job: _Job, data: bytes) -> bytes:
+    if MODES[job.mode].sample_bits <= 8:
+        raise FormatError(f"fallback codec {LZMA_PLANES} does not support mode {job.mode}")
+    width = np.dtype(MODES[job.mode].stored).itemsize
+    planes = np.frombuffer(_decode_lzma(job, data), np.uint8)
+    if planes.size != job.byte_count:
+        raise FormatError("the fallback data does not have the declared size")
+    together = np.ascontiguousarray(planes.reshape(width, -1).T)
+    differences = together.view(f">u{width}").reshape(job.shape)
+    samples = np.cumsum(differences, axis=1, dtype=np.dtype(f"u{width}"))
+    order = np.dtype(MODES[job.mode].stored).byteorder
+    return samples.astype(f"{'>' if order == '>' else '<'}u{width}").tobytes()
+
+
+def _integers(job: _Job, pixels: bytes) -> NDArray[Any]:
+    """Return samples of more than 8 bits as unsigned integers in the machine's byte order, [height, width, channels]."""
+    stored = np.dtype(MODES[job.mode].stored)
+    unsigned = np.dtype(f"u{stored.itemsize}")
+    return np.frombuffer(pixels, unsigned.newbyteorder(stored.byteorder)).astype(unsigned).reshape(job.shape)
+
+
 _encode_lzma, _decode_lzma = _lzma_codec(delta=False)
 _encode_lzma_delta, _decode_lzma_delta = _lzma_codec(delta=True)
 
@@ -283,6 +328,7 @@ _ENCODERS: Final[dict[int, Callable[[_Job, bytes], bytes]]] = {
     RAW: lambda _job, pixels: pixels,
     WEBP_GREY: _encode_webp_grey,
     LZMA_DELTA: _encode_lzma_delta,
+    LZMA_PLANES: _encode_planes,
 }
 _DECODERS: Final[dict[int, Callable[[_Job, bytes], bytes]]] = {
     WEBP: _decode_webp,
@@ -291,4 +337,5 @@ _DECODERS: Final[dict[int, Callable[[_Job, bytes], bytes]]] = {
     RAW: lambda _job, data: data,
     WEBP_GREY: _decode_webp_grey,
     LZMA_DELTA: _decode_lzma_delta,
+    LZMA_PLANES: _decode_planes,
 }

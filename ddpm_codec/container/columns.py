@@ -1,13 +1,25 @@
-"""Reads and writes metadata, palettes and transparent colours of pictures, column by column."""
+"""Reads and writes metadata, palettes, transparent colours and white values of pictures, column by column."""
+
+from typing import Final
 
 from ddpm_codec.container.layout import MAX_SIDE
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Palette, PictureInfo, Transparency
+from ddpm_codec.picture import MODES, MetadataKey, Palette, PictureInfo, Transparency
 from ddpm_codec.varint import Reader, write_varint
 
-_PALETTE = len(METADATA_KEYS)
-_TRANSPARENCY = _PALETTE + 1
-_BLOB_COLUMNS = _TRANSPARENCY + 1
+_METADATA: Final[dict[MetadataKey, int]] = {
+    "icc": 0,
+    "exif": 1,
+    "xmp": 2,
+    "iptc": 5,
+    "comment": 6,
+    "density": 7,
+    "png": 8,
+}
+"""Column of each kind of metadata."""
+_PALETTE, _TRANSPARENCY, _WHITE = 3, 4, 9
+_BLOB_COLUMNS = 10
+_ANY_FLAGS = (1 << 63) - 1
 _INTEGER, _ALPHAS, _COLOUR = 1, 2, 3
 _MAX_COLOUR_PARTS = 4
 
@@ -33,10 +45,10 @@ def check_pixels(pixels: int, max_pixels: int) -> None:
 
 
 def write_blobs(out: bytearray, infos: list[PictureInfo]) -> None:
-    """Append a byte of flags for the columns present, then each distinct blob once, then the columns of indices."""
+    """Append the flags of the columns present, then each distinct blob once, then the columns of indices."""
     rows = [_blobs_of(info) for info in infos]
     present = [column for column in range(_BLOB_COLUMNS) if any(row[column] for row in rows)]
-    out.append(sum(1 << column for column in present))
+    write_varint(out, sum(1 << column for column in present))
     if not present:
         return
     pool: dict[bytes, int] = {b"": 0}
@@ -59,7 +71,7 @@ def read_blobs(reader: Reader, count: int) -> list[tuple[bytes, ...]]:
     Raises:
         FormatError: the columns are damaged.
     """
-    flags = reader.take(1)[0]
+    flags = reader.varint(_ANY_FLAGS)
     if flags >> _BLOB_COLUMNS:
         raise FormatError("it has unknown columns: made by a newer version")
     if not flags:
@@ -74,21 +86,25 @@ def read_blobs(reader: Reader, count: int) -> list[tuple[bytes, ...]]:
 
 
 def _blobs_of(info: PictureInfo) -> tuple[bytes, ...]:
-    metadata = [info.metadata.get(key, b"") for key in METADATA_KEYS]
-    palette = bytes([info.palette.channels]) + info.palette.colours if info.palette is not None else b""
-    return (*metadata, palette, _transparency_blob(info.transparency))
+    blobs = {_METADATA[key]: data for key, data in info.metadata.items()}
+    if info.palette is not None:
+        blobs[_PALETTE] = bytes([info.palette.channels]) + info.palette.colours
+    blobs[_TRANSPARENCY] = _transparency_blob(info.transparency)
+    blobs[_WHITE] = _white_blob(info.white)
+    return tuple(blobs.get(column, b"") for column in range(_BLOB_COLUMNS))
 
 
 def picture_info(name: str, mode: str, size: tuple[int, int], blobs: tuple[bytes, ...]) -> PictureInfo:
     """Build the info of a picture from its row of :func:`read_blobs`.
 
     Raises:
-        FormatError: a palette or transparent colour is damaged, or does not fit the mode.
+        FormatError: a palette, transparent colour or white value is damaged, or does not fit the mode.
     """
     if blobs[_PALETTE] and not MODES[mode].has_palette:
         raise FormatError(f"a picture of mode {mode} cannot have a palette")
-    metadata: dict[MetadataKey, bytes] = {key: blob for key, blob in zip(METADATA_KEYS, blobs, strict=False) if blob}
-    return PictureInfo(name, mode, size, _palette(blobs[_PALETTE]), _transparency(blobs[_TRANSPARENCY]), metadata)
+    metadata = {key: blobs[column] for key, column in _METADATA.items() if blobs[column]}
+    palette, transparency = _palette(blobs[_PALETTE]), _transparency(blobs[_TRANSPARENCY])
+    return PictureInfo(name, mode, size, palette, transparency, metadata, _white(blobs[_WHITE], mode))
 
 
 def _palette(blob: bytes) -> Palette | None:
@@ -126,3 +142,20 @@ def _transparency(blob: bytes) -> Transparency | None:
     if not reader.left and kind == _COLOUR:
         return tuple(parts)
     raise FormatError("a transparent colour is damaged")
+
+
+def _white_blob(white: int | None) -> bytes:
+    out = bytearray()
+    if white is not None:
+        write_varint(out, white)
+    return bytes(out)
+
+
+def _white(blob: bytes, mode: str) -> int | None:
+    if not blob:
+        return None
+    reader, layout = Reader(blob), MODES[mode]
+    white = reader.varint((1 << layout.sample_bits) - 1)
+    if reader.left or not white or not layout.has_white:
+        raise FormatError("a white value is damaged")
+    return white

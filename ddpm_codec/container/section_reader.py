@@ -297,7 +297,7 @@ def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHe
             info = picture_info(info.name, info.mode, size, _blobs(optional[METADATA]))
     except (ValueError, RecursionError):
         raise FormatError("its head is damaged") from None
-    if reader.left or 0 in size:
+    if reader.left or 0 in size or info.white is not None:
         raise FormatError("its head is damaged")
     check_pixels(info.pixel_count, max_pixels)
     # Sides are padded to multiples of 8, so one row is coded as eight.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_codec.atomic import check_target, new_file, proved, reason, removed_if_empty, spooled, writing
 from ddpm_codec.codecs.lossless.archive import FALLBACK_OPTIONS, ArchiveDecoder, ArchiveEncoder, encode_archive
-from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
+from ddpm_codec.codecs.lossless.layout import can_be_progressive
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, checked_options
@@ -261,7 +261,7 @@ def _encode_one(
     """Write the file of one picture: progressive if the model supports its mode, else lossless by the fallback."""
     whole = Stopwatch()
     with whole:
-        make = _progressive_file if picture.mode in COLOUR_MODES else _fallback_file
+        make = _progressive_file if can_be_progressive(picture.info) else _fallback_file
         data, report = make(model, picture, target, how, options.verify)
         with new_file(target, overwrite=options.overwrite) as temporary:
             temporary.write_bytes(data)

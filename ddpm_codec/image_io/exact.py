@@ -90,7 +90,17 @@ def transparency_of(image: Image.Image) -> Transparency | None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """Return a picture as a Pillow image, palette, transparency and metadata included."""
+    """Return a picture as a Pillow image: palette, transparency, ICC profile, EXIF and XMP included.
+
+    Raises:
+        InputError: Pillow has no mode for the samples, such as 16-bit colour, or they are not white at 255 or 65535.
+    """
+    if not picture.info.layout.in_pillow:
+        raise InputError(f"{picture.name}: Pillow has no mode for samples of mode {picture.mode}; decode to an array")
+    if picture.info.white is not None:
+        raise InputError(
+            f"{picture.name}: Pillow has no mode for samples that are white at {picture.info.white}; decode to an array"
+        )
     image = Image.frombytes(picture.mode, picture.size, _little_endian(picture.mode, picture.pixels))
     if picture.palette is not None:
         image.putpalette(picture.palette.colours, "RGB" if picture.palette.channels == 3 else "RGBA")

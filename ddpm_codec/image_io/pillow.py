@@ -1,12 +1,15 @@
 """Pillow's pixel limit, raised and restored, and its exceptions as one-line errors."""
 
+import io
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from ddpm_codec.atomic import reason
 from ddpm_codec.errors import DdpmCodecError, InputError
@@ -29,6 +32,27 @@ def pixel_limit(limit: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def opened(file: bytes | BinaryIO, kind: str) -> ImageFile:
+    """Open an image with Pillow's reader of one format, without its process-wide limit of pixels.
+
+    ``Image.open`` would look at ``Image.MAX_IMAGE_PIXELS``, which belongs to the whole process, and warn through
+    ``warnings``; callers here have limits of their own.
+
+    Args:
+        file: the image file, or its bytes.
+        kind: Pillow's name of the format, such as ``PNG``.
+
+    Raises:
+        Exception: whatever Pillow's reader raises on a file that is damaged or has another format.
+    """
+    if kind not in Image.OPEN:
+        Image.preinit()
+    if kind not in Image.OPEN:
+        Image.init()
+    factory, _ = Image.OPEN[kind]
+    return cast(ImageFile, factory(io.BytesIO(file) if isinstance(file, bytes) else file, ""))
 
 
 @contextmanager

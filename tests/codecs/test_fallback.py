@@ -84,13 +84,24 @@ def test_sides_beyond_webp(shape: tuple[int, ...]) -> None:
     assert (decode_array(encode_array(pixels), shape) == pixels).all()
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "I;16", "I;16B", "F"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "I;16", "I;16B", "F", "RGB;16", "RGBA;32"])
 def test_large_pictures(mode: str) -> None:
     size = (1100, 1000) if mode not in ("1", "F") else (3000, 3000) if mode == "1" else (520, 520)
     count = MODES[mode].byte_count(size)
     pixels = np.resize(smooth(50, 70, 3), count).tobytes()
     original = Picture(PictureInfo("x", mode, size), pixels)
     assert decode_fallback(encode_fallback(original, effort=0), mode, size) == pixels
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "RGB;16", "RGBA;32", "RGB;F"])
+def test_differences_of_neighbours_in_planes_of_bytes(mode: str) -> None:
+    layout = MODES[mode]
+    steps = np.random.default_rng(0).integers(-90, 91, (20, 300, layout.channels))
+    pixels = (30000 + np.cumsum(steps, axis=1)).astype(layout.stored).tobytes()
+    job = fallback._Job(mode, (300, 20))
+    data = fallback._ENCODERS[fallback.LZMA_PLANES](job, pixels)
+    assert len(data) < len(fallback._ENCODERS[fallback.LZMA](job, pixels))
+    assert decode_fallback(bytes([fallback.LZMA_PLANES]) + data, mode, (300, 20)) == pixels
 
 
 def test_noise_costs_one_byte_at_most() -> None:
@@ -123,8 +134,8 @@ def test_array_round_trip(height: int, width: int, channels: int, span: int, dat
 @pytest.mark.parametrize("codec", sorted(fallback._DECODERS))
 @pytest.mark.parametrize("size", [(63, 64), (64, 65), (1, 1), (1 << 14, 1 << 14), (1 << 20, 1 << 10)])
 def test_another_size_than_the_declared_is_refused(codec: int, size: tuple[int, int]) -> None:
-    pixels = smooth(64, 64, 1 if codec == fallback.WEBP_GREY else 3)
-    mode = "L" if codec == fallback.WEBP_GREY else "RGB"
+    mode = {fallback.WEBP_GREY: "L", fallback.LZMA_PLANES: "RGB;16"}.get(codec, "RGB")
+    pixels = smooth(64, 64, MODES[mode].pixel_bytes)
     data = bytes([codec]) + fallback._ENCODERS[codec](fallback._Job(mode, (64, 64)), pixels.tobytes())
     assert decode_fallback(data, mode, (64, 64)) == pixels.tobytes()
     with pytest.raises(FormatError):

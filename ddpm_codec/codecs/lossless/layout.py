@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ddpm_codec.errors import FormatError
+from ddpm_codec.picture import PictureInfo
 from ddpm_codec.varint import Reader, write_varint
 
 FALLBACK = 0
@@ -10,6 +11,11 @@ MODEL = 1
 
 COLOUR_MODES = ("RGB", "RGBA")
 """Picture modes that the model supports."""
+
+
+def can_be_progressive(info: PictureInfo) -> bool:
+    """Whether a model codes the picture step by step: 8-bit colour whose white is 255, as what it reconstructs is."""
+    return info.mode in COLOUR_MODES and info.white is None
 
 
 @dataclass(frozen=True)
