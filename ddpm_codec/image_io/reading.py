@@ -2,7 +2,7 @@
 
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
@@ -32,14 +32,35 @@ def read_picture(
     """
     with pillow_errors(path, max_pixels):
         _check_regular(path)
-        with path.open("rb") as file, pixel_limit(max_pixels), Image.open(file) as image:
-            _check_opened(image, path, first_frame=first_frame, max_pixels=max_pixels)
-            if getattr(image, "n_frames", 1) > 1:
-                image.seek(0)
-            try:
-                return picture_of(image, name or path.name)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from None
+        with path.open("rb") as file:
+            return read_picture_from(
+                file, str(path), name=name or path.name, first_frame=first_frame, max_pixels=max_pixels
+            )
+
+
+def read_picture_from(
+    file: BinaryIO, label: str, *, name: str, first_frame: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Picture:
+    """Read an image from a seekable binary stream, as :func:`read_picture` does from a file.
+
+    Args:
+        file: the stream, at its start.
+        label: what errors call it.
+        name: the picture's name.
+        first_frame: see :func:`read_picture`.
+        max_pixels: see :func:`read_picture`.
+
+    Raises:
+        InputError: see :func:`read_picture`.
+    """
+    with pillow_errors(label, max_pixels), pixel_limit(max_pixels), Image.open(file) as image:
+        _check_opened(image, label, first_frame=first_frame, max_pixels=max_pixels)
+        if getattr(image, "n_frames", 1) > 1:
+            image.seek(0)
+        try:
+            return picture_of(image, name)
+        except InputError as error:
+            raise InputError(f"{label}: {error}") from None
 
 
 def check_header(path: Path, *, first_frame: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
@@ -63,7 +84,7 @@ def check_header(path: Path, *, first_frame: bool = False, max_pixels: int = DEF
             return image.size
 
 
-def _check_opened(image: Image.Image, path: Path, *, first_frame: bool, max_pixels: int) -> None:
+def _check_opened(image: Image.Image, path: Path | str, *, first_frame: bool, max_pixels: int) -> None:
     if image.format == "DDPM":
         # Pillow opens our own files once the plugin is registered; they are coded pictures and no input.
         raise UnidentifiedImageError(path)
