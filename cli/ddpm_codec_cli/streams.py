@@ -1,13 +1,14 @@
 """Standard input and output as files."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from ddpm_codec.container import ByteSource
-from ddpm_codec.files.streams import STANDARD_INPUT, read_stream
 from ddpm_codec_cli.options import Stream
+
+if TYPE_CHECKING:
+    from ddpm_codec.container import ByteSource
 
 
 def output_of(output: Path | Stream, *, as_json: bool) -> Path | BinaryIO:
@@ -23,13 +24,16 @@ def output_of(output: Path | Stream, *, as_json: bool) -> Path | BinaryIO:
     return _binary("stdout", "standard output", "redirect it, or name a file with -o")
 
 
-def source_of(file: Path | Stream) -> Path | ByteSource:
+def source_of(file: Path | Stream) -> "Path | ByteSource":
     """Return the .ddpm file to read, all of which is in memory where it is standard input.
 
     Raises:
         InputError: standard input is empty or too long.
         UsageError: it is closed, or a terminal.
     """
+    from ddpm_codec.container import ByteSource
+    from ddpm_codec.files.streams import STANDARD_INPUT, read_stream
+
     if isinstance(file, Path):
         return file
     return ByteSource(read_stream(input_stream()), STANDARD_INPUT)

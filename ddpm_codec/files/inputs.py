@@ -12,6 +12,9 @@ from ddpm_codec.files.streams import StreamPicture
 from ddpm_codec.image_io import check_header, list_inputs, read_picture, read_picture_from
 from ddpm_codec.picture import Picture, PictureInfo
 
+Check = Callable[[Picture], None]
+"""Raises an InputError if a picture cannot be used."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -77,11 +80,17 @@ class Inputs:
         """The files among the entries."""
         return [entry.source for entry in self.entries if isinstance(entry.source, Path)]
 
-    def check_headers(self) -> None:
+    def check_headers(self, check: Check | None = None) -> None:
         """Look at the headers of all entries, and drop those that are refused.
 
+        If one is refused that the others are not to be used without, all others are read as well, so as to name in one go
+        whatever is refused.
+
+        Args:
+            check: see :meth:`pictures`.
+
         Raises:
-            RefusedInputsError: an input is refused, and the others are not to be used without it.
+            RefusedInputsError: see above, or no entry is left.
         """
         good = []
         for entry in self.entries:
@@ -92,15 +101,18 @@ class Inputs:
             else:
                 good.append(entry)
         self.entries = good
+        if self.refused and not self.options.keep_going:
+            for _ in self.pictures(check):
+                pass
         self._raise_refused(left=len(good))
 
-    def pictures(self, check: Callable[[Picture], None] | None = None) -> Iterator[tuple[Entry, Picture]]:
+    def pictures(self, check: Check | None = None) -> Iterator[tuple[Entry, Picture]]:
         """Read the entries one after the other.
 
         After the first one that is refused, the others are still read, so as to name all that are refused, but not yielded.
 
         Args:
-            check: raises an InputError if a picture cannot be used.
+            check: a further check of each picture.
 
         Raises:
             RefusedInputsError: at the end: see :meth:`check_headers`.

@@ -49,14 +49,14 @@ def write_progressive(
         max_bpp=options.max_bpp,
         min_psnr_db=options.min_psnr_db,
     )
-    entries = inputs.entries
-    inputs.check_headers()
-    targets = _targets(given, entries, output)
-    _check_targets(list(targets.values()), output, inputs)
 
     def check(picture: Picture) -> None:
         _check_limits(picture, how)
 
+    entries = inputs.entries
+    inputs.check_headers(check)
+    targets = _targets(given, entries, output)
+    _check_targets(list(targets.values()), output, inputs)
     if len(inputs.entries) > 1 and not options.keep_going:
         # Files appear one by one, so damage that only decoding shows must be known before the first of them.
         for _ in inputs.pictures(check):
