@@ -363,28 +363,44 @@ def touch(*paths: Path) -> None:
 def test_listing(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "2.png", a / "1.PNG", a / "sub/x.jpg", a / ".hidden.png", a / ".git/x.png", a / "notes.txt", b / "odd")
-    assert list_inputs([a, b / "odd"]) == [
+    listing = list_inputs([a, b / "odd"])
+    assert listing.files == [
         (a / "1.PNG", "1.PNG"),
         (a / "2.png", "2.png"),
         (a / "sub/x.jpg", "sub/x.jpg"),
         (b / "odd", "odd"),
     ]
+    assert listing.left_out == [
+        (str(a / ".git"), "is hidden"),
+        (str(a / ".hidden.png"), "is hidden"),
+        (str(a / "notes.txt"), "is not a picture"),
+    ]
+    assert listing.refused == []
 
 
 def test_listing_tells_equal_names_apart(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "x.png", b / "x.png", b / "c/x.png", tmp_path / "other/a/x.png")
-    assert [name for _, name in list_inputs([a / "x.png", b])] == ["a/x.png", "c/x.png", "b/x.png"]
-    with pytest.raises(InputError, match="same name"):
-        list_inputs([a / "x.png", tmp_path / "other/a/x.png"])
+
+    def names(*paths: Path) -> list[str]:
+        return [name for _, name in list_inputs(paths).files]
+
+    assert names(a / "x.png", b) == ["a/x.png", "c/x.png", "b/x.png"]
+    assert names(a / "x.png", tmp_path / "other/a/x.png") == [f"{tmp_path.name}/a/x.png", "other/a/x.png"]
+    assert names(a, b, tmp_path / "other/a") == [f"{tmp_path.name}/a/x.png", "c/x.png", "b/x.png", "other/a/x.png"]
     with pytest.raises(InputError, match="given twice"):
         list_inputs([a / "x.png", a])
 
 
 def test_listing_refuses(tmp_path: Path) -> None:
-    for paths, message in (([], "no pictures"), ([tmp_path], "no pictures"), ([tmp_path / "x.png"], "No such file")):
-        with pytest.raises(InputError, match=message):
-            list_inputs(paths)
-    touch(tmp_path / "a\\b.png")
-    with pytest.raises(InputError, match="plain relative path"):
-        list_inputs([tmp_path / "a\\b.png"])
+    with pytest.raises(InputError, match="no pictures given"):
+        list_inputs([])
+    touch(tmp_path / "in/a\\b.png", tmp_path / "in/c.png")
+    (tmp_path / "bare").mkdir()
+    listing = list_inputs([tmp_path / "bare", tmp_path / "x.png", tmp_path / "in"])
+    assert listing.files == [(tmp_path / "in/c.png", "c.png")]
+    assert listing.refused == [
+        (str(tmp_path / "bare"), "the folder has no pictures"),
+        (str(tmp_path / "x.png"), "No such file or directory"),
+        (str(tmp_path / "in/a\\b.png"), "name 'a\\\\b.png' is not a plain relative path"),
+    ]

@@ -31,12 +31,13 @@ LABELS = {
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("data")
+@options.data_argument
 @options.model_option
 @options.text(
     "--decoder",
     "Pixel decoder that replaces the model's own L_0; the chain ends at its crossing.",
     metavar="FILE",
+    data=True,
 )
 @click.option(
     "--crossing",

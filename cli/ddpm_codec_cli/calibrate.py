@@ -17,8 +17,8 @@ LABELS = {
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("data")
+@options.file_argument("folder", "FOLDER")
+@options.data_argument
 @options.whole_number("--limit", "Number of random crops to measure on.", default=256)
 @options.batch_option
 @options.seed_option

@@ -10,11 +10,16 @@ from ddpm_codec_cli.output import print_report, progress_bar
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@options.file_argument("checkpoint", "CHECKPOINT")
 @options.output_option("Output model file; for a DDPM, a folder.")
 @options.text("--name", "Name of the model.  [default: the stem of the output]")
 @options.text("--description", "One line on what the model was trained for.", default="")
-@click.option("--data", multiple=True, help="Calibration images; may be repeated.  [default: the training run's]")
+@click.option(
+    "--data",
+    multiple=True,
+    type=options.NotEmpty(data=True),
+    help="Calibration images; may be repeated.  [default: the training run's]",
+)
 @options.whole_number("--steps", "Number of steps K of the chain.  [default: the training run's]")
 @options.whole_number("--limit", "Number of random crops to calibrate on.", default=256)
 @options.whole_number("--crop", "Side of the crops.  [default: the training run's]", least=8)

@@ -8,18 +8,19 @@ import click
 
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import print_facts, print_json, print_table
+from ddpm_codec_cli.streams import source_of
 
 ROWS_SHOWN = 20
 
 
 @click.command()
-@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
+@options.file_argument("file", "FILE.ddpm", stream=True)
 @options.json_option
-def info(file: Path, as_json: bool) -> None:
-    """Show the codec, model, sizes and pictures of a .ddpm file."""
+def info(file: "Path | options.Stream", as_json: bool) -> None:
+    """Show the codec, model, sizes and pictures of a .ddpm file, or of one on standard input (-)."""
     from ddpm_codec.files import describe_file
 
-    description = describe_file(file).to_json()
+    description = describe_file(source_of(file)).to_json()
     if as_json:
         print_json(description)
         return

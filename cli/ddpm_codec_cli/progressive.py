@@ -12,7 +12,7 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
 
 
 @click.command()
-@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
+@options.file_argument("file", "FILE.ddpm")
 @options.output_option("A .png with the frames side by side, or an animated .gif or .webp.")
 @options.whole_number("--frames", "Maximum number of frames, including the last.", default=8)
 @options.reconstruction_option

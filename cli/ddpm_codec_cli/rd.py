@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("data")
+@options.data_argument
 @options.output_option("Folder of the results. An interrupted run resumes there.")
 @options.names(
     "--peers", "Other codecs, or `none`; those not installed are skipped.", default="jpeg,webp,jpeg2000,avif,jxl"

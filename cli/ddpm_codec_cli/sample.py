@@ -52,7 +52,7 @@ LABELS = {
     "the pictures' own for a pair]",
     metavar="WxH",
 )
-@options.text("--data", "Source of the two pictures of an interpolation.", metavar="DATA")
+@options.text("--data", "Source of the two pictures of an interpolation.", metavar="DATA", data=True)
 @options.text("--pair", "Indices of the two pictures in DATA.  [default: 0,1]", metavar="I,J")
 @options.text(
     "--at",

@@ -69,6 +69,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
 }
 
 
+PATHS = {"validation", "init_from"}
 METAVARS = {"validation": "DATA", "init_from": "FILE", "device": "auto|cpu|cuda", "dtype": "auto|bf16|float32"}
 
 
@@ -92,28 +93,33 @@ def config_options(command: options.Command) -> options.Command:
     for key, (kind, text) in reversed(CONFIG_OPTIONS.items()):
         flag = "--" + key.replace("_", "-")
         words = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        option_type = Numbers() if kind is tuple else kind
+        option_type = Numbers() if kind is tuple else options.NotEmpty(data=True) if key in PATHS else kind
         metavar = METAVARS.get(key, {int: "N", float: "X"}.get(kind))
         command = click.option(words, key, type=option_type, metavar=metavar, default=None, help=text)(command)
     return command
 
 
 @click.command()
-@click.argument("data", nargs=-1)
+@click.argument("data", nargs=-1, type=options.NotEmpty(data=True))
 @click.option(
-    "-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs; required here or in --config."
+    "-o",
+    "--output",
+    type=options.NotEmpty(data=True),
+    default=None,
+    metavar="DIR",
+    help="Folder for checkpoints and logs; required here or in --config.",
 )
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     default=None,
     help="TOML file with the options below as keys (train_steps, ...); options on the command line win.",
 )
 @click.option(
     "--fork",
     "fork",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     default=None,
     metavar="RUN",
     help="Continue from the last checkpoint of RUN, optimiser included, in another folder; other options are those of RUN.",
