@@ -136,8 +136,14 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
     return ImageSet(names, load, header, paths=[images.paths[index] for images, index in places], cache_bytes=0)
 
 
-def from_array(images: Pixels, prefix: str = "") -> ImageSet:
-    """Wrap uint8 images [N, H, W, 3] that are in memory already."""
-    return ImageSet(
-        [f"{prefix}{i:06d}" for i in range(len(images))], lambda index: Opened(images[index]), cache_bytes=0
-    )
+def from_array(images: Pixels, prefix: str = "", source: str = "") -> ImageSet:
+    """Wrap uint8 images [N, H, W, 3] that are in memory already.
+
+    Args:
+        images: the array.
+        prefix: of their names.
+        source: where they come from; messages call them ``source[0]`` and so on, unless it is empty.
+    """
+    names = [f"{prefix}{index:06d}" for index in range(len(images))]
+    paths = [f"{source}[{index}]" for index in range(len(images))] if source else None
+    return ImageSet(names, lambda index: Opened(images[index]), paths=paths, cache_bytes=0)

@@ -39,9 +39,9 @@ def open_images(data: str, *, test: bool = False, first_frame: bool = False) -> 
     if batches and test:
         batches = [_existing(str(path / "test_batch"))]
     if batches or (path.is_file() and path.name.startswith(("data_batch_", "test_batch"))):
-        return from_array(read_cifar(batches or [path]))
+        return from_array(read_cifar(batches or [path]), source=data)
     if path.suffix.lower() in {".npz", ".npy"} and path.is_file():
-        return from_array(read_array(path))
+        return from_array(read_array(path), source=data)
     return _open_pictures(path, first_frame)
 
 
