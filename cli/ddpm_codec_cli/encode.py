@@ -8,7 +8,7 @@ import click
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.errors import InputError
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_table, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_facts, print_json, print_table, printable, progress_bar
 
 if TYPE_CHECKING:
     from ddpm_codec.files import EncodeReport, ProgressiveReport
@@ -114,4 +114,4 @@ def _print_progressive(reports: "list[ProgressiveReport]", as_json: bool) -> Non
         rows = [[report.file, report.file_bytes, 8 * report.file_bytes / report.pixels] for report in reports]
         print_table(["file", "file bytes", "file bits/pixel"], rows)
     for line in (note for report in reports for note in report.notes):
-        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
+        echo(f"ddpm-codec: note: {printable(line)}", err=True)

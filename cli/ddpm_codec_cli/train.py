@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, printable
+from ddpm_codec_cli.output import echo, print_json, printable
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -154,9 +154,9 @@ def train(
     def announce(found: dict[str, float], note: str) -> None:
         macs.update(found)
         if note:
-            click.echo(printable(note), err=True)
+            echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
-        click.echo(f"multiply-adds per pixel: {work}", err=True)
+        echo(f"multiply-adds per pixel: {work}", err=True)
 
     checkpoint = run.train(config, announce=announce)
     if os.environ.get("RANK", "0") != "0":
@@ -164,4 +164,4 @@ def train(
     if as_json:
         print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs})
     else:
-        click.echo(f"checkpoint  {printable(str(checkpoint))}")
+        echo(f"checkpoint  {printable(str(checkpoint))}")

@@ -19,10 +19,12 @@ from ddpm_codec.files.output import PictureSink
 from ddpm_codec.files.reports import DecodeReport, Progress
 from ddpm_codec.files.source import Source, open_source
 from ddpm_codec.image_io import Picture, PictureInfo
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.stopwatch import Stopwatch
 
 
+@isolated()
 def describe_file(source: Source) -> FileInfo:
     """Describe a file without decoding it.
 
@@ -34,6 +36,7 @@ def describe_file(source: Source) -> FileInfo:
         return describe(opened)
 
 
+@isolated()
 def decode_file(
     path: Path,
     output: Path,

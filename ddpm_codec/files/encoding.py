@@ -18,6 +18,7 @@ from ddpm_codec.errors import FormatError, InputError, OutputError
 from ddpm_codec.files.reports import EncodeReport, Progress, ProgressiveReport
 from ddpm_codec.files.source import open_source
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, list_inputs, read_picture
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import DEFAULT, ModelName
 from ddpm_codec.stopwatch import Stopwatch
 
@@ -79,6 +80,7 @@ class EncodeOptions:
             raise InputError("--bpp, --psnr and --register-bits need --progressive")
 
 
+@isolated()
 def encode(
     inputs: Sequence[Path], output: Path, options: EncodeOptions, *, progress: Progress | None = None
 ) -> EncodeReport | list[ProgressiveReport]:
