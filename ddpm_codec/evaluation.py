@@ -26,6 +26,7 @@ from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.distortion import check_rgb
 from ddpm_codec.errors import InputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, load_pixel_decoder
@@ -81,6 +82,7 @@ class BoundSettings(TypedDict, total=False):
     progress: Callable[[int, int], None] | None
 
 
+@isolated()
 def evaluate_bpd(
     data: str,
     *,
@@ -120,6 +122,7 @@ def evaluate_bpd(
     return replace(report, facts=report.facts | {"changed": [change._asdict() for change in changes]})
 
 
+@isolated()
 def bound_of(
     images: Sequence[Pixels] | Pixels,
     model: CodecModel,

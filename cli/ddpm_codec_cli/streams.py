@@ -1,5 +1,6 @@
 """Standard input and output as files."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -50,9 +51,9 @@ def input_stream() -> BinaryIO:
 
 def _binary(name: str, label: str, hint: str) -> BinaryIO:
     try:
-        stream: BinaryIO = click.get_binary_stream(name)  # type: ignore[arg-type] - one of two names
+        stream: BinaryIO = getattr(sys, name).buffer
         terminal = stream.isatty()
-    except (RuntimeError, ValueError):
+    except (AttributeError, ValueError):
         raise click.UsageError(f"{label} is closed; name a file") from None
     if terminal:
         raise click.UsageError(f"{label} is a terminal; {hint}")

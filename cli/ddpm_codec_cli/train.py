@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, print_note, printable
+from ddpm_codec_cli.output import echo, print_json, print_note, printable
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -167,9 +167,9 @@ def train(
     def announce(found: dict[str, float], note: str) -> None:
         macs.update(found)
         if note:
-            click.echo(printable(note), err=True)
+            echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
-        click.echo(f"multiply-adds per pixel: {work}", err=True)
+        echo(f"multiply-adds per pixel: {work}", err=True)
 
     def note(line: str) -> None:
         notes.append(line)
@@ -181,4 +181,4 @@ def train(
     if as_json:
         print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs, "notes": notes})
     else:
-        click.echo(f"checkpoint  {printable(str(checkpoint))}")
+        echo(f"checkpoint  {printable(str(checkpoint))}")

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import click
-
 from ddpm_codec.errors import Untaken
-from ddpm_codec_cli.output import print_note, printable
+from ddpm_codec_cli.output import echo, print_note, printable
 
 LEFT_OUT_SHOWN = 10
 
@@ -21,4 +19,4 @@ def print_left_out(left_out: Sequence[Untaken]) -> None:
 def print_refused(refused: Sequence[Untaken]) -> None:
     """Print a line for each input that was refused."""
     for one in refused:
-        click.echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
+        echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)

@@ -15,6 +15,7 @@ from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.models.opening import open_model
@@ -90,6 +91,7 @@ class SampleOptions:
     device: str = "auto"
 
 
+@isolated()
 def sample_pictures(
     output: Path,
     options: SampleOptions,

@@ -17,6 +17,7 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.checkpoints.calibration import CALIBRATION, calibration_bytes
 from ddpm_codec.models.checkpoints.opening import read_folder, weights_id
 from ddpm_codec.models.checkpoints.own import own_files
@@ -41,6 +42,7 @@ def calibration_grid(schedule: NoiseSchedule) -> NDArray[np.float64]:
     return schedule.log_snr[even_timesteps(schedule, GRID)]
 
 
+@isolated()
 def calibrate_folder(
     folder: Path,
     data: str,
@@ -119,6 +121,7 @@ def _batches(sampler: CropSampler, count: int, size: int, device: torch.device) 
         yield to_model_values(padded, device)
 
 
+@isolated()
 def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:
     """Write the averaged weights of a U-Net's run as a folder of our own, weights in float16.
 

@@ -19,6 +19,7 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.frozen import FrozenModel, model_bytes
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.nn.codec_net import SIZES
@@ -48,6 +49,7 @@ PRIOR_CROPS = 2048
 CPU = torch.device("cpu")
 
 
+@isolated()
 def export_model(
     checkpoint: Path,
     output: Path,
@@ -167,6 +169,7 @@ def export_model(
     return model
 
 
+@isolated()
 def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False) -> None:
     """Reduce ``checkpoint`` to its averaged weights in float16, for ``init_from`` of another run.
 
@@ -193,6 +196,7 @@ def kind_of(checkpoint: Path) -> Kind:
     return load_checkpoint(checkpoint).config.kind
 
 
+@isolated()
 def export_pixel_decoder(
     checkpoint: Path, output: Path, *, name: str, description: str = "", overwrite: bool = False
 ) -> PixelDecoderModel:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ddpm_codec.atomic import new_file
 from ddpm_codec.device import pick_device
 from ddpm_codec.errors import InputError, ModelError, OutputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint, state_to_resume
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
@@ -43,6 +44,7 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
     return TrainConfig.from_dict(was | {"init_from": "", "fork_from": str(run)} | given)
 
 
+@isolated()
 def train(
     config: TrainConfig,
     *,
