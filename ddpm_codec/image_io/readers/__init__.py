@@ -6,7 +6,7 @@ A reader is a module with two functions, see :class:`Reader`. What it does not k
 from pathlib import PurePath
 from typing import BinaryIO, Final, Protocol
 
-from ddpm_codec.image_io.readers import png, tiff
+from ddpm_codec.image_io.readers import jpeg, png, pnm, tiff
 from ddpm_codec.image_io.readers.simple import PillowReader
 from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
 from ddpm_codec.image_io.stored import Header, ReadPicture
@@ -41,7 +41,7 @@ class Reader(Protocol):
 
 READERS: Final[dict[str, Reader]] = {
     "PNG": png,
-    "JPEG": PillowReader("JPEG"),
+    "JPEG": jpeg,
     "TIFF": tiff,
     "GIF": PillowReader("GIF"),
     "PSD": PillowReader("PSD"),
@@ -49,7 +49,7 @@ READERS: Final[dict[str, Reader]] = {
     "JPEG2000": PillowReader("JPEG2000"),
     "WEBP": PillowReader("WEBP"),
     "AVIF": PillowReader("AVIF"),
-    "PPM": PillowReader("PPM"),
+    "PPM": pnm,
     "BMP": PillowReader("BMP"),
     "ICO": PillowReader("ICO"),
     "PCX": PillowReader("PCX"),

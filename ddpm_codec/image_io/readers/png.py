@@ -19,7 +19,7 @@ from PIL import Image
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import palette_of, pixels_of, transparency_of
 from ddpm_codec.image_io.pillow import opened
-from ddpm_codec.image_io.readers.simple import file_metadata, read_exactly
+from ddpm_codec.image_io.readers.simple import ceil_div, file_metadata, read_exactly
 from ddpm_codec.image_io.stored import Header, ReadPicture
 from ddpm_codec.picture import Picture, PictureInfo, Transparency, check_name
 
@@ -52,7 +52,7 @@ class _Layout:
         """Yield of each pass where its pixels lie, its columns and rows, and the bytes of its filtered rows."""
         for place in _ADAM7 if self.interlaced else ((0, 0, 1, 1),):
             left, top, across, down = place
-            columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
+            columns, rows = ceil_div(self.width - left, across), ceil_div(self.height - top, down)
             if columns > 0 and rows > 0:
                 yield place, (columns, rows), rows * (1 + (columns * self.depth * _CHANNELS[self.colour] + 7) // 8)
 

@@ -48,6 +48,11 @@ def file_metadata(file: BinaryIO | bytes, kind: str) -> tuple[dict[MetadataKey, 
         return {}, (f"its metadata cannot be read and are left out ({' '.join(str(error).split())[:200]})",)
 
 
+def ceil_div(length: int, part: int) -> int:
+    """Return how many parts cover a length."""
+    return -(-length // part)
+
+
 def read_exactly(file: BinaryIO, length: int) -> bytes:
     """Return the next ``length`` bytes of a file.
 
