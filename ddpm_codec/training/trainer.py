@@ -244,7 +244,9 @@ class Trainer:
         shared = torch.Generator().manual_seed(seeds[config.batch])
         own = torch.Generator()
         images = seeds[: config.batch][part]
-        noise = torch.stack([torch.randn(x_0.shape[1:], generator=own.manual_seed(seed)) for seed in images])
+        noise = torch.stack(
+            [torch.randn(x_0.shape[1:], generator=own.manual_seed(seed), dtype=torch.float32) for seed in images]
+        )
         torch.manual_seed(seeds[config.batch + 1 + self.rank])
         return Batch(x_0, noise.to(self.device), shared, self.rank, self.world)
 
