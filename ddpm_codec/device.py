@@ -1,8 +1,6 @@
-"""Where a network runs: the device, its threads on a CPU, and the arithmetic that it computes fastest in."""
+"""Where a network runs: the device, and the arithmetic that it computes fastest in."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -43,19 +41,3 @@ def preferred_dtype(device: torch.device) -> Literal["bf16", "float32"]:
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
     """Return the context in which convolutions compute in bfloat16 where ``dtype`` is ``bf16``, else in float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bf16")
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads inside the block; None leaves its own choice. The old number comes back."""
-    if threads is None:
-        yield
-        return
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads = {threads!r}: must be a positive integer")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -12,9 +12,10 @@ import torch
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
 from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.device import pick_device, torch_threads
+from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError, InputError, ModelError
+from ddpm_codec.isolation import torch_threads
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
@@ -178,7 +179,7 @@ class CodingSession:
             made_on, dtype, threads = _recorded(recorded, label)
             if device == "auto":
                 device = "cpu" if made_on == "cuda" and not torch.cuda.is_available() else made_on
-            with torch_threads(threads):
+            with torch_threads(threads, exactly=True):
                 check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
         model = given or cached_model(path, device)
         arithmetic = "float" if recorded else "exact"
@@ -191,7 +192,7 @@ class CodingSession:
 
     def environment(self) -> AbstractContextManager[None]:
         """Return a context in which torch uses the threads of the file; the previous number is restored on exit."""
-        return torch_threads(self._threads)
+        return torch_threads(self._threads, exactly=self._threads is not None)
 
     @cached_property
     def ships(self) -> bool:

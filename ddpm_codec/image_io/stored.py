@@ -11,13 +11,17 @@ class Header:
 
     Attributes:
         format: name of the format, as :func:`~ddpm_codec.image_io.signatures.sniff` returns it.
-        size: (width, height) of the first picture, in pixels.
+        size: (width, height) in pixels of the picture that is read.
         pictures: number of pictures: frames, pages, sizes, gain maps; thumbnails inside metadata do not count.
+        noun: what several of them are called.
+        taken: which of several is read.
     """
 
     format: str
     size: tuple[int, int]
     pictures: int = 1
+    noun: str = "frames"
+    taken: str = "first"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The page is self-contained: it loads nothing and works from a local folder.
 """
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,6 +13,7 @@ from typing import Any
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import OutputError
+from ddpm_codec.json_text import json_text
 from ddpm_codec.rate_distortion.curves import OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import TITLES
 from ddpm_codec.rate_distortion.peers import PEERS
@@ -44,10 +44,10 @@ def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> No
         bd_table=_bd_table(report),
         shown_note=_shown_note(len(shown)),
         # Inside <script> a name must not look like a tag.
-        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+        data=json_text(data).replace("<", "\\u003c"),
     )
     with new_file(store.folder / "index.html", overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class _Images:

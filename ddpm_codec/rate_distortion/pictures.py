@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddpm_codec.datasets import ImageSet, open_images
-from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
+from ddpm_codec.errors import InputError, RefusedInputsError
+from ddpm_codec.image_io.folders import IMAGE_EXTENSIONS
+from ddpm_codec.image_io.listing import list_inputs
 from ddpm_codec.image_io.reading import read_picture
 from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture, PictureInfo
@@ -41,15 +42,21 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
     Raises:
         InputError: DATA is unusable. Pictures are read, and may be rejected, when they are loaded.
     """
+    if not data:
+        raise InputError("the path of DATA is empty")
     path = Path(data)
     try:
         plain = path.is_dir() and not any(path.glob("data_batch_*"))
-        files = list_inputs([path]) if plain or (data and path.suffix.lower() in IMAGE_EXTENSIONS) else None
+        listing = list_inputs([path]) if plain or path.suffix.lower() in IMAGE_EXTENSIONS else None
     except OSError as error:
         raise InputError(f"{data}: {error.strerror}") from error
-    if files is not None:
-        load = _from_files(files, note)
-        count = len(files)
+    if listing is not None:
+        if listing.refused:
+            raise RefusedInputsError(listing.refused, len(listing.files) + len(listing.refused), listing.left_out)
+        for left_out in listing.left_out:
+            note(f"{left_out}; left out")
+        load = _from_files(listing.files, note)
+        count = len(listing.files)
     else:
         images = open_images(data, test=True)
         load = _from_images(images)
