@@ -1,20 +1,21 @@
 """``ddpm-codec encode``: pictures to an archive or progressive files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
-from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError
+from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError, Untaken
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_note, print_table, progress_bar
+from ddpm_codec_cli.output import print_facts, print_json, print_note, print_table, printable, progress_bar
 from ddpm_codec_cli.streams import input_stream, output_of
-from ddpm_codec_cli.untaken import print_left_out, print_refused
 
 if TYPE_CHECKING:
     from ddpm_codec.files import EncodeReport, ProgressiveReports, StreamPicture
 
+LEFT_OUT_SHOWN = 10
 LABELS = {
     "images": "images",
     "pixels": "pixels",
@@ -111,12 +112,12 @@ def encode(
     except (LeftOutError, RefusedInputsError) as error:
         _print_untaken(error, as_json)
         raise
-    print_left_out(report.left_out)
+    _print_left_out(report.left_out)
     if isinstance(report, ProgressiveReports):
         _print_progressive(report, as_json, quiet=target is not output)
     elif target is output:
         _print_archive(report, as_json)
-    print_refused(report.refused)
+    _print_refused(report.refused)
     ctx.exit(1 if report.refused else 0)
 
 
@@ -132,14 +133,28 @@ def _given(inputs: "tuple[Path | options.Stream, ...]") -> "list[Path | StreamPi
 def _print_untaken(error: LeftOutError | RefusedInputsError, as_json: bool) -> None:
     """Print what an error lists; the error itself, which is printed last, names it where it is only one."""
     if isinstance(error, RefusedInputsError):
-        print_left_out(error.left_out)
+        _print_left_out(error.left_out)
         if len(error.refused) > 1:
-            print_refused(error.refused)
+            _print_refused(error.refused)
     elif len(error.left_out) > 1:
-        print_left_out(error.left_out)
+        _print_left_out(error.left_out)
     if as_json:
         lists = {"refused": error.refused, "left_out": error.left_out}
         print_json({"error": str(error)} | {key: [one.to_json() for one in found] for key, found in lists.items()})
+
+
+def _print_left_out(left_out: Sequence[Untaken]) -> None:
+    """Print a note for each of the first files that were left out, and one about the others."""
+    for one in left_out[:LEFT_OUT_SHOWN]:
+        print_note(f"left out: {one}")
+    if len(left_out) > LEFT_OUT_SHOWN:
+        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
+
+
+def _print_refused(refused: Sequence[Untaken]) -> None:
+    """Print a line for each input that was refused."""
+    for one in refused:
+        click.echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
 
 
 def _print_archive(report: "EncodeReport", as_json: bool) -> None:
