@@ -229,7 +229,6 @@ EMPTY = [
     ["bpd", "a.png", "--decoder", ""],
     ["rd", "", "-o", "out"],
     ["rd", "a.png", "-o", ""],
-    ["rd", "a.png", "-o", "out", "--peers", ""],
     ["sample", "-o", ""],
     ["sample", "-o", "b.png", "--data", ""],
     ["calibrate", "", "a.png"],

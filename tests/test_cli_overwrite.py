@@ -63,10 +63,9 @@ def test_other_commands_keep_permissions(run: Run, tmp_path: Path) -> None:
     strip.write_bytes(b"old")
     for path in (strip, tmp_path / "p.ddpm"):
         path.chmod(0o600)
-    words = ("progressive", tmp_path / "p.ddpm", "-o", strip, "--model", EXACT, "--frames", "1", "--overwrite")
-    assert run(*words)[0] == 0
-    words = ("encode", TINY, "-o", tmp_path / "p.ddpm", "--progressive", "--model", EXACT, "--overwrite")
-    assert run(*words)[0] == 0
+    model = ("--model", EXACT, "--overwrite")
+    assert run("progressive", tmp_path / "p.ddpm", "-o", strip, "--frames", "1", *model)[0] == 0
+    assert run("encode", TINY, "-o", tmp_path / "p.ddpm", "--progressive", *model)[0] == 0
     assert (mode(strip), mode(tmp_path / "p.ddpm")) == (0o600, 0o600)
 
 
@@ -118,7 +117,7 @@ def test_an_owner_that_may_not_be_kept_costs_nothing_else(
         values[stat.ST_UID], values[stat.ST_GID] = 1234, 4321
         return os.stat_result(values)
 
-    monkeypatch.setattr(atomic.os, "chown", refuse)
+    monkeypatch.setattr("os.chown", refuse)
     monkeypatch.setattr(Path, "stat", foreign)
     assert run("encode", TINY, "-o", target, "--model", "none", "--overwrite")[0] == 0
     assert called == [(1234, 4321), (-1, 4321)]

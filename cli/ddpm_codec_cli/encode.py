@@ -15,6 +15,7 @@ from ddpm_codec_cli.streams import input_stream, output_of
 if TYPE_CHECKING:
     from ddpm_codec.files import EncodeReport, ProgressiveReports, StreamPicture
 
+LEFT_OUT_SHOWN = 10
 LABELS = {
     "images": "images",
     "pixels": "pixels",
@@ -146,6 +147,20 @@ def _print_untaken(error: LeftOutError | RefusedInputsError, as_json: bool) -> N
     if as_json:
         lists = {"refused": error.refused, "left_out": error.left_out}
         print_json({"error": str(error)} | {key: [one.to_json() for one in found] for key, found in lists.items()})
+
+
+def _print_left_out(left_out: Sequence[Untaken]) -> None:
+    """Print a note for each of the first files that were left out, and one about the others."""
+    for one in left_out[:LEFT_OUT_SHOWN]:
+        print_note(f"left out: {one}")
+    if len(left_out) > LEFT_OUT_SHOWN:
+        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
+
+
+def _print_refused(refused: Sequence[Untaken]) -> None:
+    """Print a line for each input that was refused."""
+    for one in refused:
+        click.echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
 
 
 def _print_archive(report: "EncodeReport", as_json: bool) -> None:

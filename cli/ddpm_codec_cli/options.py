@@ -132,8 +132,6 @@ def file_argument(
 
 
 def _split_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    if not value.strip():
-        raise click.BadParameter("is empty; say none for no name at all", context, parameter)
     found = tuple(name.strip() for name in value.split(",") if name.strip())
     return () if found == ("none",) else found
 

@@ -51,7 +51,7 @@ def rd(
 
 def _print_tables(report: "RdReport") -> None:
     """Print the mean curves and the BD-rates."""
-    columns: list[Any] = ["curve", "setting", "bpp", *report.metrics]
+    columns: list[Any] = ["curve", "setting", "pictures", "bpp", *report.metrics]
     print_table(columns, [[row.get(column) for column in columns] for row in report.mean_rows()])
     echo("")
     echo("BD-rate in per cent: bits needed beyond the other codec's at equal quality (ranges: bd_rate.csv)")

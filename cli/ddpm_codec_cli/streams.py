@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
@@ -22,7 +22,7 @@ def output_of(output: Path | Stream, *, as_json: bool) -> Path | BinaryIO:
         return output
     if as_json:
         raise click.UsageError("standard output takes the file or --json, not both; name a file with -o")
-    return _binary("stdout", "standard output", "redirect it, or name a file with -o")
+    return _binary(sys.stdout, "standard output", "redirect it, or name a file with -o")
 
 
 def source_of(file: Path | Stream) -> "Path | ByteSource":
@@ -46,15 +46,13 @@ def input_stream() -> BinaryIO:
     Raises:
         UsageError: it is closed, or a terminal.
     """
-    return _binary("stdin", "standard input", "redirect it, or name a file")
+    return _binary(sys.stdin, "standard input", "redirect it, or name a file")
 
 
-def _binary(name: str, label: str, hint: str) -> BinaryIO:
-    try:
-        stream: BinaryIO = getattr(sys, name).buffer
-        terminal = stream.isatty()
-    except (AttributeError, ValueError):
-        raise click.UsageError(f"{label} is closed; name a file") from None
-    if terminal:
+def _binary(text: TextIO | None, label: str, hint: str) -> BinaryIO:
+    """Return the bytes below one of Python's standard streams, which is None where the process began with it closed."""
+    if text is None or text.closed:
+        raise click.UsageError(f"{label} is closed; name a file")
+    if text.isatty():
         raise click.UsageError(f"{label} is a terminal; {hint}")
-    return stream
+    return text.buffer

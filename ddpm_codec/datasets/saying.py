@@ -39,7 +39,7 @@ def change_lines(changes: Iterable[Change]) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for change in dict.fromkeys(changes):
         kinds.setdefault(change.what, []).append(change.path)
-    return [f"{what}: {_counted(len(paths))} ({_first(paths, ', ')})" for what, paths in sorted(kinds.items())]
+    return [f"{what}: {_counted(len(paths))} ({listed(paths)})" for what, paths in sorted(kinds.items())]
 
 
 def refusal(refused: Sequence[Refused], total: int, advice: str = "") -> InputError:
@@ -50,7 +50,7 @@ def refusal(refused: Sequence[Refused], total: int, advice: str = "") -> InputEr
         total: number of images, the good ones included.
         advice: what can be done.
     """
-    causes = _first([one.why for one in refused], "; ")
+    causes = listed([one.why for one in refused], "; ")
     return InputError(causes + advice if total == 1 else f"{len(refused)} of {total} images unusable: {causes}{advice}")
 
 
@@ -82,6 +82,7 @@ def _counted(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
 
 
-def _first(words: Sequence[str], separator: str) -> str:
+def listed(words: Sequence[str], separator: str = ", ") -> str:
+    """Return the first few words, and how many others there are."""
     rest = len(words) - SHOWN
     return separator.join(words[:SHOWN]) + (f"{separator}and {rest} more" if rest > 0 else "")

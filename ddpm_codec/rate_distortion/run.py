@@ -104,7 +104,11 @@ def run_rd(
         note(line)
     if not records:
         raise InputError(f"{data}: holds no 8-bit RGB picture")
-    report = RdReport(tuple(records), used_metrics, used_peers, hows, {"data": data, **settings})
+    report = RdReport(
+        tuple(records), used_metrics, used_peers, hows, {"data": data, **settings}, tuple(pictures.left_out)
+    )
+    for line in report.remarks():
+        note(line)
     _write(report, store, page_pictures)
     return report
 

@@ -6,7 +6,7 @@ A reader is a module with two functions, see :class:`Reader`. What it does not k
 from pathlib import PurePath
 from typing import BinaryIO, Final, Protocol
 
-from ddpm_codec.image_io.readers import jpeg, png, pnm, tiff
+from ddpm_codec.image_io.readers import bmp, gif, ico, jpeg, pcx, png, pnm, psd, qoi, sgi, tga, tiff, webp
 from ddpm_codec.image_io.readers.simple import PillowReader
 from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
 from ddpm_codec.image_io.stored import Header, ReadPicture
@@ -43,18 +43,18 @@ READERS: Final[dict[str, Reader]] = {
     "PNG": png,
     "JPEG": jpeg,
     "TIFF": tiff,
-    "GIF": PillowReader("GIF"),
-    "PSD": PillowReader("PSD"),
-    "QOI": PillowReader("QOI"),
+    "GIF": gif,
+    "PSD": psd,
+    "QOI": qoi,
     "JPEG2000": PillowReader("JPEG2000"),
-    "WEBP": PillowReader("WEBP"),
+    "WEBP": webp,
     "AVIF": PillowReader("AVIF"),
     "PPM": pnm,
-    "BMP": PillowReader("BMP"),
-    "ICO": PillowReader("ICO"),
-    "PCX": PillowReader("PCX"),
-    "SGI": PillowReader("SGI"),
-    "TGA": PillowReader("TGA"),
+    "BMP": bmp,
+    "ICO": ico,
+    "PCX": pcx,
+    "SGI": sgi,
+    "TGA": tga,
 }
 """By the name that :func:`format_of` gives a format."""
 
