@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.metadata.ifd import Directory, TiffReader
 from ddpm_codec.image_io.metadata.tiff import metadata_of_directory
-from ddpm_codec.image_io.readers.tiff_layout import CIELAB, Layout, layout_of
+from ddpm_codec.image_io.readers.tiff_layout import Layout, layout_of
 from ddpm_codec.image_io.readers.tiff_pages import Pages, read_pages
 from ddpm_codec.image_io.readers.tiff_pixels import decode_pixels
 from ddpm_codec.image_io.stored import Header, ReadPicture
 from ddpm_codec.picture import MODES, Palette, Picture, PictureInfo, check_name
 
 _COLOUR_MAP: Final = 320
-_SIGNED_OFFSET: Final = 0x80
-"""a* and b* are signed in TIFF; in mode LAB, 128 is neutral."""
 
 
 def header(file: BinaryIO) -> Header:
@@ -80,6 +78,4 @@ def _pixels(samples: NDArray[Any], layout: Layout) -> bytes:
         samples = ((1 << layout.bits) - 1) - samples
     if layout.scale > 1:
         samples = samples * np.uint8(layout.scale)
-    if layout.photometric == CIELAB:
-        samples = samples ^ np.array([0, _SIGNED_OFFSET, _SIGNED_OFFSET], np.uint8)
     return samples.astype(MODES[layout.mode].stored, copy=False).tobytes()

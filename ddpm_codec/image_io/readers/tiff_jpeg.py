@@ -22,7 +22,7 @@ _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _END_OF_SCAN: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _RESTART: Final = re.compile(rb"\xff+[\xd0-\xd7]", re.DOTALL)
 _PROBES: Final = (bytes.fromhex("a53c96e1785ac31e") * 8, bytes.fromhex("5ac3691e87a53ce1") * 8)
-_SPACES: Final = {1: "GRAYSCALE", 3: "RGB", 4: "CMYK"}
+_SPACES: Final = {1: "GRAYSCALE", 2: "UNKNOWN", 3: "RGB", 4: "CMYK"}
 
 
 @dataclass

@@ -215,10 +215,8 @@ def _check_coding(page: Directory, photometric: int, compression: int, bits: int
         raise InputError("is damaged (a fax compression on samples of more than one bit)")
     if compression in _WHOLE_SAMPLES and (bits not in (8, 16) or (bits == 16 and compression != JPEG2000)):
         raise InputError(f"has samples of {bits} bits in compression {compression}, which is not read")
-    if compression == JPEG and page.integer(277, 1) != _COLOURS[photometric]:
-        raise InputError("has an alpha channel in JPEG compression, which is not read")
-    if compression == JPEG and page.integer(284, 1) == 2 and photometric == YCBCR:
-        raise InputError("has YCbCr in separate planes of JPEG, which is not read")
+    if compression == JPEG and photometric == YCBCR and (page.integer(277, 1), page.integer(284, 1)) != (3, 1):
+        raise InputError("has YCbCr with alpha or in separate planes of JPEG, which is not read")
     if photometric == YCBCR and compression != JPEG and page.integers(530, (1, 1)) != (1, 1):
         raise InputError("has YCbCr with subsampled colours and no JPEG compression, which is not read")
     if page.integer(266, 1) not in (1, 2) or page.integer(284, 1) not in (1, 2):

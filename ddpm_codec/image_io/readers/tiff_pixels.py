@@ -26,6 +26,7 @@ from ddpm_codec.image_io.readers.tiff_layout import (
     JPEG,
     JPEG2000,
     LZW,
+    RGB,
     WEBPS,
     YCBCR,
     Layout,
@@ -83,7 +84,9 @@ def _data(file: BinaryIO, layout: Layout, index: int) -> bytes:
 def _without_pixels(page: Directory, layout: Layout, offsets: tuple[int, ...]) -> bytes:
     """Return a BigTIFF file without pixels, whose only directory holds the tags that decoding depends on."""
     entries = [entry for entry in page.entries if entry.tag in _DECODED and entry.type in _INTEGERS]
-    entries.append(Entry(_PHOTOMETRIC, SHORT, 1, struct.pack(page.order + "H", layout.photometric)))
+    # Of YCbCr that is not JPEG, only what is not subsampled gets here, and its samples are stored like those of RGB.
+    meaning = RGB if layout.photometric == YCBCR else layout.photometric
+    entries.append(Entry(_PHOTOMETRIC, SHORT, 1, struct.pack(page.order + "H", meaning)))
     tiled = page.find(322) is not None
     for tag, values in ((324 if tiled else 273, offsets), (325 if tiled else 279, layout.counts)):
         entries.append(Entry(tag, LONG8, len(values), struct.pack(f"{page.order}{len(values)}Q", *values)))
@@ -119,7 +122,8 @@ def _segment(
     _check_size(data, shape, layout)
     part = _decoded(decoder, data, index)
     for probe in _PROBES if layout.compression in _PROBED else ():
-        if not np.array_equal(_decoded(decoder, data + probe, index), part):
+        # As bytes, since NaN is not equal to itself.
+        if _decoded(decoder, data + probe, index).tobytes() != part.tobytes():
             raise InputError("is damaged (the data of a strip or tile end too early)")
     return part, at
 
