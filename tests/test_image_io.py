@@ -69,17 +69,18 @@ def test_pillow_and_back(mode: str) -> None:
 
 def test_default_extensions() -> None:
     tiff = {"PA", "CMYK", "YCbCr", "LAB", "I", "I;16B", "F"}
-    npy = {"La", "RGBa", "RGBX", "HSV", "I;16L", *(mode for mode in MODES if not MODES[mode].in_pillow)}
+    png = {"LA;16", "RGB;16", "RGBA;16"}
+    npy = {"La", "RGBa", "RGBX", "HSV", "I;16L", *(mode for mode in MODES if not MODES[mode].in_pillow)} - png
     expected = {mode: ".tiff" if mode in tiff else ".npy" if mode in npy else ".png" for mode in MODES}
     assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
 GREY_AND_RGB = {"1", "L", "RGB"}
 HOLDS = {
-    ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16"},
+    ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"},
     ".webp": {"RGB", "RGBA"},
     ".tiff": {*GREY_AND_RGB, "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"},
-    ".ppm": GREY_AND_RGB,
+    ".ppm": {*GREY_AND_RGB, "I;16", "RGB;16"},
     ".bmp": {*GREY_AND_RGB, "P"},
     ".npy": set(MODES),
 }
@@ -182,9 +183,10 @@ def test_metadata_that_a_format_lacks_is_named(tmp_path: Path, extension: str) -
     assert f"{extension} does not hold ICC metadata" in warned[0]
 
 
-def test_a_profile_too_large_for_png_is_named(tmp_path: Path) -> None:
-    warned = write_picture(picture("RGB", metadata={"icc": bytes(1 << 21)}), tmp_path / "x.png")
-    assert "too large for png" in warned[0]
+def test_a_profile_of_megabytes_comes_back_in_png(tmp_path: Path) -> None:
+    profile = np.random.default_rng(1).bytes(1 << 21)
+    assert write_picture(picture("RGB", metadata={"icc": profile}), tmp_path / "x.png") == []
+    assert read_picture(tmp_path / "x.png").metadata == {"icc": profile}
 
 
 def test_jpeg_keeps_metadata_and_is_not_turned(tmp_path: Path) -> None:

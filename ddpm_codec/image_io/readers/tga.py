@@ -35,7 +35,9 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class _Header:
-    """Attributes:
+    """What the header says.
+
+    Attributes:
 
     mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
     """
