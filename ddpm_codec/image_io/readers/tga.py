@@ -38,7 +38,6 @@ class _Header:
     """What the header says.
 
     Attributes:
-
     mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
     """
 
