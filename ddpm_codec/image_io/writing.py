@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.metadata import LABELS, chunks_came_back, keys_of_chunks, read_metadata
+from ddpm_codec.image_io.exact import colours
+from ddpm_codec.image_io.metadata import LABELS, chunks_came_back, keys_of_chunks
 from ddpm_codec.image_io.metadata.density import same_density
-from ddpm_codec.image_io.writers.pillow import shows
-from ddpm_codec.image_io.writers.png import shows_png, write_png
-from ddpm_codec.image_io.writers.simple import pnm_largest, shows_pnm, write_bmp, write_pnm
+from ddpm_codec.image_io.readers import READERS
+from ddpm_codec.image_io.writers.png import write_png
+from ddpm_codec.image_io.writers.simple import pnm_largest, write_bmp, write_pnm
 from ddpm_codec.image_io.writers.tiff import write_tiff
 from ddpm_codec.image_io.writers.webp import write_webp
 from ddpm_codec.image_io.writers.written import Written
@@ -159,34 +161,51 @@ def _proved(picture: Picture, kind: str, metadata: Metadata) -> Written:
     notes: list[str] = []
     while True:
         written = _WRITERS[kind](picture, metadata)
-        lost = _lost(written, kind)
-        if not lost and _shows(written.file, picture, kind):
+        read = _read(written.file, kind, picture)
+        exact = read is not None and _same(read, picture)
+        lost = [] if read is None else _lost(written.metadata, read.metadata)
+        if exact and not lost:
             return Written(written.file, written.metadata, [*notes, *written.notes])
         if not metadata:
             raise InputError(f"{kind} cannot hold this picture exactly")
         # Metadata must not cost the pixels: if no piece is to blame, all of them are.
         lost = lost or list(metadata)
-        notes += [f"{kind} does not give back the {LABELS[key]} metadata of this picture; left out" for key in lost]
+        notes += [
+            f"{kind} does not give back the {LABELS[key]} metadata of this picture; it is left out" for key in lost
+        ]
         metadata = {key: data for key, data in metadata.items() if key not in lost}
 
 
-def _lost(written: Written, kind: str) -> list[MetadataKey]:
+def _read(file: bytes, kind: str, picture: Picture) -> Picture | None:
+    """Return the picture in a file that has just been written; None if it cannot be read."""
+    try:
+        if kind == "npy":
+            same = np.load(io.BytesIO(file), allow_pickle=False).tobytes() == picture.samples().tobytes()
+            return replace(picture, info=replace(picture.info, metadata={})) if same else None
+        return READERS[kind.upper()].read(io.BytesIO(file), picture.name).picture
+    except Exception:  # readers pass on whatever Pillow's raise
+        return None
+
+
+def _same(read: Picture, picture: Picture) -> bool:
+    return (
+        (read.mode, read.size, read.info.white) == (picture.mode, picture.size, picture.info.white)
+        and read.pixels == picture.pixels
+        and colours(read.palette, read.transparency) == colours(picture.palette, picture.transparency)
+    )
+
+
+def _lost(written: Metadata, read: Metadata) -> list[MetadataKey]:
     """Return the keys of what does not come back."""
-    read, _ = read_metadata(written.file, kind.upper())
-    if kind == "png":
-        translated, _ = keys_of_chunks(read)
-        read = {**translated, **read}
-    return [key for key, data in written.metadata.items() if not _came_back(key, data, read.get(key, b""))]
+    translated, _ = keys_of_chunks(read)
+    found = {**translated, **read}
+    return [key for key, data in written.items() if not _came_back(key, data, found.get(key, b""))]
 
 
 def _came_back(key: MetadataKey, written: bytes, read: bytes) -> bool:
     if key == "png":
         return chunks_came_back(written, read)
     return written == read or (key == "density" and same_density(written, read))
-
-
-def _shows(file: bytes, picture: Picture, kind: str) -> bool:
-    return shows(file, picture, kind.upper()) if kind not in _SHOWS else _SHOWS[kind](file, picture)
 
 
 def _tiff(picture: Picture, metadata: Metadata) -> Written:
@@ -201,11 +220,6 @@ def _npy(picture: Picture, _: Metadata) -> Written:
     return Written(out.getvalue())
 
 
-def _shows_npy(file: bytes, picture: Picture) -> bool:
-    # As bytes, since NaN is not equal to itself.
-    return bool(np.load(io.BytesIO(file), allow_pickle=False).tobytes() == picture.samples().tobytes())
-
-
 _WRITERS: Final[dict[str, Callable[[Picture, Metadata], Written]]] = {
     "png": write_png,
     "webp": write_webp,
@@ -214,4 +228,3 @@ _WRITERS: Final[dict[str, Callable[[Picture, Metadata], Written]]] = {
     "bmp": write_bmp,
     "npy": _npy,
 }
-_SHOWS: Final[dict[str, Callable[[bytes, Picture], bool]]] = {"png": shows_png, "ppm": shows_pnm, "npy": _shows_npy}

@@ -37,7 +37,7 @@ def picture_of(image: Image, name: str, metadata: dict[MetadataKey, bytes] | Non
 
 
 def file_metadata(file: BinaryIO | bytes, kind: str) -> tuple[dict[MetadataKey, bytes], tuple[str, ...]]:
-    """Return the metadata of a file as it stores them, and a line for each piece that is left out; nothing is raised."""
+    """Return the metadata of a file as they are stored, and a note for each piece that is left out; nothing is raised."""
     if not isinstance(file, bytes):
         file.seek(0)
         file = file.read()
@@ -89,5 +89,7 @@ class PillowReader:
 
     def read(self, file: BinaryIO, name: str) -> ReadPicture:
         """See :class:`~ddpm_codec.image_io.readers.Reader`."""
+        metadata, notes = file_metadata(file, self.format)
+        file.seek(0)
         with opened(file, self.format) as image:
-            return ReadPicture(picture_of(image, name))
+            return ReadPicture(picture_of(image, name, metadata), notes)

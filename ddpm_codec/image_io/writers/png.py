@@ -19,9 +19,8 @@ from ddpm_codec.image_io.metadata.png_chunks import (
     chunks_of,
     split,
     unpack,
-    without_metadata,
 )
-from ddpm_codec.image_io.writers.pillow import saved, shows
+from ddpm_codec.image_io.writers.pillow import saved
 from ddpm_codec.image_io.writers.written import Written
 from ddpm_codec.picture import MetadataKey, Picture
 
@@ -62,18 +61,6 @@ def write_png(picture: Picture, metadata: dict[MetadataKey, bytes]) -> Written:
     order = [head, *first, *places.before_palette, *([palette] if palette is not None else [])]
     order += [*places.before_pixels, *text, *pixels, *places.behind_pixels, Chunk(b"IEND", b"")]
     return Written(SIGNATURE + b"".join(chunk.to_bytes() for chunk in order), kept, notes)
-
-
-def shows_png(file: bytes, picture: Picture) -> bool:
-    """Whether a PNG file reads as a picture."""
-    bare = without_metadata(file)
-    if picture.mode not in WIDE_COLOUR:
-        return shows(bare, picture, "PNG")
-    chunks = list(chunks_of(bare))
-    opaque = b"".join(chunk.to_bytes() for chunk in chunks if chunk.type != b"tRNS")
-    samples = imagecodecs.png_decode(SIGNATURE + opaque)
-    colours = [chunk for chunk in chunks if chunk.type == b"tRNS"]
-    return np.array_equal(samples, picture.samples()) and colours == _transparent(picture)
 
 
 def _pixels(picture: Picture) -> list[Chunk]:

@@ -80,29 +80,3 @@ def write_pnm(picture: Picture, metadata: dict[MetadataKey, bytes]) -> Written:
         return Written(magic + b"\n" + comment + size + np.packbits(~samples, axis=1).tobytes(), kept, notes)
     pixels = samples.astype(">u2" if largest > 255 else "u1").tobytes()
     return Written(magic + b"\n" + comment + size + f"{largest}\n".encode() + pixels, kept, notes)
-
-
-def shows_pnm(file: bytes, picture: Picture) -> bool:
-    """Whether a file of :func:`write_pnm` reads as a picture."""
-    magic, width, height, largest, pixels = _parsed(file)
-    samples = picture.samples()
-    if (width, height) != picture.size:
-        return False
-    if magic == b"P4":
-        rows = np.frombuffer(pixels, np.uint8).reshape(height, -1)
-        return picture.mode == "1" and np.array_equal(np.unpackbits(rows, axis=1, count=width) == 0, samples)
-    read = np.frombuffer(pixels, ">u2" if largest > 255 else "u1").reshape(samples.shape)
-    white = picture.info.white or (1 << picture.info.layout.sample_bits) - 1
-    return largest == white and np.array_equal(read, samples) and bool(read.max() <= largest)
-
-
-def _parsed(file: bytes) -> tuple[bytes, int, int, int, bytes]:
-    """Return magic number, width, height, largest value and pixels."""
-    lines = file.split(b"\n", 1)
-    magic, rest = lines[0], lines[1]
-    numbers: list[int] = []
-    while len(numbers) < (2 if magic == b"P4" else 3):
-        line, _, rest = rest.partition(b"\n")
-        if not line.startswith(b"#"):
-            numbers += map(int, line.split())
-    return magic, numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else 1, rest
