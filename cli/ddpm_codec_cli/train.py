@@ -8,6 +8,7 @@ import click
 
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import echo, print_json, printable
+from ddpm_codec_cli.process import Interrupted, Postponed
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -158,7 +159,10 @@ def train(
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
         echo(f"multiply-adds per pixel: {work}", err=True)
 
-    checkpoint = run.train(config, announce=announce)
+    with Postponed() as stop:
+        checkpoint = run.train(config, announce=announce, stop=stop)
+    if stop.number is not None:
+        raise Interrupted(stop.number, f"{checkpoint} is up to date; the same command continues")
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:

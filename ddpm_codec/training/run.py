@@ -14,7 +14,7 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.isolation import isolated
 from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint, state_to_resume
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
+from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere, stopped_anywhere
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.trainer import Trainer, learning_rate
 
@@ -43,7 +43,11 @@ def forked_config(run: Path, changes: dict[str, Any]) -> TrainConfig:
 
 @isolated()
 def train(
-    config: TrainConfig, *, progress: bool = True, announce: Callable[[dict[str, float], str], None] | None = None
+    config: TrainConfig,
+    *,
+    progress: bool = True,
+    announce: Callable[[dict[str, float], str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Train until ``config.train_steps``; resume if ``config.output`` has a checkpoint.
 
@@ -52,6 +56,8 @@ def train(
         progress: show a progress bar on standard error.
         announce: called in the first process, before the first step, with the multiply-adds per pixel of each part of the
             network, and a note about the initial weights (usually empty).
+        stop: asked before the first step and after every step, in each process; once it returns True, in any of them, a
+            checkpoint is written and training ends.
 
     Returns:
         The path of the last checkpoint.
@@ -85,7 +91,7 @@ def train(
                 save_checkpoint(trainer.state(), last)
             if announce is not None:
                 announce(trainer.task.macs_per_pixel(), trainer.task.note)
-        _run(trainer, last, progress)
+        _run(trainer, last, progress, stop)
     return last
 
 
@@ -98,15 +104,17 @@ def _prepare(folder: Path, config: TrainConfig) -> None:
         file.write_text(config.to_toml(), encoding="utf-8")
 
 
-def _run(trainer: Trainer, last: Path, progress: bool) -> None:
+def _run(trainer: Trainer, last: Path, progress: bool, stop: Callable[[], bool] | None) -> None:
     """Take the steps; the first process alone logs, validates and saves."""
     config, leads = trainer.config, trainer.rank == 0
     log = RunLog(last.parent, trainer.step) if leads else None
     bar = tqdm(total=config.train_steps, initial=trainer.step, unit="step", disable=not (progress and leads))
+    stopped = stop is not None and stopped_anywhere(stop(), trainer.device)
     try:
-        while trainer.step < config.train_steps:
+        while trainer.step < config.train_steps and not stopped:
             trainer.advance()
             bar.update()
+            stopped = stop is not None and stopped_anywhere(stop(), trainer.device)
             if _due(trainer, config.log_every):
                 figures = _figures(trainer)
                 if "train_bpd" in figures:
@@ -115,11 +123,11 @@ def _run(trainer: Trainer, last: Path, progress: bool) -> None:
                     )
                 if log is not None:
                     log.write(trainer.step, **figures)
-            if log is not None and _due(trainer, config.validate_every):
+            if log is not None and _due(trainer, config.validate_every) and not stopped:
                 figures = trainer.validate()
                 if figures:
                     log.write(trainer.step, **figures)
-            if _due(trainer, config.checkpoint_every):
+            if _due(trainer, config.checkpoint_every) or stopped:
                 trainer.window = mean_over_processes(trainer.window)
                 if leads:
                     save_checkpoint(trainer.state(), last)
