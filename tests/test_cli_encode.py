@@ -1,5 +1,6 @@
 """``ddpm-codec encode``: what it takes, what it prints, what it refuses, and that it leaves nothing behind."""
 
+import io
 import json
 import struct
 import zlib
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -120,8 +122,14 @@ def test_first_frame(run: Run, tmp_path: Path) -> None:
 
 
 def bad_inputs(folder: Path) -> dict[str, bytes]:
-    gray16 = png((2, 1), 16, 2, bytes(13))
-    files = {"text.png": b"no picture", "empty.png": b"", "cut.png": PHOTO.read_bytes()[:3000], "deep.png": gray16}
+    double = io.BytesIO()
+    tifffile.imwrite(double, np.zeros((4, 5)), photometric="minisblack")
+    files = {
+        "text.png": b"no picture",
+        "empty.png": b"",
+        "cut.png": PHOTO.read_bytes()[:3000],
+        "double.tif": double.getvalue(),
+    }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "bare").mkdir()
@@ -134,7 +142,7 @@ REFUSED = {
     "text.png": "",
     "empty.png": "",
     "cut.png": "",
-    "deep.png": "has more than 8 bits per colour sample",
+    "double.tif": "",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_facts, print_json, printable, progress_bar
 from ddpm_codec_cli.streams import output_of, source_of
 
 LABELS = {
@@ -68,7 +68,7 @@ def decode(
     elif target is output:
         print_facts(report.to_json(), LABELS)
     for line in report.notes:
-        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
+        echo(f"ddpm-codec: note: {printable(line)}", err=True)
     for line in report.damaged:
-        click.echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
+        echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
     ctx.exit(1 if report.damaged else 0)

@@ -9,7 +9,7 @@ import click
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError, Untaken
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_note, print_table, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_facts, print_json, print_note, print_table, printable, progress_bar
 from ddpm_codec_cli.streams import input_stream, output_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ PROGRESSIVE_LABELS = {
     "model": "model",
     "device": "device",
 }
+
+
+LEFT_OUT_SHOWN = 10
 
 
 @click.command()
@@ -115,8 +118,11 @@ def encode(
     _print_left_out(report.left_out)
     if isinstance(report, ProgressiveReports):
         _print_progressive(report, as_json, quiet=target is not output)
-    elif target is output:
-        _print_archive(report, as_json)
+    else:
+        if target is output:
+            _print_archive(report, as_json)
+        for note in report.notes:
+            print_note(note)
     _print_refused(report.refused)
     ctx.exit(1 if report.refused else 0)
 
@@ -176,3 +182,17 @@ def _print_progressive(reports: "ProgressiveReports", as_json: bool, *, quiet: b
         print_table(["file", "file bytes", "file bits/pixel"], rows)
     for line in (note for report in reports for note in report.notes):
         print_note(line)
+
+
+def _print_left_out(left_out: Sequence[Untaken]) -> None:
+    """Print a note for each of the first files that were left out, and one about the others."""
+    for one in left_out[:LEFT_OUT_SHOWN]:
+        print_note(f"left out: {one}")
+    if len(left_out) > LEFT_OUT_SHOWN:
+        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
+
+
+def _print_refused(refused: Sequence[Untaken]) -> None:
+    """Print a line for each input that was refused."""
+    for one in refused:
+        echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)

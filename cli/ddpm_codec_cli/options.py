@@ -175,6 +175,12 @@ variance_option = choice(
     "[default: predicted; class, as in coding, for a calibrated DDPM that leaves timesteps out]",
 )
 batch_option = whole_number("--batch", "Images of 32x32 (or as many pixels) at a time.", default=64)
+first_frame_option = switch(
+    "--first-frame", "Take the first frame of files that have several, instead of refusing them."
+)
+skip_small_option = switch(
+    "--skip-small", "Leave out images that are smaller than the crop or cannot be read, instead of refusing DATA."
+)
 limit_option = whole_number("--limit", "Use the first N images only.")
 seed_option = whole_number("--seed", "Seed of all random numbers.", least=0, default=0)
 device_option = choice("--device", ("auto", "cpu", "cuda"), "Where the network runs.", default="auto")

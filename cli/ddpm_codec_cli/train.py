@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, printable
+from ddpm_codec_cli.output import echo, print_json, print_note, printable
+from ddpm_codec_cli.process import Interrupted, Postponed
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -56,6 +57,10 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "augment_channels": (float, "Share with permuted colour channels."),
     "augment_transpose": (float, "Share that is transposed."),
     "augment_vertical_flip": (float, "Share that is flipped vertically."),
+    "skip_small": (
+        bool,
+        "Leave out images that are smaller than the crop or cannot be read, instead of refusing DATA.",
+    ),
     "seed": (int, "Seed of all random numbers."),
     "device": (str, "auto, cpu or cuda."),
     "dtype": (str, "auto (bf16 where the device supports it natively), bf16 or float32."),
@@ -137,7 +142,9 @@ def train(
 ) -> None:
     """Train a network on one or more DATA; the same command resumes a run that was stopped.
 
-    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.
+    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32. The headers of
+    all pictures are read before the first step. One that turns out damaged later is replaced by another and noted in
+    log.jsonl; more than one in twenty end the run, which keeps its last checkpoint.
 
     To see what a run has reached, fork it with a falling learning rate: `train --fork runs/a -o runs/a-decayed --train-steps
     6900 --decay 0.13`. The run itself can continue.
@@ -156,18 +163,27 @@ def train(
     if not config.data or not config.output:
         raise click.UsageError("name DATA and --output DIR, here or in the --config file")
     macs: dict[str, float] = {}
+    notes: list[str] = []
 
     def announce(found: dict[str, float], note: str) -> None:
         macs.update(found)
         if note:
-            click.echo(printable(note), err=True)
+            echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
-        click.echo(f"multiply-adds per pixel: {work}", err=True)
+        echo(f"multiply-adds per pixel: {work}", err=True)
 
-    checkpoint = run.train(config, announce=announce)
+    def note(line: str) -> None:
+        notes.append(line)
+        print_note(line)
+
+    with Postponed() as stop:
+        checkpoint = run.train(config, announce=announce, note=note, stop=stop)
+    if stop.number is not None:
+        kept = checkpoint.exists()
+        raise Interrupted(stop.number, f"{checkpoint} is up to date; the same command continues" if kept else "")
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs})
+        print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs, "notes": notes})
     else:
-        click.echo(f"checkpoint  {printable(str(checkpoint))}")
+        echo(f"checkpoint  {printable(str(checkpoint))}")

@@ -46,6 +46,7 @@ def write_archive(inputs: Inputs, output: Path, progress: Progress | None) -> En
                 _verify_archive(target, digests, options.model if session else None, options.device)
     report = _archive_report(encoder, session, size, whole.seconds)
     report.refused, report.left_out = inputs.refused, inputs.left_out
+    report.notes = [note for entry in inputs.entries for note in inputs.notes_of(entry)]
     return report
 
 

@@ -24,10 +24,12 @@ from ddpm_codec.files.reports import DecodeReport, Progress
 from ddpm_codec.files.source import Source, as_path, open_source
 from ddpm_codec.files.streams import STANDARD_OUTPUT
 from ddpm_codec.image_io import Picture, PictureInfo
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.stopwatch import Stopwatch
 
 
+@isolated()
 def describe_file(source: Source | ByteSource) -> FileInfo:
     """Describe a file without decoding it.
 
@@ -39,6 +41,7 @@ def describe_file(source: Source | ByteSource) -> FileInfo:
         return describe(opened)
 
 
+@isolated()
 def decode_file(
     source: Source | ByteSource,
     output: str | Path | BinaryIO,

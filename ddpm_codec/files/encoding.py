@@ -14,11 +14,13 @@ from ddpm_codec.files.reports import EncodeReport, Progress, ProgressiveReports
 from ddpm_codec.files.source import as_path
 from ddpm_codec.files.streams import STANDARD_OUTPUT, StreamPicture
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, UNREADABLE_EXTENSIONS
+from ddpm_codec.isolation import isolated
 
 Input = str | Path | StreamPicture
 """A picture file, a folder of pictures, or a picture that came through a stream."""
 
 
+@isolated()
 def encode(
     inputs: Sequence[Input], output: str | Path | BinaryIO, options: EncodeOptions, *, progress: Progress | None = None
 ) -> EncodeReport | ProgressiveReports:

@@ -1,15 +1,14 @@
 """The pictures to encode: where they are, and which of them cannot be used."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError, Untaken
 from ddpm_codec.files.options import EncodeOptions
 from ddpm_codec.files.streams import StreamPicture
-from ddpm_codec.image_io import check_header, list_inputs, read_picture, read_picture_from
+from ddpm_codec.image_io import check_header, list_inputs, read_stored
 from ddpm_codec.picture import Picture, PictureInfo
 
 Check = Callable[[Picture], None]
@@ -43,6 +42,7 @@ class Inputs:
         left_out: contents of the given folders that are not pictures.
         refused: inputs that cannot be used.
         options: how to read them.
+        notes: by what errors call an entry, a line for everything in its file that is left out.
         given: number of entries and refused inputs.
     """
 
@@ -51,6 +51,7 @@ class Inputs:
     refused: list[Untaken]
     options: EncodeOptions
     given: int
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def found(cls, inputs: Sequence[Path | StreamPicture], options: EncodeOptions, output: Path) -> Self:
@@ -131,6 +132,10 @@ class Inputs:
                 yield entry, picture
         self._raise_refused(left=yielded)
 
+    def notes_of(self, entry: Entry) -> list[str]:
+        """Return a line for everything in the file of an entry, which has been read, that is left out."""
+        return [f"{entry.label}: {note}" for note in self.notes.get(entry.label, ())]
+
     def _raise_refused(self, *, left: int) -> None:
         if self.refused and not (self.options.keep_going and left):
             raise RefusedInputsError(self.refused, self.given, self.left_out)
@@ -150,14 +155,12 @@ class Inputs:
 
     def _read(self, entry: Entry) -> Picture:
         """Read a picture; ``strip`` omits its metadata."""
-        source, first_frame = entry.source, self.options.first_frame
-        if isinstance(source, StreamPicture):
-            picture = read_picture_from(io.BytesIO(source.data), source.label, name=entry.name, first_frame=first_frame)
-        else:
-            picture = read_picture(source, first_frame=first_frame, name=entry.name)
+        source = entry.source.data if isinstance(entry.source, StreamPicture) else entry.source
+        found = read_stored(source, first_frame=self.options.first_frame, name=entry.name)
+        self.notes[entry.label] = found.notes
         if not self.options.strip:
-            return picture
-        info = picture.info
+            return found.picture
+        picture, info = found.picture, found.picture.info
         bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency, white=info.white)
         return Picture(bare, picture.pixels)
 

@@ -72,6 +72,7 @@ def write_progressive(
         for entry, picture in inputs.pictures(check):
             opened = opened or Model.open(options.model, device=options.device)
             reports.append(_encode_one(opened, picture, targets[entry.name], output, how, options))
+            reports[-1].notes += inputs.notes_of(entry)
             if progress is not None:
                 progress(len(reports), len(inputs.entries))
     return reports

@@ -38,6 +38,7 @@ class EncodeReport:
         device: device of the network.
         refused: inputs that could not be used.
         left_out: contents of the given folders that are not pictures.
+        notes: one line for everything in a picture's file that is left out, such as damaged metadata.
     """
 
     images: int = 0
@@ -54,6 +55,7 @@ class EncodeReport:
     device: str = "cpu"
     refused: list[Untaken] = field(default_factory=list)
     left_out: list[Untaken] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def coder_seconds(self) -> float:
@@ -75,6 +77,7 @@ class EncodeReport:
             "coder_seconds": self.coder_seconds,
             "model": self.model,
             "device": self.device,
+            "notes": self.notes,
             **untaken_to_json(self.refused, self.left_out),
         }
 

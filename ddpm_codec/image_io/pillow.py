@@ -1,8 +1,6 @@
-"""Pillow's pixel limit, raised and restored, and its exceptions as one-line errors."""
+"""Pillow without its process-wide state, and its exceptions as one-line errors."""
 
 import io
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +11,6 @@ from PIL.ImageFile import ImageFile
 
 from ddpm_codec.atomic import reason
 from ddpm_codec.errors import DdpmCodecError, InputError
-
-_LOCK = threading.RLock()
-
-
-@contextmanager
-def pixel_limit(limit: int) -> Iterator[None]:
-    """Let Pillow open pictures of up to ``limit`` pixels inside the block, and keep its warnings quiet.
-
-    Pillow's own limit is a global of its module, so one thread at a time is inside and the old value comes back.
-    """
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = Image.MAX_IMAGE_PIXELS
-        # Pillow warns above the value and refuses above twice the value.
-        Image.MAX_IMAGE_PIXELS = max(1, (limit + 1) // 2)
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
 
 
 def opened(file: bytes | BinaryIO, kind: str) -> ImageFile:
@@ -56,22 +35,20 @@ def opened(file: bytes | BinaryIO, kind: str) -> ImageFile:
 
 
 @contextmanager
-def pillow_errors(source: Path | str, max_pixels: int | None = None) -> Iterator[None]:
+def pillow_errors(source: Path | str) -> Iterator[None]:
     """Turn whatever Pillow raises inside the block into an :class:`InputError` of one line.
 
     Args:
         source: the file or the name that the line begins with.
-        max_pixels: the limit that :func:`pixel_limit` was given; None: Pillow's own.
     """
     try:
         yield
     except DdpmCodecError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{source}: is not an image, or has a format that Pillow does not read") from None
+        raise InputError(f"{source}: is not an image, or has a format that is not read") from None
     except Image.DecompressionBombError:
-        limit = f"{max_pixels} pixels" if max_pixels else "Pillow's MAX_IMAGE_PIXELS allows"
-        raise InputError(f"{source}: has more than {limit}") from None
+        raise InputError(f"{source}: has more pixels than Pillow's MAX_IMAGE_PIXELS allows") from None
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({reason(error)})") from error
     except MemoryError:

@@ -20,6 +20,7 @@ _PREFIXES: Final = (
     (b"8BPS\0\x01", "PSD"),
     (b"8BPS\0\x02", "PSD"),
     (b"qoif", "QOI"),
+    (b"P7\n", "PAM"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x0a", "JXL"),
@@ -27,7 +28,7 @@ _PREFIXES: Final = (
 )
 # Two letters at the start are no proof, as text may begin with them; the fields behind must fit as well.
 _PPM: Final = re.compile(
-    rb"P(?:[1-6]|f)(?:\s*#[^\r\n]*[\r\n]|\s)\s*(?:#[^\r\n]*(?:[\r\n]\s*|\Z))*(?:\d+\s+(?:\d|#)|\Z)"
+    rb"P(?:[1-6]|[fF])(?:\s*#[^\r\n]*[\r\n]|\s)\s*(?:#[^\r\n]*(?:[\r\n]\s*|\Z))*(?:\d+\s+(?:\d|#)|\Z)"
 )
 _BMP_HEADER_SIZES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _PCX_VERSIONS: Final = frozenset({0, 2, 3, 4, 5})
@@ -40,7 +41,7 @@ _HEIC_BRANDS: Final = frozenset(
 def sniff(head: bytes) -> str | None:
     """Return the format of a file whose first bytes are ``head``, by Pillow's name for it; None if they fit none.
 
-    ``JPEG`` includes MPO, ``PNG`` animated PNG, ``PPM`` PBM, PGM and PFM, ``TIFF`` BigTIFF. ``HEIC`` and ``JXL`` are
+    ``JPEG`` includes MPO, ``PNG`` animated PNG, ``PPM`` PBM, PGM and PFM, ``TIFF`` BigTIFF. ``HEIC``, ``JXL`` and ``PAM`` are
     recognised though Pillow does not read them. TGA and DIB have no signature.
 
     Args:
