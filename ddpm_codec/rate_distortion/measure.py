@@ -129,10 +129,10 @@ def _peer_points(measurement: _Measurement, name: str) -> Iterator[tuple[RatePoi
     for setting in peer.ladder:
         try:
             data = peer.encode(measurement.original, setting)
+            pixels = peer.decode(data)
         except InputError as error:
             measurement.notes.append(f"{measurement.task.picture.name}: {error}")
             return
-        pixels = peer.decode(data)
         bpp = 8.0 * len(data) / measurement.task.picture.info.pixel_count
         yield RatePoint(name, setting.label, len(data), bpp, measurement.score(pixels)), pixels
 
