@@ -35,9 +35,10 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class _Header:
-    """Attributes:
+    """What stands before the samples.
 
-    mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
+    Attributes:
+        mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
     """
 
     mode: str
