@@ -35,10 +35,10 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header says.
+    """What stands before the samples.
 
     Attributes:
-    mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
+        mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
     """
 
     mode: str

@@ -4,16 +4,16 @@ from typing import BinaryIO, Final
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.pillow import opened
-from ddpm_codec.image_io.readers.simple import PillowReader, picture_of
+from ddpm_codec.image_io.readers.simple import picture_of
 from ddpm_codec.image_io.stored import Header, ReadPicture
 
 _BITS_PER_SAMPLE: Final = 258
-_PILLOW: Final = PillowReader("TIFF")
 
 
 def header(file: BinaryIO) -> Header:
     """See :class:`~ddpm_codec.image_io.readers.Reader`."""
-    return _PILLOW.header(file)
+    with opened(file, "TIFF") as image:
+        return Header("TIFF", image.size, getattr(image, "n_frames", 1))
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:
