@@ -75,7 +75,7 @@ def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None
         "number = os.open('x', os.O_CREAT | os.O_WRONLY)\n"
         "os._exit(number)\n"
     )
-    line = f"exec {sys.executable} -c \"{program}\" <&- >&- 2>&-"
+    line = f'exec {sys.executable} -c "{program}" <&- >&- 2>&-'
     assert shell(line, tmp_path).returncode > 2
 
 
@@ -121,7 +121,10 @@ def test_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
         name.write_bytes(b"")
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    assert shell(f"PROGRAM encode {TINY} -o \"$(printf 'a\\377.ddpm')\" --overwrite --model none", tmp_path).returncode == 0
+    assert (
+        shell(f"PROGRAM encode {TINY} -o \"$(printf 'a\\377.ddpm')\" --overwrite --model none", tmp_path).returncode
+        == 0
+    )
     done = shell("PROGRAM info a*.ddpm --json", tmp_path)
     values = json.loads(done.stdout)
     json.dumps(values, ensure_ascii=False).encode("utf-8")
