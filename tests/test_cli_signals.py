@@ -199,7 +199,10 @@ def test_a_signal_ends_the_workers_of_rd(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
-@pytest.mark.parametrize("number", WORDS)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_training_writes_a_checkpoint_before_it_goes(number: signal.Signals, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "data.npy", rng.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8))
