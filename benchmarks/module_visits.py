@@ -29,7 +29,8 @@ from PIL import Image
 
 import ddpm_codec
 from benchmarks.common import need, table, write_json
-from ddpm_codec_cli.main import COMMANDS, main
+from ddpm_codec_cli.group import COMMANDS
+from ddpm_codec_cli.main import main
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 PHOTO, MODEL = TESTS / "data" / "shutters_128x128.png", TESTS / "golden" / "tiny.safetensors"

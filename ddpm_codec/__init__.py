@@ -14,6 +14,8 @@ Examples:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ddpm_codec import forked as _forked  # noqa: F401 - which notes from now on that a process is forked
+
 if TYPE_CHECKING:
     from ddpm_codec.api.archive import Archive, open_archive
     from ddpm_codec.api.arguments import Image

@@ -107,8 +107,53 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def keep_permissions(temporary: Path, target: Path) -> None:
+    """Give a finished file the permissions, the access lists and, where allowed, the owner of the one it will replace.
+
+    Nothing changes where ``target`` does not exist. Where the owner cannot be kept, the group is, if that is allowed; the
+    set-user-ID and set-group-ID bits stay only with owner and group.
+
+    Raises:
+        OSError: the permissions cannot be set.
+    """
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        return
+    mode = stat.S_IMODE(old.st_mode)
+    new = temporary.stat()
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) and not _give(temporary, old.st_uid, old.st_gid):
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)
+    # After the owner, whose change clears bits of the mode.
+    temporary.chmod(mode)
+    _copy_access_lists(target, temporary)
+
+
+def _give(path: Path, user: int, group: int) -> bool:
+    """Change owner and group, or at least the group; return whether both are as wanted."""
+    if not hasattr(os, "chown"):
+        return False
+    with suppress(OSError):
+        os.chown(path, user, group)
+        return True
+    with suppress(OSError):
+        os.chown(path, -1, group)
+    return False
+
+
+def _copy_access_lists(source: Path, target: Path) -> None:
+    """Copy POSIX access lists, where the system has them."""
+    if not hasattr(os, "listxattr"):
+        return
+    with suppress(OSError):
+        for name in os.listxattr(source):
+            if name.startswith("system.posix_acl_"):
+                os.setxattr(target, name, os.getxattr(source, name))
+
+
 def _publish(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
+        keep_permissions(temporary, target)
         os.replace(temporary, target)
         return
     try:
@@ -158,6 +203,40 @@ def publish(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
     target = Path(os.path.realpath(path)) if overwrite else path
     with writing(path):
         _publish(temporary, target, path, overwrite=overwrite)
+
+
+@contextmanager
+def streamed(stream: BinaryIO, name: str, label: str) -> Iterator[Path]:
+    """Provide a path in a temporary folder; on success the file there is copied to ``stream``.
+
+    Args:
+        stream: gets all of the file, or nothing if the block fails.
+        name: name of the file.
+        label: what errors call it.
+
+    Raises:
+        BrokenPipeError: nobody reads the stream any more.
+        OutputError: the file or the stream cannot be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ddpm-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(f"{label}: no temporary folder can be made ({reason(error)})") from error
+    with folder as place:
+        path = Path(place, name)
+        try:
+            yield path
+        except DdpmCodecError as error:
+            error.args = (str(error).replace(str(path), label),)
+            raise
+        try:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, stream)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{label}: cannot be written ({reason(error)})") from error
 
 
 @contextmanager

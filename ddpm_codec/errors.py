@@ -4,6 +4,29 @@ The command line turns a :class:`DdpmCodecError` into one line and exit code 1; 
 traceback. Each leaf also inherits the builtin that fits, so that library users can catch either.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Untaken(NamedTuple):
+    """A file that was not taken, and why.
+
+    Attributes:
+        path: the file, as the user would name it.
+        reason: what is said of it, without the path.
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return both as one line."""
+        return f"{self.path}: {self.reason}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return both by name."""
+        return self._asdict()
+
 
 class DdpmCodecError(Exception):
     """Root of all errors raised on purpose."""
@@ -11,6 +34,38 @@ class DdpmCodecError(Exception):
 
 class InputError(DdpmCodecError, ValueError):
     """What the user gave (a picture, a data set, an option) cannot be used."""
+
+
+class RefusedInputsError(InputError):
+    """Some of the given pictures cannot be used, so that none was.
+
+    Attributes:
+        refused: all of them, with the reasons.
+        left_out: files of the given folders that are not pictures, with the reasons.
+    """
+
+    def __init__(self, refused: Sequence[Untaken], given: int, left_out: Sequence[Untaken] = ()) -> None:
+        self.refused, self.left_out = tuple(refused), tuple(left_out)
+        if len(self.refused) == 1:
+            super().__init__(str(self.refused[0]))
+        else:
+            super().__init__(f"{len(self.refused)} of {given} inputs are refused; nothing was written")
+
+
+class LeftOutError(InputError):
+    """The given folders have files that would be left out, and none may be.
+
+    Attributes:
+        left_out: all of them, with the reasons.
+        refused: empty.
+    """
+
+    def __init__(self, left_out: Sequence[Untaken]) -> None:
+        self.left_out, self.refused = tuple(left_out), ()
+        if len(self.left_out) == 1:
+            super().__init__(f"{self.left_out[0]}; nothing may be left out")
+        else:
+            super().__init__(f"{len(self.left_out)} files would be left out; nothing was written")
 
 
 class FormatError(DdpmCodecError, ValueError):

@@ -6,7 +6,7 @@ the codec pads it. All bits, including those of the padding, are divided by the 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.tiling import Rect
-from ddpm_codec.datasets import open_images
+from ddpm_codec.datasets import change_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.crossing import log_snr_at
@@ -26,6 +26,7 @@ from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.distortion import check_rgb
 from ddpm_codec.errors import InputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, load_pixel_decoder
@@ -47,7 +48,8 @@ class BoundReport(BoundTerms):
     Attributes:
         facts: ``steps`` (K as the user counts it: of a DDPM its timesteps), ``evaluations`` of the network per image,
             ``schedule``, ``variance``, ``seconds``, ``images_per_second``, ``model``, ``device``, ``dtype``; with a pixel
-            decoder also ``decoder``, ``decoder_dtype`` and ``crossing`` (noise in grey levels).
+            decoder also ``decoder``, ``decoder_dtype`` and ``crossing`` (noise in grey levels); ``changed``, a ``path`` and
+            ``what`` for every image that was not bounded as its file has it.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -80,34 +82,47 @@ class BoundSettings(TypedDict, total=False):
     progress: Callable[[int, int], None] | None
 
 
+@isolated()
 def evaluate_bpd(
     data: str,
     *,
     model: str = "photo",
     decoder: str | None = None,
     limit: int | None = None,
+    first_frame: bool = False,
+    note: Callable[[str], None] = lambda line: None,
     **settings: Unpack[BoundSettings],
 ) -> BoundReport:
     """Bound the bits per dimension of a model on DATA.
+
+    Models take 8-bit RGB. Images that have anything else in their files (alpha, a palette, one grey channel) are taken as
+    RGB, and the report names them; images with more than 8 bits a sample are refused. All are read before the work begins.
 
     Args:
         data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives its test batch.
         model: name, file or folder.
         decoder: file of a pixel decoder; see :func:`bound_of`.
         limit: use the first ``limit`` images.
+        first_frame: take the first frame of files that have several, instead of refusing them.
+        note: called with a line about each way in which images were changed.
         **settings: see :func:`bound_of`.
 
     Raises:
-        InputError: DATA or a setting is unusable.
+        InputError: DATA or a setting is unusable; of images that cannot be read, all are counted and the first named.
         ModelError: the model or the decoder is unknown or unusable, or has no chain of that length.
     """
     opened = open_model(find_model(model))
-    images = open_images(data, test=True)
+    images = open_images(data, test=True, first_frame=first_frame)
     frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
     used = images if limit is None else images.subset(range(min(limit, len(images))))
-    return bound_of(used, opened, decoder=frozen, **settings)
+    changes = read_all(used)
+    for line in change_lines(changes):
+        note(line)
+    report = bound_of(used, opened, decoder=frozen, **settings)
+    return replace(report, facts=report.facts | {"changed": [change._asdict() for change in changes]})
 
 
+@isolated()
 def bound_of(
     images: Sequence[Pixels] | Pixels,
     model: CodecModel,
@@ -178,6 +193,7 @@ def bound_of(
         "model": model.name,
         "device": target.type,
         "dtype": dtype,
+        "changed": [],
     }
     if decoder is not None:
         facts |= {"decoder": decoder.name, "decoder_dtype": "float32", "crossing": grey_levels}

@@ -20,8 +20,8 @@ lossy. Files of a model that does not ship need :func:`register` with ``model``.
 
 **Saving.** Options: ``model``, ``steps``, ``tile``, ``device``, ``threads``, and for single pictures ``progressive``,
 ``bpp``, ``psnr``, all as in :func:`ddpm_codec.encode`. ``save_all`` writes an archive, with ``names`` for its
-pictures. ICC, EXIF and XMP in ``info`` are kept; ``icc_profile``, ``exif`` and ``xmp`` replace them, and an empty
-value leaves them out. An option that cannot be used raises ``ValueError``.
+pictures. ICC, EXIF, XMP, comment and density in ``info`` are kept; ``icc_profile``, ``exif``, ``xmp``, ``comment`` and
+``dpi`` replace them, and an empty value leaves them out. An option that cannot be used raises ``ValueError``.
 
 imageio reads and writes the format through Pillow; to write to bytes, name the plugin (``plugin="pillow"``).
 """
@@ -37,7 +37,8 @@ from ddpm_codec.api.coding import encode, encode_archive
 from ddpm_codec.api.facts import info
 from ddpm_codec.container.layout import SIGNATURE
 from ddpm_codec.errors import DdpmCodecError, InputError, ModelError
-from ddpm_codec.picture import MODES, MetadataKey, PictureInfo
+from ddpm_codec.image_io.metadata.pillow_info import metadata_to_info
+from ddpm_codec.picture import MODES, PictureInfo
 
 FORMAT: Final = "DDPM"
 MIME: Final = "image/x-ddpm"
@@ -47,7 +48,7 @@ _EXIF_PREFIX: Final = b"Exif\0\0"
 _NO_LIMIT: Final = 1 << 62
 """Pillow has a limit of its own, a frame: ``Image.MAX_IMAGE_PIXELS``."""
 
-_INFO_KEYS: Final[dict[MetadataKey, str]] = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+_INFO_KEYS: Final = ("icc_profile", "exif", "xmp", "comment", "dpi")
 _SHARED_OPTIONS: Final = ("model", "steps", "tile", "device", "threads")
 _SINGLE_OPTIONS: Final = ("progressive", "bpp", "psnr")
 
@@ -212,9 +213,9 @@ class DdpmImageFile(ImageFile.ImageFile):
 
 def _pillow_info(picture: PictureInfo) -> dict[str | tuple[int, int], Any]:
     """Return what Pillow keeps in ``info``; EXIF with the prefix that its other formats give and expect."""
-    found: dict[str | tuple[int, int], Any] = {}
-    for key, value in picture.metadata.items():
-        found[_INFO_KEYS[key]] = _EXIF_PREFIX + value if key == "exif" else value
+    found: dict[str | tuple[int, int], Any] = {**metadata_to_info(picture.metadata)}
+    if "exif" in found:
+        found["exif"] = _EXIF_PREFIX + found["exif"]
     if picture.transparency is not None:
         found["transparency"] = picture.transparency
     return found
@@ -277,7 +278,7 @@ def _with_metadata(image: Image.Image, first: Image.Image) -> Image.Image:
     """
     if image.mode not in MODES:
         raise OSError(f"cannot write mode {image.mode} as {FORMAT}")
-    given = {key: first.encoderinfo[key] for key in _INFO_KEYS.values() if key in first.encoderinfo}
+    given = {key: first.encoderinfo[key] for key in _INFO_KEYS if key in first.encoderinfo}
     if not given:
         return image
     changed = image.copy()

@@ -12,8 +12,9 @@ import pytest
 
 from ddpm_codec import __version__
 from ddpm_codec.errors import DdpmCodecError, FormatError, OutputExistsError
-from ddpm_codec_cli import main as main_module
-from ddpm_codec_cli.main import COMMANDS, LazyCommand, cli, main
+from ddpm_codec_cli import group
+from ddpm_codec_cli.group import COMMANDS, LazyCommand, cli
+from ddpm_codec_cli.main import main
 from ddpm_codec_cli.output import (
     format_value,
     print_facts,
@@ -39,8 +40,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
         def broken(file: str) -> None:
             raise error
 
-        monkeypatch.setattr(main_module, "_broken", broken, raising=False)
-        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.main:_broken", ""))
+        monkeypatch.setattr(group, "_broken", broken, raising=False)
+        monkeypatch.setitem(cli._lazy, "info", LazyCommand("ddpm_codec_cli.group:_broken", ""))
         return main(["info", "x"])
 
     return run

@@ -1,10 +1,12 @@
 """``ddpm-codec bpd``: terms that add up, and agree with the files that are coded."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,6 +83,72 @@ def test_what_people_read_says_that_no_file_is_meant(run: Run, tiles: Path) -> N
     assert (code, err) == (0, "")
     assert "bound bits/dim (an ideal code length, not a file)" in out
     assert [line.split()[0] for line in out.splitlines()[-4:]] == ["1", "2", "3", "4"]
+
+
+def mixed(folder: Path) -> Path:
+    """Write pictures that are grey, have alpha, or are plain."""
+    folder.mkdir()
+    Image.fromarray(noisy_picture(0, 8, 8)).save(folder / "a.png")
+    Image.fromarray(noisy_picture(1, 8, 8)).convert("RGBA").save(folder / "b.png")
+    Image.fromarray(noisy_picture(2, 8, 8)).convert("L").save(folder / "c.png")
+    Image.fromarray(noisy_picture(3, 8, 8)).convert("L").save(folder / "d.png")
+    return folder
+
+
+GREY, ALPHA = "grey counted as three equal channels", "alpha dropped"
+
+
+def test_what_is_not_bounded_as_it_is_stored_is_named(run: Run, tmp_path: Path) -> None:
+    folder = mixed(tmp_path / "in")
+    code, out, err = run("bpd", folder, "--model", EXACT, "--steps", 4, "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    whats = {"b.png": ALPHA, "c.png": GREY, "d.png": GREY}
+    values = json.loads(out)
+    assert values["changed"] == [{"path": str(folder / name), "what": what} for name, what in whats.items()]
+    assert err == (
+        f"ddpm-codec: note: {ALPHA}: 1 image ({folder / 'b.png'})\n"
+        f"ddpm-codec: note: {GREY}: 2 images ({folder / 'c.png'}, {folder / 'd.png'})\n"
+    )
+    plain = json.loads(run("bpd", folder / "a.png", "--model", EXACT, "--steps", 4, "--json")[1])
+    assert plain["changed"] == []
+    code, out, err = run("bpd", folder, "--limit", 1, "--model", EXACT, "--steps", 4, "--json")
+    assert (code, err, json.loads(out)["changed"]) == (0, "", [])
+
+
+def test_a_first_frame_is_taken_when_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    frames = [Image.fromarray(noisy_picture(index, 8, 8)) for index in range(3)]
+    frames[0].save(tmp_path / "x.tif", save_all=True, append_images=frames[1:])
+    words = ("bpd", tmp_path / "x.tif", "--model", EXACT, "--steps", 4, "--json")
+    code, out, err = run(*words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "x.tif: has 3 frames (--first-frame takes the first)" in err
+    code, out, err = run(*words, "--first-frame")
+    assert (code, json.loads(out)["changed"]) == (0, [{"path": str(tmp_path / "x.tif"), "what": "first frame only"}])
+    assert err == f"ddpm-codec: note: first frame only: 1 image ({tmp_path / 'x.tif'})\n"
+    frames[0].save(tmp_path / "y.png")
+    first = json.loads(run("bpd", tmp_path / "y.png", *words[2:])[1])
+    assert first["total_bpd"] == json.loads(out)["total_bpd"]
+
+
+def test_all_that_cannot_be_bounded_is_named_before_the_work(run: Run, tmp_path: Path) -> None:
+    """16 bits are refused, wherever they are, and so is damage that only decoding shows."""
+    folder = mixed(tmp_path / "in")
+    (folder / "a.png").rename(folder / "z.png")
+    deep = np.full((8, 8, 3), 40000, np.uint16)
+    (folder / "e.png").write_bytes(imagecodecs.png_encode(deep))
+    Image.fromarray(deep[..., 0]).save(folder / "f.png")
+    content = (folder / "z.png").read_bytes()
+    (folder / "z.png").write_bytes(content[: len(content) // 2])
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    for source, joint in ((folder, "/"), (tmp_path / "in.zip", ":")):
+        code, out, err = run("bpd", source, "--model", EXACT, "--steps", 4, "--json")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith("ddpm-codec: error: 3 of 6 images unusable: ")
+        for name in ("e.png", "f.png", "z.png"):
+            assert f"{source}{joint}{name}: " in err
+        assert err.count("more than 8 bits") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``ddpm-codec encode``: what it takes, what it prints, what it refuses, and that it leaves nothing behind."""
 
+import io
 import json
 import struct
 import zlib
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -120,23 +122,51 @@ def test_first_frame(run: Run, tmp_path: Path) -> None:
 
 
 def bad_inputs(folder: Path) -> dict[str, bytes]:
-    gray16 = png((2, 1), 16, 2, bytes(13))
-    files = {"text.png": b"no picture", "empty.png": b"", "cut.png": PHOTO.read_bytes()[:3000], "deep.png": gray16}
+    double = io.BytesIO()
+    tifffile.imwrite(double, np.zeros((4, 5)), photometric="minisblack")
+    files = {
+        "text.png": b"no picture",
+        "empty.png": b"",
+        "cut.png": PHOTO.read_bytes()[:3000],
+        "double.tif": double.getvalue(),
+    }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "bare").mkdir()
     return files
 
 
+REFUSED = {
+    "missing.png": "No such file",
+    "bare": "the folder has no pictures",
+    "text.png": "",
+    "empty.png": "",
+    "cut.png": "",
+    "double.tif": "",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_input_that_is_refused_is_one_line_and_leaves_nothing(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = bad_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("encode", "-o", "x.ddpm", SMALL, name, "--json")
+    assert (code, err.count("\n"), out.count("\n")) == (1, 1, 1)
+    found = json.loads(out)
+    assert found["left_out"] == []
+    ((path, reason),) = [entry.values() for entry in found["refused"]]
+    assert path == name
+    assert reason.startswith(REFUSED[name])
+    assert found["error"] == f"{name}: {reason}"
+    assert err == f"ddpm-codec: error: {name}: {reason}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*files, "bare"])
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (["missing.png"], "missing.png: No such file"),
-        (["bare"], "bare: the folder has no pictures"),
-        (["text.png"], "text.png: "),
-        (["empty.png"], "empty.png: "),
-        (["cut.png"], "cut.png: "),
-        (["deep.png"], "deep.png: has more than 8 bits per colour sample"),
         ([TINY, TINY], "lighthouse_33x17.png: is given twice"),
         ([TINY, "--model", "nonesuch"], "no such model"),
         ([TINY, "--model", "text.png"], "text.png"),

@@ -16,6 +16,19 @@ Draw = Callable[..., dict[str, Any]]
 STILL = ("--count", 3, "--size", "16x24")
 
 
+def test_what_the_pair_is_not_shown_as_is_named(run: Run, tmp_path: Path) -> None:
+    for name, mode in (("a.png", "RGB"), ("b.png", "RGBA"), ("c.png", "L")):
+        Image.fromarray(noisy_picture(1, 16, 16)).convert(mode).save(tmp_path / name)
+    words = ("sample", "-o", tmp_path / "x.npy", "--model", EXACT, "--steps", 2, "--figure", "interpolation", "--json")
+    code, out, err = run(*words, "--data", tmp_path)
+    assert (code, err) == (0, f"ddpm-codec: note: alpha dropped: 1 image ({tmp_path / 'b.png'})\n")
+    assert json.loads(out)["changed"] == [{"path": str(tmp_path / "b.png"), "what": "alpha dropped"}]
+    Image.fromarray(np.full((16, 16), 999, np.uint16)).save(tmp_path / "b.png")
+    code, out, err = run(*words, "--data", tmp_path, "--overwrite")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "b.png: I;16 pixels have more than 8 bits" in err
+
+
 @pytest.fixture
 def draw(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
     """Run the command on a tiny exact model in a folder with two pictures, and return its one JSON object."""

@@ -1,17 +1,31 @@
 """Every kind of DATA, and what is refused."""
 
 import io
+import itertools
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.datasets import ImageSet, concatenate, from_array, open_images
+from ddpm_codec.datasets import (
+    Change,
+    ImageSet,
+    Opened,
+    Refused,
+    change_lines,
+    concatenate,
+    from_array,
+    open_images,
+    read_all,
+    refusal,
+)
 from ddpm_codec.errors import InputError
 
 Pictures = NDArray[np.uint8]
@@ -250,10 +264,9 @@ def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
 def test_image_sets_are_sequences(pictures: Pictures) -> None:
     calls: list[int] = []
 
-    def load(index: int) -> Pictures:
+    def load(index: int) -> Opened:
         calls.append(index)
-        picture: Pictures = pictures[index]
-        return picture
+        return Opened(pictures[index])
 
     images = ImageSet([str(i) for i in range(24)], load, cache_bytes=2 * pictures[0].nbytes)
     assert np.array_equal(images[-1], pictures[23])
@@ -273,3 +286,145 @@ def test_sets_one_after_the_other(pictures: Pictures) -> None:
     assert both.names == ["a000000", "a000001", "a000002", "b000000", "b000001"]
     assert same(both, pictures[:5])
     assert concatenate([first]) is first
+
+
+def grey_with_alpha(size: tuple[int, int]) -> Image.Image:
+    return Image.merge("LA", [Image.new("L", size, 9), Image.new("L", size, 100)])
+
+
+def two_frames(path: Path) -> None:
+    first, second = (Image.new("P", (8, 8), index) for index in (0, 1))
+    first.putpalette([1, 2, 3, 250, 0, 0])
+    second.putpalette([1, 2, 3, 250, 0, 0])
+    first.save(path, save_all=True, append_images=[second])
+
+
+def write_kinds(folder: Path) -> None:
+    """Write a picture of every kind that becomes another one as 8-bit RGB, and one that stays."""
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(folder / "a.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(folder / "b.png")
+    Image.new("L", (8, 8), 9).save(folder / "c.png")
+    grey_with_alpha((8, 8)).save(folder / "d.png")
+    indexed = Image.new("P", (8, 8), 1)
+    indexed.putpalette([0, 0, 0, 4, 5, 6])
+    indexed.save(folder / "e.png")
+    indexed.save(folder / "f.png", transparency=b"\x00\x80")
+    Image.new("1", (8, 8), 1).save(folder / "g.png")
+    Image.new("CMYK", (8, 8), (10, 20, 30, 40)).save(folder / "h.tif")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(folder / "i.png", transparency=(1, 2, 3))
+    two_frames(folder / "j.gif")
+
+
+KINDS = {
+    "a.png": "",
+    "b.png": "alpha dropped",
+    "c.png": "grey counted as three equal channels",
+    "d.png": "grey counted as three equal channels, alpha dropped",
+    "e.png": "palette expanded",
+    "f.png": "palette expanded, transparency dropped",
+    "g.png": "two levels counted as three equal channels",
+    "h.tif": "CMYK converted to RGB",
+    "i.png": "transparency dropped",
+    "j.gif": "palette expanded, first frame only",
+}
+COLOURS = {
+    "a": (1, 2, 3),
+    "b": (1, 2, 3),
+    "c": (9,) * 3,
+    "d": (9,) * 3,
+    "e": (4, 5, 6),
+    "f": (4, 5, 6),
+    "g": (255,) * 3,
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_changed_is_said_by_the_header_and_by_the_image(packed: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_kinds(folder)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in KINDS:
+                archive.write(folder / name, name)
+    images = open_images(str(folder) + (".zip" if packed else ""), first_frame=True)
+    assert images.names == list(KINDS)
+    assert images.paths == [f"{folder}{'.zip:' if packed else '/'}{name}" for name in KINDS]
+    for index, (name, changed) in enumerate(KINDS.items()):
+        assert images.header(index) == ((8, 8), changed)
+        opened = images.opened(index)
+        assert (opened.changed, opened.pixels.shape, opened.pixels.dtype) == (changed, (8, 8, 3), np.uint8)
+        if name[0] in COLOURS:
+            assert {tuple(pixel) for pixel in opened.pixels.reshape(-1, 3).tolist()} == {COLOURS[name[0]]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "packed"),
+    [*itertools.product(("grey", "colour", "tiff", "frames"), (False, True)), ("postscript", True)],
+)
+def test_what_is_refused_is_refused_by_its_header(kind: str, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / ("x.tif" if kind == "tiff" else "x.gif" if kind == "frames" else "x.png")
+    deep = np.full((8, 8, 3), 40000, np.uint16)
+    cause = "more than 8 bits"
+    if kind == "grey":
+        Image.fromarray(deep[..., 0]).save(path)
+    elif kind == "colour":
+        path.write_bytes(imagecodecs.png_encode(deep))
+    elif kind == "tiff":
+        tifffile.imwrite(path, deep, photometric="rgb")
+    elif kind == "frames":
+        two_frames(path)
+        cause = "has 2 frames"
+    else:
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+        cause = "not an image"
+    source = path
+    if packed:
+        source = tmp_path / "x.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.write(path, path.name)
+    images = open_images(str(source))
+    for read in (images.header, images.opened):
+        with pytest.raises(InputError, match=rf"\A[^\n]*{path.name}: [^\n]*{cause}[^\n]*\Z") as caught:
+            read(0)
+        assert str(caught.value).startswith(images.paths[0])
+
+
+def test_headers_are_read_without_decoding(tmp_path: Path, pictures: Pictures) -> None:
+    path = save_png(pictures[0], tmp_path / "x.png")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    images = open_images(str(path))
+    assert images.header(0).size == (32, 24)
+    with pytest.raises(InputError, match=r"x\.png"):
+        images.opened(0)
+
+
+def test_cells_of_a_grey_sheet_say_so_once(tmp_path: Path) -> None:
+    Image.new("L", (16, 8), 5).save(tmp_path / "s.png")
+    images = open_images(f"sheet:{tmp_path / 's.png'}:8x8")
+    assert [images.header(index) for index in range(2)] == [((8, 8), "grey counted as three equal channels")] * 2
+    assert read_all(images) == [Change(str(tmp_path / "s.png"), "grey counted as three equal channels")]
+
+
+def test_lines_about_many_images() -> None:
+    changes = [Change(f"{index}.png", "alpha dropped") for index in range(13)] + [
+        Change("x.gif", "first frame only")
+    ] * 2
+    first, second = change_lines(changes)
+    names = ", ".join(f"{index}.png" for index in range(10))
+    assert first == f"alpha dropped: 13 images ({names}, and 3 more)"
+    assert second == "first frame only: 1 image (x.gif)"
+    bad = [Refused(f"{index}.png", f"{index}.png: is damaged") for index in range(12)]
+    assert str(refusal(bad[:1], 1)) == "0.png: is damaged"
+    assert str(refusal(bad[:2], 9, "!")) == "2 of 9 images unusable: 0.png: is damaged; 1.png: is damaged!"
+    assert str(refusal(bad, 40)).endswith("9.png: is damaged; and 2 more")
+
+
+def test_a_name_twice_in_a_zip_is_two_images(tmp_path: Path, pictures: Pictures) -> None:
+    for index in range(2):
+        save_png(pictures[index], tmp_path / f"{index}.png")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(tmp_path / "0.png", "a.png")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.write(tmp_path / "1.png", "a.png")
+    assert same(open_images(str(tmp_path / "x.zip")), pictures[:2])

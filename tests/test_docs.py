@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ddpm_codec
-from ddpm_codec_cli.main import cli
+from ddpm_codec_cli.group import cli
 from tests.helpers import TINY
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -69,17 +69,18 @@ def test_pillow_and_back(mode: str) -> None:
 
 def test_default_extensions() -> None:
     tiff = {"PA", "CMYK", "YCbCr", "LAB", "I", "I;16B", "F"}
-    npy = {"La", "RGBa", "RGBX", "HSV", "I;16L", *(mode for mode in MODES if not MODES[mode].in_pillow)}
+    png = {"LA;16", "RGB;16", "RGBA;16"}
+    npy = {"La", "RGBa", "RGBX", "HSV", "I;16L", *(mode for mode in MODES if not MODES[mode].in_pillow)} - png
     expected = {mode: ".tiff" if mode in tiff else ".npy" if mode in npy else ".png" for mode in MODES}
     assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
 GREY_AND_RGB = {"1", "L", "RGB"}
 HOLDS = {
-    ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16"},
+    ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"},
     ".webp": {"RGB", "RGBA"},
     ".tiff": {*GREY_AND_RGB, "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"},
-    ".ppm": GREY_AND_RGB,
+    ".ppm": {*GREY_AND_RGB, "I;16", "RGB;16"},
     ".bmp": {*GREY_AND_RGB, "P"},
     ".npy": set(MODES),
 }
@@ -182,9 +183,10 @@ def test_metadata_that_a_format_lacks_is_named(tmp_path: Path, extension: str) -
     assert f"{extension} does not hold ICC metadata" in warned[0]
 
 
-def test_a_profile_too_large_for_png_is_named(tmp_path: Path) -> None:
-    warned = write_picture(picture("RGB", metadata={"icc": bytes(1 << 21)}), tmp_path / "x.png")
-    assert "too large for png" in warned[0]
+def test_a_profile_of_megabytes_comes_back_in_png(tmp_path: Path) -> None:
+    profile = np.random.default_rng(1).bytes(1 << 21)
+    assert write_picture(picture("RGB", metadata={"icc": profile}), tmp_path / "x.png") == []
+    assert read_picture(tmp_path / "x.png").metadata == {"icc": profile}
 
 
 def test_jpeg_keeps_metadata_and_is_not_turned(tmp_path: Path) -> None:
@@ -220,6 +222,13 @@ def test_tiff_of_sixteen_bit_colour_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tiff").write_bytes(tiff + bytes(4) + struct.pack("<HHH", 16, 16, 16) + bytes(12))
     with pytest.raises(InputError, match="more than 8 bits"):
         read_picture(tmp_path / "x.tiff")
+
+
+@pytest.mark.parametrize(("colour", "samples"), [(2, 3), (6, 4), (4, 2)])
+def test_sixteen_bit_colour_is_kept(tmp_path: Path, colour: int, samples: int) -> None:
+    values = np.random.default_rng(colour).integers(0, 65536, (1, 2, samples), np.uint16)
+    (tmp_path / "x.png").write_bytes(png(2, 1, 16, colour, b"\0" + values.astype(">u2").tobytes()))
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").samples(), values, strict=True)
 
 
 def test_sixteen_bit_grey(tmp_path: Path) -> None:
@@ -301,7 +310,7 @@ def test_size_limit_is_ours_and_pillow_keeps_its_own(tmp_path: Path) -> None:
 def test_a_header_that_claims_two_to_the_31_pixels(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(png(1 << 16, 1 << 15, 8, 2, b"\0"))
-    with pytest.raises(InputError, match="more than 268435456 pixels"):
+    with pytest.raises(InputError, match="has 2147483648 pixels, more than 268435456"):
         read_picture(path)
 
 
@@ -353,28 +362,44 @@ def touch(*paths: Path) -> None:
 def test_listing(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "2.png", a / "1.PNG", a / "sub/x.jpg", a / ".hidden.png", a / ".git/x.png", a / "notes.txt", b / "odd")
-    assert list_inputs([a, b / "odd"]) == [
+    listing = list_inputs([a, b / "odd"])
+    assert listing.files == [
         (a / "1.PNG", "1.PNG"),
         (a / "2.png", "2.png"),
         (a / "sub/x.jpg", "sub/x.jpg"),
         (b / "odd", "odd"),
     ]
+    assert listing.left_out == [
+        (str(a / ".git"), "is hidden"),
+        (str(a / ".hidden.png"), "is hidden"),
+        (str(a / "notes.txt"), "is not a picture"),
+    ]
+    assert listing.refused == []
 
 
 def test_listing_tells_equal_names_apart(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "x.png", b / "x.png", b / "c/x.png", tmp_path / "other/a/x.png")
-    assert [name for _, name in list_inputs([a / "x.png", b])] == ["a/x.png", "c/x.png", "b/x.png"]
-    with pytest.raises(InputError, match="same name"):
-        list_inputs([a / "x.png", tmp_path / "other/a/x.png"])
+
+    def names(*paths: Path) -> list[str]:
+        return [name for _, name in list_inputs(paths).files]
+
+    assert names(a / "x.png", b) == ["a/x.png", "c/x.png", "b/x.png"]
+    assert names(a / "x.png", tmp_path / "other/a/x.png") == [f"{tmp_path.name}/a/x.png", "other/a/x.png"]
+    assert names(a, b, tmp_path / "other/a") == [f"{tmp_path.name}/a/x.png", "c/x.png", "b/x.png", "other/a/x.png"]
     with pytest.raises(InputError, match="given twice"):
         list_inputs([a / "x.png", a])
 
 
 def test_listing_refuses(tmp_path: Path) -> None:
-    for paths, message in (([], "no pictures"), ([tmp_path], "no pictures"), ([tmp_path / "x.png"], "No such file")):
-        with pytest.raises(InputError, match=message):
-            list_inputs(paths)
-    touch(tmp_path / "a\\b.png")
-    with pytest.raises(InputError, match="plain relative path"):
-        list_inputs([tmp_path / "a\\b.png"])
+    with pytest.raises(InputError, match="no pictures given"):
+        list_inputs([])
+    touch(tmp_path / "in/a\\b.png", tmp_path / "in/c.png")
+    (tmp_path / "bare").mkdir()
+    listing = list_inputs([tmp_path / "bare", tmp_path / "x.png", tmp_path / "in"])
+    assert listing.files == [(tmp_path / "in/c.png", "c.png")]
+    assert listing.refused == [
+        (str(tmp_path / "bare"), "the folder has no pictures"),
+        (str(tmp_path / "x.png"), "No such file or directory"),
+        (str(tmp_path / "in/a\\b.png"), "name 'a\\\\b.png' is not a plain relative path"),
+    ]

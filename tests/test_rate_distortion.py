@@ -13,7 +13,7 @@ from PIL import Image
 from ddpm_codec.distortion import psnr_db, rmse_255
 from ddpm_codec.errors import InputError, MissingDependencyError
 from ddpm_codec.picture import Picture, PictureInfo
-from ddpm_codec.rate_distortion.curves import BdRate, RatePoint, bd_rate, bd_rate_percent, mean_curves
+from ddpm_codec.rate_distortion.curves import BdRate, RatePoint, bd_rate, bd_rate_percent, mean_curves, mean_quality
 from ddpm_codec.rate_distortion.metrics import METRICS, ms_ssim, ms_ssim_db, ssimulacra2, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, Setting, jxl_quality, usable_peers
 from ddpm_codec.rate_distortion.pictures import crop_middle, open_pictures
@@ -200,8 +200,10 @@ def test_mean_curves() -> None:
     exact = RatePoint("a", "exact", 9000, 9.0, {"psnr": math.inf, "ms_ssim": 1.0})
     (mean,) = mean_curves([[*points("a", 1.0), exact], [*points("a", 3.0, gain=1.0), exact]], "psnr")
     assert mean.bpp == pytest.approx([*(2 * RATES), 9.0])
-    assert mean.values[:-1] == pytest.approx(QUALITIES + 0.5)
+    # Mean squared errors are averaged: of two that differ by 1 dB, half of 1 + 10^(1 / 10) times the smaller.
+    assert mean.values[:-1] == pytest.approx(QUALITIES + 1.0 - 10 * math.log10((1 + 10**0.1) / 2), rel=1e-12)
     assert mean.values[-1] is None
+    assert mean.exact == (0,) * 6 + (2,)
     assert (mean.pictures, mean.settings[-1], len(mean.finite_points())) == (2, "exact", 6)
 
 
@@ -210,9 +212,58 @@ def test_pictures_too_small_for_a_metric_have_no_part_in_its_mean_rate() -> None
     small = [RatePoint("a", "s", 300, 3.0, {"psnr": 40.0, "ms_ssim": None})]
     (psnr,) = mean_curves([large, small], "psnr")
     (structure,) = mean_curves([large, small], "ms_ssim")
-    assert (psnr.bpp, psnr.values) == ((2.0,), (35.0,))
-    assert (structure.bpp, structure.pictures) == ((1.0,), 1)
+    assert (psnr.bpp, psnr.left_out) == ((2.0,), ())
+    assert psnr.values == pytest.approx((-10 * math.log10((1e-3 + 1e-4) / 2),), rel=1e-12)
+    assert (structure.bpp, structure.pictures, structure.left_out) == ((1.0,), 1, (1,))
     assert structure.values == pytest.approx((10.0,))
+
+
+@pytest.mark.parametrize("infinite", [math.inf, None])
+def test_an_exact_picture_counts_as_one_without_error(infinite: float | None) -> None:
+    """None stands for infinity in records that were read back."""
+    black = [RatePoint("jpeg", f"s{index}", 10, 0.1, {"psnr": infinite}) for index in range(6)]
+    (mean,) = mean_curves([points("jpeg", 1.0), black, points("jpeg", 1.0)], "psnr")
+    assert mean.values == pytest.approx(QUALITIES + 10 * math.log10(1.5), rel=1e-12)
+    assert (mean.pictures, mean.exact, mean.left_out, mean.dropped) == (3, (1,) * 6, (), ())
+    assert mean.bpp == pytest.approx((2 * RATES + 0.1) / 3)
+    (alone,) = mean_curves([black], "psnr")
+    assert alone.values == (None,) * 6
+
+
+def test_quality_is_the_decibels_of_the_mean() -> None:
+    pixels = [noisy(SMALL, sigma) for sigma in (2.0, 8.0)]
+    mse = np.mean([np.mean((SMALL.astype(float) - other) ** 2) for other in pixels])
+    assert mean_quality("psnr", [psnr_db(SMALL, other) for other in pixels]) == pytest.approx(
+        10 * math.log10(255**2 / mse), rel=1e-12
+    )
+    assert mean_quality("ms_ssim", [0.9, 1.0]) == pytest.approx(-10 * math.log10(0.05))
+    assert mean_quality("ms_ssim", [1.0, 1.0]) is None
+    assert mean_quality("ssimulacra2", [50.0, 100.0]) == 75.0
+
+
+def test_a_picture_without_a_file_or_a_value_takes_no_points_from_the_others() -> None:
+    """Of a peer: it has no file at some settings, or none at all; or the metric has no value at one setting."""
+    whole = points("webp", 1.0)
+    unmeasured = [*points("webp", 2.0)[:5], RatePoint("webp", "s5", 1, 9.0, {"psnr": 50.0, "ms_ssim": 0.5})]
+    pictures = [whole, points("webp", 3.0)[:2], points("jpeg", 1.0), whole]
+    webp, jpeg = mean_curves(pictures, "psnr")
+    assert (webp.codec, webp.pictures, webp.left_out, webp.dropped) == ("webp", 2, (1, 2), ())
+    assert webp.bpp == pytest.approx(RATES)
+    assert webp.values == pytest.approx(QUALITIES)
+    assert (jpeg.pictures, jpeg.left_out) == (1, (0, 1, 3))
+    ours = [RatePoint("a", label, 1, 1.0 + index, {"ssimulacra2": 50.0}) for index, label in enumerate("xy")]
+    broken = [ours[0], RatePoint("a", "y", 1, 2.0, {"ssimulacra2": None})]
+    (mean,) = mean_curves([ours, broken, ours], "ssimulacra2")
+    assert (mean.values, mean.left_out) == ((50.0, 50.0), (1,))
+    assert mean_curves([unmeasured], "ms_ssim") == []
+
+
+def test_levels_that_a_small_picture_lacks_are_dropped_and_named() -> None:
+    def ours(labels: str) -> list[RatePoint]:
+        return [RatePoint("ddpm-codec", label, 1, 1.0 + ord(label), {"psnr": 30.0}, "mean") for label in labels]
+
+    (mean,) = mean_curves([ours("abc"), ours("ac"), ours("abc")], "psnr")
+    assert (mean.settings, mean.dropped, mean.left_out, mean.pictures) == (("a", "c"), ("b",), (), 3)
 
 
 # Pictures

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,121 @@ def test_grey_pictures_are_named_and_left_out(photos: Path, fake: Path, run: Run
     code, _, err = run("rd", photos, "-o", fake.parent / "out", "--peers", "none", "--metrics", "psnr")
     assert (code, err.count("\n")) == (0, 1)
     assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode is L, .*; skipped\n", err)
+
+
+def rd_json(folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / "rd.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    return values
+
+
+def test_a_black_picture_takes_no_points_from_the_curves(photos: Path, fake: Path, run: Run) -> None:
+    """JPEG gives it back exactly at every quality, WebP at some, so that its PSNR is infinite."""
+    Image.new("RGB", (40, 40)).save(photos / "black.png")
+    out = fake.parent / "out"
+    words = (
+        "rd",
+        photos,
+        "-o",
+        out,
+        "--peers",
+        "jpeg,webp",
+        "--metrics",
+        "psnr,ssimulacra2",
+        "--reconstructions",
+        "mean",
+    )
+    code, _, err = run(*words)
+    note = "exact where others are not, counted with an error of zero: black.png"
+    assert (code, err) == (0, f"ddpm-codec: note: {note}\n")
+    values = rd_json(out)
+    assert values["exact"] == ["black.png"]
+    assert values["averaging"]["psnr"] == "10 log10(255^2 / mean over pictures of the MSE)"
+    records = {record["name"]: record["points"] for record in values["records"]}
+    for curve in values["curves"]["psnr"][2:]:
+        assert (curve["pictures"], curve["left_out"], len(curve["settings"])) == (4, [], 9)
+        exact = curve["exact"]
+        assert exact == [1] * 9 if curve["codec"] == "jpeg" else 0 < sum(exact) < 9
+        for setting, value, count in zip(curve["settings"], curve["values"], exact, strict=True):
+            found = {
+                name: point["metrics"]["psnr"]
+                for name, points in records.items()
+                for point in points
+                if (point["codec"], point["setting"]) == (curve["codec"], setting)
+            }
+            assert (found["black.png"] is None) == bool(count)
+            mse = sum(255**2 * 10 ** (-psnr / 10) for psnr in found.values() if psnr is not None) / 4
+            assert value == pytest.approx(10 * np.log10(255**2 / mse), rel=1e-9)
+    page = (out / "index.html").read_text()
+    assert note in page
+    assert "psnr: 10 log10(255^2 / mean over pictures of the MSE)" in page
+    # Read back from its records, a run says the same.
+    assert run(*words)[0] == 0
+    assert rd_json(out) == values
+
+
+def test_a_picture_that_one_codec_refuses_takes_no_points_from_the_others(photos: Path, fake: Path, run: Run) -> None:
+    Image.fromarray(np.zeros((8, 16400, 3), np.uint8) + np.uint8(7)).save(photos / "wide.png")
+    out = fake.parent / "out"
+    words = (
+        "rd",
+        photos,
+        "-o",
+        out,
+        "--peers",
+        "jpeg,webp",
+        "--metrics",
+        "psnr",
+        "--reconstructions",
+        "mean",
+        "--json",
+    )
+    code, printed, err = run(*words)
+    assert (code, json.loads(printed)["pictures"]) == (0, 4)
+    assert "note: wide.png: webp q0 cannot encode a picture of 16400x8" in err
+    assert "note: mean psnr of webp: without wide.png\n" in err
+    curves = {curve["codec"]: curve for curve in rd_json(out)["curves"]["psnr"]}
+    assert (curves["webp"]["pictures"], curves["webp"]["left_out"], len(curves["webp"]["values"])) == (
+        3,
+        ["wide.png"],
+        9,
+    )
+    assert (curves["jpeg"]["pictures"], curves["jpeg"]["left_out"]) == (4, [])
+    assert "mean psnr of webp: without wide.png" in (out / "index.html").read_text()
+
+
+def test_pictures_of_a_zip_that_are_not_rgb_are_named_and_left_out(photos: Path, fake: Path, run: Run) -> None:
+    Image.fromarray(photo(40, 40)[..., 0]).save(photos / "grey<é>.png")
+    (photos / "bad.png").write_bytes(b"no picture")
+    with zipfile.ZipFile(photos.parent / "in.zip", "w") as archive:
+        for path in sorted(photos.rglob("*.png")):
+            archive.write(path, path.relative_to(photos).as_posix())
+    out = fake.parent / "out"
+    words = ("--peers", "none", "--metrics", "psnr", "--reconstructions", "mean", "--json")
+    code, printed, err = run("rd", photos.parent / "in.zip", "-o", out, *words)
+    assert (code, err.count("\n"), json.loads(printed)["pictures"]) == (0, 2, 3)
+    left = rd_json(out)["left_out"]
+    assert [one["path"] for one in left] == [
+        f"{photos.parent / 'in.zip'}:{name}" for name in ("bad.png", "grey<é>.png")
+    ]
+    assert "is not 8-bit RGB (grey counted as three equal channels), but only that can be measured" in left[1]["why"]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "2 of 5 images unusable: " in page
+    assert "grey&lt;&#233;&gt;.png: is not 8-bit RGB" in page
+    assert "not measured.</p>" in page
+
+
+def test_metrics_of_other_pictures_have_rows_of_their_own(photos: Path) -> None:
+    Image.fromarray(photo(168, 176)).save(photos / "large.png")
+    lines: list[str] = []
+    report = measure(photos, metrics=["psnr", "ms_ssim"], peers=["jpeg"], note=lines.append)
+    rows = [row for row in report.mean_rows() if row["curve"] == "jpeg"]
+    assert [(row["pictures"], "psnr" in row, "ms_ssim" in row) for row in rows] == [(4, True, False)] * 9 + [
+        (1, False, True)
+    ] * 9
+    assert lines == [
+        "mean ms_ssim of ddpm-codec mean, ddpm-codec flow, ddpm-codec (ideal) mean, ddpm-codec (ideal) flow, jpeg: "
+        "without a.png, b.png, sub/c.png"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ WRITTEN = {
 
 def written(kind: str, mode: str, **options: object) -> bytes:
     out = io.BytesIO()
-    Image.new(mode, (40, 24), 3).save(out, kind, **options)  # type: ignore[arg-type]
+    Image.new(mode, (40, 24), 3).save(out, kind, **options)
     return out.getvalue()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_table, progress_bar
+from ddpm_codec_cli.output import print_facts, print_json, print_note, print_table, progress_bar
 
 LABELS = {
     "total_bpd": "bound bits/dim (an ideal code length, not a file)",
@@ -31,12 +31,13 @@ LABELS = {
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("data")
+@options.data_argument
 @options.model_option
 @options.text(
     "--decoder",
     "Pixel decoder that replaces the model's own L_0; the chain ends at its crossing.",
     metavar="FILE",
+    data=True,
 )
 @click.option(
     "--crossing",
@@ -49,6 +50,7 @@ LABELS = {
 @options.variance_option
 @options.tile_option
 @options.limit_option
+@options.first_frame_option
 @options.batch_option
 @options.seed_option
 @options.device_option
@@ -66,7 +68,8 @@ def bpd(
 ) -> None:
     """Bound the bits/dim of a model on DATA, term by term, with the standard error.
 
-    A CIFAR-10 folder gives its test batch.
+    A CIFAR-10 folder gives its test batch. Models take 8-bit RGB: images with alpha, a palette or one grey channel are taken
+    as RGB and named; those with more than 8 bits a sample are refused.
     """
     from ddpm_codec.evaluation import evaluate_bpd
     from ddpm_codec.plotting import check_plot, plot_bound
@@ -75,7 +78,7 @@ def bpd(
         check_plot(plot, overwrite=overwrite)
     options.limit_threads(threads)
     with progress_bar("evaluation") as progress:
-        report = evaluate_bpd(data, progress=progress, **settings)
+        report = evaluate_bpd(data, progress=progress, note=print_note, **settings)
     if plot is not None:
         plot_bound(report, plot, overwrite=overwrite)
     if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_report, progress_bar
+from ddpm_codec_cli.output import print_note, print_report, progress_bar
 
 LABELS = {
     "calibration": "calibration",
@@ -17,9 +17,10 @@ LABELS = {
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("data")
+@options.file_argument("folder", "FOLDER")
+@options.data_argument
 @options.whole_number("--limit", "Number of random crops to measure on.", default=256)
+@options.skip_small_option
 @options.batch_option
 @options.seed_option
 @options.device_option
@@ -30,6 +31,7 @@ def calibrate(
     folder: Path,
     data: str,
     limit: int,
+    skip_small: bool,
     batch: int,
     seed: int,
     device: str,
@@ -48,6 +50,15 @@ def calibrate(
     options.limit_threads(threads)
     with progress_bar("evaluation") as progress:
         calibration = calibrate_folder(
-            folder, data, limit=limit, batch=batch, seed=seed, device=device, overwrite=overwrite, progress=progress
+            folder,
+            data,
+            limit=limit,
+            batch=batch,
+            seed=seed,
+            device=device,
+            skip_small=skip_small,
+            overwrite=overwrite,
+            progress=progress,
+            note=print_note,
         )
     print_report(describe(folder, calibration, limit), LABELS, as_json=as_json)

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_facts, print_json, printable, progress_bar
+from ddpm_codec_cli.streams import output_of, source_of
 
 LABELS = {
     "images": "images",
@@ -23,8 +24,8 @@ LABELS = {
 
 
 @click.command()
-@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
-@options.output_option("Output picture, or a folder for several.")
+@options.file_argument("file", "FILE.ddpm", stream=True)
+@options.output_option("Output picture, a folder for several, or - for standard output (with --format).", stream=True)
 @click.option(
     "--format",
     "output_format",
@@ -42,22 +43,32 @@ LABELS = {
 @options.overwrite_option
 @options.json_option
 @click.pass_context
-def decode(ctx: click.Context, /, file: Path, output: Path, as_json: bool, **values: Any) -> None:  # noqa: ANN401 - keywords of decode_file
+def decode(
+    ctx: click.Context,
+    /,
+    file: "Path | options.Stream",
+    output: "Path | options.Stream",
+    as_json: bool,
+    **values: Any,  # noqa: ANN401 - keywords of decode_file
+) -> None:
     """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
 
-    Files coded in floating point set their own threads and arithmetic. An output folder with a dot in its name must already
-    exist.
+    FILE.ddpm is a file, or - for standard input. Files coded in floating point set their own threads and arithmetic. An
+    output folder with a dot in its name must already exist.
     """
     from ddpm_codec.files import decode_file
 
+    if isinstance(output, options.Stream) and values["output_format"] is None:
+        raise click.UsageError("standard output needs --format")
+    target = output_of(output, as_json=as_json)
     with progress_bar("step") as progress:
-        report = decode_file(file, output, progress=progress, **values)
+        report = decode_file(source_of(file), target, progress=progress, **values)
     if as_json:
         print_json(report.to_json())
-    else:
+    elif target is output:
         print_facts(report.to_json(), LABELS)
     for line in report.notes:
-        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
+        echo(f"ddpm-codec: note: {printable(line)}", err=True)
     for line in report.damaged:
-        click.echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
+        echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
     ctx.exit(1 if report.damaged else 0)

@@ -1,18 +1,21 @@
 """``ddpm-codec encode``: pictures to an archive or progressive files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError, Untaken
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_facts, print_json, print_table, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_facts, print_json, print_note, print_table, printable, progress_bar
+from ddpm_codec_cli.streams import input_stream, output_of
 
 if TYPE_CHECKING:
-    from ddpm_codec.files import EncodeReport, ProgressiveReport
+    from ddpm_codec.files import EncodeReport, ProgressiveReports, StreamPicture
 
+LEFT_OUT_SHOWN = 10
 LABELS = {
     "images": "images",
     "pixels": "pixels",
@@ -46,9 +49,14 @@ PROGRESSIVE_LABELS = {
 }
 
 
+LEFT_OUT_SHOWN = 10
+
+
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
-@options.output_option("Output .ddpm file. Image extensions such as .png are refused.")
+@options.file_argument("inputs", "INPUT...", several=True, stream=True)
+@options.output_option(
+    "Output .ddpm file, or - for standard output. Image extensions such as .png are refused.", stream=True
+)
 @options.model_option
 @options.steps_option
 @options.tile_option
@@ -69,29 +77,90 @@ PROGRESSIVE_LABELS = {
 @options.switch("--strip", "Leave out ICC, EXIF and XMP metadata.")
 @options.switch("--first-frame", "Encode the first frame of pictures that have several.")
 @options.switch("--verify", "Decode the result and compare it before the output appears.")
+@options.switch("--strict", "Refuse folders with files that are not pictures, instead of leaving these out.")
+@options.switch("--keep-going", "Encode the other pictures if some are refused; the exit code is 1 then.")
 @options.device_option
 @options.threads_option
 @options.overwrite_option
 @options.json_option
-def encode(inputs: tuple[Path, ...], output: Path, threads: int | None, as_json: bool, **values: Any) -> None:  # noqa: ANN401 - fields of EncodeOptions
+@click.pass_context
+def encode(
+    ctx: click.Context,
+    /,
+    inputs: "tuple[Path | options.Stream, ...]",
+    output: "Path | options.Stream",
+    threads: int | None,
+    as_json: bool,
+    **values: Any,  # noqa: ANN401 - fields of EncodeOptions
+) -> None:
     """Encode pictures into one .ddpm file that decodes to exactly the same pixels.
 
-    INPUT is a picture or a folder of pictures. Names, modes, palettes and metadata are kept.
+    INPUT is a picture, a folder of pictures, or - for one picture on standard input. Names, modes, palettes and metadata are
+    kept. A file in a folder is a picture if its extension or its content says so; what is left out of a folder is listed.
+    If pictures are refused, all of them are listed and nothing is written.
     """
-    from ddpm_codec.files.encoding import EncodeOptions
-    from ddpm_codec.files.encoding import encode as encode_pictures
+    from ddpm_codec.files import EncodeOptions, ProgressiveReports
+    from ddpm_codec.files import encode as encode_pictures
 
     try:
         how = EncodeOptions(**values)
     except InputError as error:
         raise click.UsageError(str(error)) from error
+    target = output_of(output, as_json=as_json)
+    given = _given(inputs)
     options.limit_threads(threads)
-    with progress_bar("picture") as progress:
-        report = encode_pictures(inputs, output, how, progress=progress)
-    if isinstance(report, list):
-        _print_progressive(report, as_json)
+    try:
+        with progress_bar("picture") as progress:
+            report = encode_pictures(given, target, how, progress=progress)
+    except (LeftOutError, RefusedInputsError) as error:
+        _print_untaken(error, as_json)
+        raise
+    _print_left_out(report.left_out)
+    if isinstance(report, ProgressiveReports):
+        _print_progressive(report, as_json, quiet=target is not output)
     else:
-        _print_archive(report, as_json)
+        if target is output:
+            _print_archive(report, as_json)
+        for note in report.notes:
+            print_note(note)
+    _print_refused(report.refused)
+    ctx.exit(1 if report.refused else 0)
+
+
+def _given(inputs: "tuple[Path | options.Stream, ...]") -> "list[Path | StreamPicture]":
+    """Return the inputs, with standard input read."""
+    from ddpm_codec.files.streams import StreamPicture, read_stream
+
+    if sum(isinstance(one, options.Stream) for one in inputs) > 1:
+        raise click.UsageError("standard input (-) holds one picture and can be given once")
+    return [one if isinstance(one, Path) else StreamPicture(read_stream(input_stream())) for one in inputs]
+
+
+def _print_untaken(error: LeftOutError | RefusedInputsError, as_json: bool) -> None:
+    """Print what an error lists; the error itself, which is printed last, names it where it is only one."""
+    if isinstance(error, RefusedInputsError):
+        _print_left_out(error.left_out)
+        if len(error.refused) > 1:
+            _print_refused(error.refused)
+    elif len(error.left_out) > 1:
+        _print_left_out(error.left_out)
+    if as_json:
+        lists = {"refused": error.refused, "left_out": error.left_out}
+        print_json({"error": str(error)} | {key: [one.to_json() for one in found] for key, found in lists.items()})
+
+
+def _print_left_out(left_out: Sequence[Untaken]) -> None:
+    """Print a note for each of the first files that were left out, and one about the others."""
+    for one in left_out[:LEFT_OUT_SHOWN]:
+        print_note(f"left out: {one}")
+    if len(left_out) > LEFT_OUT_SHOWN:
+        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
+
+
+def _print_refused(refused: Sequence[Untaken]) -> None:
+    """Print a line for each input that was refused."""
+    for one in refused:
+        click.echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
 
 
 def _print_archive(report: "EncodeReport", as_json: bool) -> None:
@@ -102,16 +171,28 @@ def _print_archive(report: "EncodeReport", as_json: bool) -> None:
         print_facts(facts | {"fallback_images": facts["fallback_images"] or None}, LABELS)
 
 
-def _print_progressive(reports: "list[ProgressiveReport]", as_json: bool) -> None:
-    from ddpm_codec.files import progressive_summary
-
+def _print_progressive(reports: "ProgressiveReports", as_json: bool, *, quiet: bool) -> None:
     if as_json:
-        print_json(reports[0].to_json() if len(reports) == 1 else progressive_summary(reports))
-    elif len(reports) == 1:
+        print_json(reports.to_json())
+    elif len(reports) == 1 and not quiet:
         facts = reports[0].to_json()
         print_facts(facts | {"alpha_bytes": facts["alpha_bytes"] or None}, PROGRESSIVE_LABELS)
-    else:
+    elif not quiet:
         rows = [[report.file, report.file_bytes, 8 * report.file_bytes / report.pixels] for report in reports]
         print_table(["file", "file bytes", "file bits/pixel"], rows)
     for line in (note for report in reports for note in report.notes):
-        click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
+        print_note(line)
+
+
+def _print_left_out(left_out: Sequence[Untaken]) -> None:
+    """Print a note for each of the first files that were left out, and one about the others."""
+    for one in left_out[:LEFT_OUT_SHOWN]:
+        print_note(f"left out: {one}")
+    if len(left_out) > LEFT_OUT_SHOWN:
+        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
+
+
+def _print_refused(refused: Sequence[Untaken]) -> None:
+    """Print a line for each input that was refused."""
+    for one in refused:
+        echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)

@@ -6,15 +6,20 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_report, progress_bar
+from ddpm_codec_cli.output import print_note, print_report, progress_bar
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@options.file_argument("checkpoint", "CHECKPOINT")
 @options.output_option("Output model file; for a DDPM, a folder.")
 @options.text("--name", "Name of the model.  [default: the stem of the output]")
 @options.text("--description", "One line on what the model was trained for.", default="")
-@click.option("--data", multiple=True, help="Calibration images; may be repeated.  [default: the training run's]")
+@click.option(
+    "--data",
+    multiple=True,
+    type=options.NotEmpty(data=True),
+    help="Calibration images; may be repeated.  [default: the training run's]",
+)
 @options.whole_number("--steps", "Number of steps K of the chain.  [default: the training run's]")
 @options.whole_number("--limit", "Number of random crops to calibrate on.", default=256)
 @options.whole_number("--crop", "Side of the crops.  [default: the training run's]", least=8)
@@ -25,6 +30,7 @@ from ddpm_codec_cli.output import print_report, progress_bar
     show_default=True,
     help="Integer arithmetic, the same on every device, or floating point for research.",
 )
+@options.skip_small_option
 @options.device_option
 @options.threads_option
 @options.overwrite_option
@@ -77,6 +83,7 @@ def export(
                 steps=steps,
                 overwrite=overwrite,
                 progress=progress,
+                note=print_note,
                 **settings,
             )
         row = describe(output).to_json()
@@ -89,16 +96,18 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 def _refuse_for_decoder(ctx: click.Context) -> None:
     """Refuse options of denoisers, and integer arithmetic."""
-    for name in ("data", "steps", "limit", "crop", "tile"):
+    for name in ("data", "steps", "limit", "crop", "tile", "skip_small"):
         if _given(ctx, name):
-            raise click.UsageError(f"--{name} is only for denoisers; a pixel decoder has no chain of its own")
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is only for denoisers; a pixel decoder has no chain of its own"
+            )
     if not _given(ctx, "exact") or ctx.params["exact"]:
         raise click.UsageError("a pixel decoder cannot be exact yet; export it with --float")
 
 
 def _refuse_for_ddpm(ctx: click.Context) -> None:
     """Refuse options that say how a codec network is frozen."""
-    for name in ("description", "data", "steps", "limit", "crop", "tile", "exact"):
+    for name in ("description", "data", "steps", "limit", "crop", "tile", "skip_small", "exact"):
         if _given(ctx, name):
-            flag = "--exact and --float are" if name == "exact" else f"--{name} is"
+            flag = "--exact and --float are" if name == "exact" else f"--{name.replace('_', '-')} is"
             raise click.UsageError(f"{flag} only for codec networks; complete a DDPM with `ddpm-codec calibrate`")

@@ -5,6 +5,7 @@ texts ``[default: ...]`` is written out only where the default is None and the l
 """
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,60 @@ DATA_HELP = (
     "sheet:FILE:WxH, a large image of equal cells."
 )
 """Stands below the options of commands that read DATA."""
+
+
+class Stream(Enum):
+    """What a path may name instead of a file."""
+
+    STANDARD = "-"
+
+
+class FilePath(click.Path):
+    """A path: never empty, which would mean the current folder, and never a file named ``-`` by that name alone.
+
+    Args:
+        stream: take ``-`` as standard input or output, :attr:`Stream.STANDARD`, instead of refusing it.
+    """
+
+    def __init__(self, *, stream: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self._stream = stream
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's own
+        """Return a Path, or a Stream."""
+        if value == "-" and self._stream:
+            return Stream.STANDARD
+        return super().convert(_checked_path(self, value, param, ctx), param, ctx)
+
+
+class NotEmpty(click.ParamType[str]):
+    """Text that is not empty; with ``data``, the name of DATA, which is not ``-`` either."""
+
+    name = "text"
+
+    def __init__(self, *, data: bool = False) -> None:
+        self._data = data
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's own
+        """Return the text."""
+        if self._data:
+            return str(_checked_path(self, value, param, ctx))
+        if not value:
+            self.fail("is empty", param, ctx)
+        return str(value)
+
+
+def _checked_path(
+    kind: click.ParamType[Any],
+    value: Any,  # noqa: ANN401 - click's own
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> Any:  # noqa: ANN401 - the value
+    if value == "":
+        kind.fail("the path is empty (the current folder is .)", param, ctx)
+    if value == "-":
+        kind.fail("standard input and output are not used here (a file of that name is ./-)", param, ctx)
+    return value
 
 
 def whole_number(
@@ -37,14 +92,15 @@ def choice(flag: str, values: Sequence[str], help: str, *, default: str | None =
 
 def path(flag: str, help: str, *, metavar: str | None = None) -> Callable[[Command], Command]:
     """Return an option that takes a path, None by default."""
-    return click.option(flag, metavar=metavar, type=click.Path(path_type=Path), default=None, help=help)
+    return click.option(flag, metavar=metavar, type=FilePath(), default=None, help=help)
 
 
 def text(
-    flag: str, help: str, *, metavar: str | None = None, default: str | None = None
+    flag: str, help: str, *, metavar: str | None = None, default: str | None = None, data: bool = False
 ) -> Callable[[Command], Command]:
-    """Return an option that takes any text."""
-    return click.option(flag, metavar=metavar, default=default, show_default=bool(default), help=help)
+    """Return an option that takes text, which may be empty only if that is the default; with ``data``, a path as text."""
+    kind = click.STRING if default == "" else NotEmpty(data=data)
+    return click.option(flag, metavar=metavar, type=kind, default=default, show_default=bool(default), help=help)
 
 
 def names(flag: str, help: str, *, default: str) -> Callable[[Command], Command]:
@@ -57,9 +113,22 @@ def switch(flag: str, help: str) -> Callable[[Command], Command]:
     return click.option(flag, is_flag=True, help=help)
 
 
-def output_option(help: str) -> Callable[[Command], Command]:
-    """Return ``-o``, ``--output``, a path that must be given."""
-    return click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help=help)
+def output_option(help: str, *, stream: bool = False) -> Callable[[Command], Command]:
+    """Return ``-o``, ``--output``, a path that must be given; with ``stream``, ``-`` is standard output."""
+    return click.option("-o", "--output", required=True, type=FilePath(stream=stream), help=help)
+
+
+def data_argument(command: Command) -> Command:
+    """Add the argument DATA."""
+    return click.argument("data", type=NotEmpty(data=True))(command)
+
+
+def file_argument(
+    name: str, metavar: str, *, several: bool = False, stream: bool = False
+) -> Callable[[Command], Command]:
+    """Return an argument that takes a path, or ``several``; with ``stream``, ``-`` is standard input."""
+    kind = FilePath(stream=stream)
+    return click.argument(name, metavar=metavar, type=kind, nargs=-1 if several else 1, required=True)
 
 
 def _split_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -74,6 +143,7 @@ model_option = text(
     "Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM.",
     metavar=MODEL_METAVAR,
     default=DEFAULT,
+    data=True,
 )
 coded_model_option = path(
     "--model", "Model that the file was coded with, if it does not ship; any other is refused.", metavar=MODEL_METAVAR
@@ -105,6 +175,12 @@ variance_option = choice(
     "[default: predicted; class, as in coding, for a calibrated DDPM that leaves timesteps out]",
 )
 batch_option = whole_number("--batch", "Images of 32x32 (or as many pixels) at a time.", default=64)
+first_frame_option = switch(
+    "--first-frame", "Take the first frame of files that have several, instead of refusing them."
+)
+skip_small_option = switch(
+    "--skip-small", "Leave out images that are smaller than the crop or cannot be read, instead of refusing DATA."
+)
 limit_option = whole_number("--limit", "Use the first N images only.")
 seed_option = whole_number("--seed", "Seed of all random numbers.", least=0, default=0)
 device_option = choice("--device", ("auto", "cpu", "cuda"), "Where the network runs.", default="auto")

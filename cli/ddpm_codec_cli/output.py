@@ -1,12 +1,13 @@
 """What the commands print: one JSON object or short tables on standard output, notes and a progress bar on standard error."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from ddpm_codec.json_text import json_text
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: how the library says how far it is."""
@@ -20,9 +21,21 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line on standard output or standard error; characters that the stream cannot encode are escaped."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None)
+    if encoding is not None:
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    # Named, because click writes UTF-8 to its own choice of a stream that only takes ASCII.
+    click.echo(line, file=stream)
+
+
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line of standard output."""
-    click.echo(json.dumps(values, allow_nan=False))
+    """Print one JSON object on one line of standard output, in ASCII; see :func:`ddpm_codec.json_text.json_text`."""
+    echo(json_text(values))
 
 
 def print_facts(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
@@ -30,7 +43,7 @@ def print_facts(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     shown = {label: values[key] for key, label in labels.items() if values.get(key) is not None}
     width = max((len(label) for label in shown), default=0)
     for label, value in shown.items():
-        click.echo(f"{label:<{width}}  {format_value(value)}")
+        echo(f"{label:<{width}}  {format_value(value)}")
 
 
 def print_report(values: Mapping[str, Any], labels: Mapping[str, str], *, as_json: bool) -> None:
@@ -51,7 +64,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, widths, to_the_right, strict=True)
         ]
-        click.echo("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 def format_value(value: Any) -> str:  # noqa: ANN401 - any fact
@@ -71,7 +84,7 @@ def format_value(value: Any) -> str:  # noqa: ANN401 - any fact
 
 def print_note(line: str) -> None:
     """Print a note on standard error."""
-    click.echo(f"ddpm-codec: note: {printable(line)}", err=True)
+    echo(f"ddpm-codec: note: {printable(line)}", err=True)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, print_table, printable, progress_bar
+from ddpm_codec_cli.output import echo, print_json, print_table, printable, progress_bar
 
 COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (dB)", "level": "level"}
 
 
 @click.command()
-@click.argument("file", metavar="FILE.ddpm", type=click.Path(path_type=Path))
+@options.file_argument("file", "FILE.ddpm")
 @options.output_option("A .png with the frames side by side, or an animated .gif or .webp.")
 @options.whole_number("--frames", "Maximum number of frames, including the last.", default=8)
 @options.reconstruction_option
@@ -65,5 +65,5 @@ def progressive(
         rows = [frame | ({"level": "lossless"} if frame["lossless"] else {}) for frame in report.frames]
         print_table(list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in rows])
     for line in report.damaged:
-        click.echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
+        echo(f"ddpm-codec: damaged: {printable(line)}", err=True)
     ctx.exit(1 if report.damaged else 0)

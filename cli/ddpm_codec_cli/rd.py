@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, print_note, print_table, progress_bar
+from ddpm_codec_cli.output import echo, print_json, print_note, print_table, progress_bar
 
 if TYPE_CHECKING:
     from ddpm_codec.rate_distortion.report import RdReport
 
 
 @click.command(epilog=options.DATA_HELP)
-@click.argument("data")
+@options.data_argument
 @options.output_option("Folder of the results. An interrupted run resumes there.")
 @options.names(
     "--peers", "Other codecs, or `none`; those not installed are skipped.", default="jpeg,webp,jpeg2000,avif,jxl"
@@ -51,10 +51,10 @@ def rd(
 
 def _print_tables(report: "RdReport") -> None:
     """Print the mean curves and the BD-rates."""
-    columns: list[Any] = ["curve", "setting", "bpp", *report.metrics]
+    columns: list[Any] = ["curve", "setting", "pictures", "bpp", *report.metrics]
     print_table(columns, [[row.get(column) for column in columns] for row in report.mean_rows()])
-    click.echo("")
-    click.echo("BD-rate in per cent: bits needed beyond the other codec's at equal quality (ranges: bd_rate.csv)")
+    echo("")
+    echo("BD-rate in per cent: bits needed beyond the other codec's at equal quality (ranges: bd_rate.csv)")
     table: dict[tuple[str, str], dict[str, float | None]] = {}
     for row in report.bd_rates:
         table.setdefault((row.metric, row.curve), {})[row.anchor] = row.result.percent

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_report, progress_bar
+from ddpm_codec_cli.output import print_note, print_report, progress_bar
 
 LABELS = {
     "output": "output",
@@ -52,8 +52,9 @@ LABELS = {
     "the pictures' own for a pair]",
     metavar="WxH",
 )
-@options.text("--data", "Source of the two pictures of an interpolation.", metavar="DATA")
+@options.text("--data", "Source of the two pictures of an interpolation.", metavar="DATA", data=True)
 @options.text("--pair", "Indices of the two pictures in DATA.  [default: 0,1]", metavar="I,J")
+@options.first_frame_option
 @options.text(
     "--at",
     "Levels to show: log-SNR, or percentages of the chain with 100% the noisiest, as in 25%,50% or -2,0,3.",
@@ -89,5 +90,5 @@ def sample(
         size=None if size is None else parse_size(size), pair=None if pair is None else parse_pair(pair), **settings
     )
     with progress_bar("picture") as progress:
-        report = sample_pictures(output, what, overwrite=overwrite, progress=progress)
+        report = sample_pictures(output, what, overwrite=overwrite, progress=progress, note=print_note)
     print_report(report, LABELS, as_json=as_json)

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from ddpm_codec_cli import options
-from ddpm_codec_cli.output import print_json, printable
+from ddpm_codec_cli.output import echo, print_json, print_note, printable
+from ddpm_codec_cli.process import Interrupted, Postponed
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -56,6 +57,10 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "augment_channels": (float, "Share with permuted colour channels."),
     "augment_transpose": (float, "Share that is transposed."),
     "augment_vertical_flip": (float, "Share that is flipped vertically."),
+    "skip_small": (
+        bool,
+        "Leave out images that are smaller than the crop or cannot be read, instead of refusing DATA.",
+    ),
     "seed": (int, "Seed of all random numbers."),
     "device": (str, "auto, cpu or cuda."),
     "dtype": (str, "auto (bf16 where the device supports it natively), bf16 or float32."),
@@ -69,6 +74,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
 }
 
 
+PATHS = {"validation", "init_from"}
 METAVARS = {"validation": "DATA", "init_from": "FILE", "device": "auto|cpu|cuda", "dtype": "auto|bf16|float32"}
 
 
@@ -92,28 +98,33 @@ def config_options(command: options.Command) -> options.Command:
     for key, (kind, text) in reversed(CONFIG_OPTIONS.items()):
         flag = "--" + key.replace("_", "-")
         words = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        option_type = Numbers() if kind is tuple else kind
+        option_type = Numbers() if kind is tuple else options.NotEmpty(data=True) if key in PATHS else kind
         metavar = METAVARS.get(key, {int: "N", float: "X"}.get(kind))
         command = click.option(words, key, type=option_type, metavar=metavar, default=None, help=text)(command)
     return command
 
 
 @click.command()
-@click.argument("data", nargs=-1)
+@click.argument("data", nargs=-1, type=options.NotEmpty(data=True))
 @click.option(
-    "-o", "--output", default=None, metavar="DIR", help="Folder for checkpoints and logs; required here or in --config."
+    "-o",
+    "--output",
+    type=options.NotEmpty(data=True),
+    default=None,
+    metavar="DIR",
+    help="Folder for checkpoints and logs; required here or in --config.",
 )
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     default=None,
     help="TOML file with the options below as keys (train_steps, ...); options on the command line win.",
 )
 @click.option(
     "--fork",
     "fork",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     default=None,
     metavar="RUN",
     help="Continue from the last checkpoint of RUN, optimiser included, in another folder; other options are those of RUN.",
@@ -131,7 +142,9 @@ def train(
 ) -> None:
     """Train a network on one or more DATA; the same command resumes a run that was stopped.
 
-    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32.
+    DATA is a folder or zip of pictures, a .npz or .npy of uint8 NHWC, a CIFAR-10 folder, or sheet:FILE:32x32. The headers of
+    all pictures are read before the first step. One that turns out damaged later is replaced by another and noted in
+    log.jsonl; more than one in twenty end the run, which keeps its last checkpoint.
 
     To see what a run has reached, fork it with a falling learning rate: `train --fork runs/a -o runs/a-decayed --train-steps
     6900 --decay 0.13`. The run itself can continue.
@@ -150,18 +163,27 @@ def train(
     if not config.data or not config.output:
         raise click.UsageError("name DATA and --output DIR, here or in the --config file")
     macs: dict[str, float] = {}
+    notes: list[str] = []
 
     def announce(found: dict[str, float], note: str) -> None:
         macs.update(found)
         if note:
-            click.echo(printable(note), err=True)
+            echo(printable(note), err=True)
         work = ", ".join(f"{part} {count:,.0f}" for part, count in found.items())
-        click.echo(f"multiply-adds per pixel: {work}", err=True)
+        echo(f"multiply-adds per pixel: {work}", err=True)
 
-    checkpoint = run.train(config, announce=announce)
+    def note(line: str) -> None:
+        notes.append(line)
+        print_note(line)
+
+    with Postponed() as stop:
+        checkpoint = run.train(config, announce=announce, note=note, stop=stop)
+    if stop.number is not None:
+        kept = checkpoint.exists()
+        raise Interrupted(stop.number, f"{checkpoint} is up to date; the same command continues" if kept else "")
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs})
+        print_json({"checkpoint": str(checkpoint), "macs_per_pixel": macs, "notes": notes})
     else:
-        click.echo(f"checkpoint  {printable(str(checkpoint))}")
+        echo(f"checkpoint  {printable(str(checkpoint))}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import PIL.Image
 from numpy.typing import NDArray
 
-from ddpm_codec.api.arguments import device_name, threads_for
+from ddpm_codec.api.arguments import device_name
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.container import (
@@ -23,6 +23,7 @@ from ddpm_codec.container import (
 )
 from ddpm_codec.files.source import Source, open_source
 from ddpm_codec.image_io import to_image
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture, PictureInfo
 
@@ -90,6 +91,7 @@ class Archive(Mapping[str, NDArray[Any]]):
         'L'
     """
 
+    @isolated()
     def __init__(
         self,
         source: Source,
@@ -174,7 +176,7 @@ class Archive(Mapping[str, NDArray[Any]]):
             raise ValueError("the archive is closed")
         place = self._places[name]
         if place not in self._kept:
-            with threads_for(self._threads):
+            with isolated(self._threads):
                 self._keep(place, self._decoded(place))
         self._kept.move_to_end(place)
         return self._kept[place]

@@ -1,7 +1,6 @@
 """What the functions of the API have in common: images, models, devices and threads as arguments."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,15 +49,6 @@ def as_picture(image: Image, name: str) -> Picture:
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image is a NumPy array or a Pillow image, not {type(image).__name__}")
     return picture_from_array(image, name)
-
-
-def threads_for(threads: int | None) -> AbstractContextManager[None]:
-    """Return a context in which torch uses ``threads`` CPU threads; None does nothing and does not load torch."""
-    if threads is None:
-        return nullcontext()
-    from ddpm_codec.device import torch_threads
-
-    return torch_threads(threads)
 
 
 def opened_model(model: "ModelName | Model", device: str) -> "Model":

@@ -15,7 +15,6 @@ from ddpm_codec.api.arguments import (
     named_picture,
     opened_model,
     session_of,
-    threads_for,
 )
 from ddpm_codec.codecs.lossless.archive import encode_archive as encode_pictures
 from ddpm_codec.codecs.lossless.layout import can_be_progressive
@@ -27,6 +26,7 @@ from ddpm_codec.container import (
 from ddpm_codec.errors import InputError
 from ddpm_codec.files.source import Source
 from ddpm_codec.image_io import to_image
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import DEFAULT, ModelName
 from ddpm_codec.picture import Picture
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.session import Model
 
 
+@isolated()
 def encode(
     image: Image,
     /,
@@ -82,7 +83,7 @@ def encode(
     if not progressive and (bpp, psnr) != (None, None):
         raise InputError("bpp and psnr need progressive=True")
     options = ProgressiveOptions(steps=steps, tile=tile, max_bpp=bpp, min_psnr_db=psnr)
-    with threads_for(threads):
+    with isolated(threads):
         if not progressive or not can_be_progressive(picture.info):
             if (bpp, psnr) != (None, None):
                 raise InputError(f"mode {picture.mode} cannot be progressive; bpp and psnr need RGB or RGBA")
@@ -95,6 +96,7 @@ def encode(
         return encode_picture(opened.session(chosen), picture, options).file.data
 
 
+@isolated()
 def decode(
     source: Source,
     /,
@@ -135,6 +137,7 @@ def decode(
     return _one_picture(source, model, device, threads, max_pixels).samples().copy()
 
 
+@isolated()
 def to_pil(
     source: Source,
     /,
@@ -163,6 +166,7 @@ def to_pil(
     return to_image(_one_picture(source, model, device, threads, max_pixels))
 
 
+@isolated()
 def encode_archive(
     images: Mapping[str, Image] | Iterable[tuple[str, Image]],
     /,
@@ -199,7 +203,7 @@ def encode_archive(
         ('a.png', 'b.png')
     """
     pairs = images.items() if isinstance(images, Mapping) else images
-    with threads_for(threads):
+    with isolated(threads):
         session = session_of(model, device, steps)
         pictures = (named_picture(pair) for pair in pairs)
         return encode_pictures(pictures, session, cut_options(session, block_pixels, tile))

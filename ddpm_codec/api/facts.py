@@ -7,10 +7,11 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from ddpm_codec.api.arguments import PICTURE_NAME, Image, as_picture, opened_model, threads_for
+from ddpm_codec.api.arguments import PICTURE_NAME, Image, as_picture, opened_model
 from ddpm_codec.codecs.description import FileInfo, describe
 from ddpm_codec.errors import InputError
 from ddpm_codec.files.source import Source, open_source
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import DEFAULT, ModelName
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ddpm_codec.diffusion.bound import BoundTerms
 
 
+@isolated()
 def open_model(name_or_path: ModelName = DEFAULT, *, device: str = "auto") -> "Model":
     """Open a model once for use in many calls: ``encode(image, model=model)``.
 
@@ -41,6 +43,7 @@ def open_model(name_or_path: ModelName = DEFAULT, *, device: str = "auto") -> "M
     return cached_model(name_or_path, device)
 
 
+@isolated()
 def info(source: Source, /) -> FileInfo:
     """Describe a file without decoding it.
 
@@ -63,6 +66,7 @@ def info(source: Source, /) -> FileInfo:
         return describe(opened)
 
 
+@isolated()
 def bound(
     images: Image | Iterable[Image],
     /,
@@ -114,7 +118,7 @@ def bound(
         raise InputError(f"batch = {batch!r}: must be a positive integer")
     opened = opened_model(model, device)
     arrays = [_rgb(image) for image in _several(images)]
-    with threads_for(threads):
+    with isolated(threads):
         return bound_of(
             arrays,
             opened.codec_model,

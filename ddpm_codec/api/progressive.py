@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from ddpm_codec.api.arguments import device_name, threads_for
+from ddpm_codec.api.arguments import device_name
 from ddpm_codec.container import (
     DEFAULT_MAX_PIXELS,
     SectionReader,
@@ -14,6 +14,7 @@ from ddpm_codec.container import (
 from ddpm_codec.container.section_reader import TOO_SHORT
 from ddpm_codec.errors import DdpmCodecError, FormatError
 from ddpm_codec.image_io import to_image
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture, PictureInfo
 
@@ -98,7 +99,7 @@ class ProgressiveDecoder:
             raise self._failed
         before = 0 if self._decoder is None else self._decoder.used
         try:
-            with threads_for(self._threads):
+            with isolated(self._threads):
                 self._take(self._reader.feed(bytes(memoryview(data))))
             if self._reader.damaged:
                 raise FormatError(f"is damaged after byte {self.used_bytes or self._reader.start}")
@@ -141,5 +142,5 @@ class ProgressiveDecoder:
     def _shown(self, reconstruction: str) -> Picture:
         if self._decoder is None or not self._decoder.used:
             raise FormatError(f"{_LABEL}: {TOO_SHORT}")
-        with threads_for(self._threads):
+        with isolated(self._threads):
             return self._decoder.picture(reconstruction)

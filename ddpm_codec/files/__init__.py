@@ -4,14 +4,24 @@ Importing this module does not load torch.
 """
 
 from ddpm_codec.files.decoding import decode_file, describe_file
-from ddpm_codec.files.encoding import EncodeOptions, encode, encode_files, encode_progressive_files
-from ddpm_codec.files.reports import DecodeReport, EncodeReport, ProgressiveReport, progressive_summary
+from ddpm_codec.files.encoding import encode, encode_files, encode_progressive_files
+from ddpm_codec.files.options import EncodeOptions
+from ddpm_codec.files.reports import (
+    DecodeReport,
+    EncodeReport,
+    ProgressiveReport,
+    ProgressiveReports,
+    progressive_summary,
+)
+from ddpm_codec.files.streams import StreamPicture
 
 __all__ = [
     "DecodeReport",
     "EncodeOptions",
     "EncodeReport",
     "ProgressiveReport",
+    "ProgressiveReports",
+    "StreamPicture",
     "decode_file",
     "describe_file",
     "encode",

@@ -1,8 +1,11 @@
 """Decodes a ``.ddpm`` file into picture files. Importing this module does not load torch."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
+from ddpm_codec.atomic import streamed
 from ddpm_codec.codecs.description import FileInfo, describe
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
@@ -10,20 +13,24 @@ from ddpm_codec.container import (
     CODEC_FALLBACK,
     CODEC_PROGRESSIVE,
     DEFAULT_MAX_PIXELS,
+    ByteSource,
     file_codec,
     read_container,
     read_sections,
 )
 from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.files.output import PictureSink
+from ddpm_codec.files.output import EXTENSIONS, PictureSink
 from ddpm_codec.files.reports import DecodeReport, Progress
-from ddpm_codec.files.source import Source, open_source
+from ddpm_codec.files.source import Source, as_path, open_source
+from ddpm_codec.files.streams import STANDARD_OUTPUT
 from ddpm_codec.image_io import Picture, PictureInfo
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.stopwatch import Stopwatch
 
 
-def describe_file(source: Source) -> FileInfo:
+@isolated()
+def describe_file(source: Source | ByteSource) -> FileInfo:
     """Describe a file without decoding it.
 
     Raises:
@@ -34,9 +41,10 @@ def describe_file(source: Source) -> FileInfo:
         return describe(opened)
 
 
+@isolated()
 def decode_file(
-    path: Path,
-    output: Path,
+    source: Source | ByteSource,
+    output: str | Path | BinaryIO,
     *,
     model: ModelName | None = None,
     device: str = "auto",
@@ -52,9 +60,10 @@ def decode_file(
     """Decode a file into picture files in lossless formats.
 
     Args:
-        path: the .ddpm file.
-        output: a picture file if ``path`` holds one picture and ``output`` is not a folder; otherwise a folder. A new
-            folder appears only after everything has been decoded.
+        source: the .ddpm file.
+        output: a picture file if ``source`` holds one picture and ``output`` is not a folder; otherwise a folder. A new
+            folder appears only after everything has been decoded. Or a binary stream, such as standard output, for one
+            picture in ``output_format``.
         model: file or name of the model it was coded with; None to look for it among the shipped models.
         device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
         overwrite: replace existing files.
@@ -75,28 +84,46 @@ def decode_file(
         OutputError: an output cannot be written.
     """
     whole = Stopwatch()
-    with whole, open_source(path) as source:
-        if file_codec(source) == CODEC_PROGRESSIVE:
-            sections = read_sections(source, max_pixels=max_pixels)
+    with whole, open_source(source) as opened, _place(output, output_format) as target:
+
+        def sink(infos: list[PictureInfo]) -> PictureSink:
+            return PictureSink(target, infos, overwrite=overwrite, output_format=output_format)
+
+        if file_codec(opened) == CODEC_PROGRESSIVE:
+            sections = read_sections(opened, max_pixels=max_pixels)
             limits = DecodeLimits(max_bpp, level, reconstruction or "mean", keep_going)
-            with PictureSink(output, [sections.info], overwrite=overwrite, output_format=output_format) as sink:
+            with sink([sections.info]) as pictures:
                 reader = ProgressiveReader(sections, model=model, device=device, keep_going=keep_going)
-                report = _decode_progressive(reader, limits, sink, progress)
-                sink.commit()
+                report = _decode_progressive(reader, limits, pictures, progress)
+                pictures.commit()
         else:
-            opened = read_container(source, max_pixels=max_pixels, tolerant=keep_going)
+            container = read_container(opened, max_pixels=max_pixels, tolerant=keep_going)
             if (max_bpp, level, reconstruction) != (None, None, None):
-                raise InputError(f"{path}: is not progressive; --bpp, --level and --reconstruction do not apply")
-            infos = [entry.info for entry in opened.images]
-            with PictureSink(output, infos, overwrite=overwrite, output_format=output_format) as sink:
-                report = _decode_archive(ArchiveDecoder(opened, model=model, device=device), keep_going, sink, progress)
+                raise InputError(
+                    f"{opened.label}: is not progressive; --bpp, --level and --reconstruction do not apply"
+                )
+            with sink([entry.info for entry in container.images]) as pictures:
+                decoder = ArchiveDecoder(container, model=model, device=device)
+                report = _decode_archive(decoder, keep_going, pictures, progress)
                 if report.damaged and not report.images:
-                    raise FormatError(f"{path}: no picture can be recovered ({report.damaged[0]})")
-                sink.commit()
-            if model is not None and opened.head.codec == CODEC_FALLBACK:
-                report.notes.insert(0, f"{path}: needs no model; {model} was ignored")
+                    raise FormatError(f"{opened.label}: no picture can be recovered ({report.damaged[0]})")
+                pictures.commit()
+            if model is not None and container.head.codec == CODEC_FALLBACK:
+                report.notes.insert(0, f"{opened.label}: needs no model; {model} was ignored")
+        if not isinstance(output, str | Path):
+            report.notes = [line.replace(str(target), STANDARD_OUTPUT) for line in report.notes]
+            report.damaged = [line.replace(str(target), STANDARD_OUTPUT) for line in report.damaged]
     report.seconds = whole.seconds
     return report
+
+
+def _place(output: str | Path | BinaryIO, output_format: str | None) -> AbstractContextManager[Path]:
+    """Return a context with the path to write to; a stream gets what was written there."""
+    if isinstance(output, str | Path):
+        return nullcontext(as_path(output, "output"))
+    if output_format is None:
+        raise InputError(f"{STANDARD_OUTPUT}: has no extension, so the format of the picture must be given")
+    return streamed(output, f"picture{EXTENSIONS[output_format]}", STANDARD_OUTPUT)
 
 
 def _decode_progressive(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from ddpm_codec.atomic import check_target, publish, reason
+from ddpm_codec.atomic import check_target, keep_permissions, publish, reason
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
 
@@ -172,6 +172,7 @@ class PictureSink:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 begun.append(name)
                 if os.path.lexists(target):
+                    keep_permissions(staging / "new" / name, target)
                     old.parent.mkdir(parents=True, exist_ok=True)
                     target.rename(old)
                 (staging / "new" / name).rename(target)

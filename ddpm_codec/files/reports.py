@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from ddpm_codec.errors import Untaken
 from ddpm_codec.picture import PictureInfo
 from ddpm_codec.units import bytes_to_bpd
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+
+
+def untaken_to_json(refused: Sequence[Untaken], left_out: Sequence[Untaken]) -> dict[str, list[dict[str, str]]]:
+    """Return what was not taken, as lists of paths with reasons."""
+    return {"refused": [one.to_json() for one in refused], "left_out": [one.to_json() for one in left_out]}
 
 
 @dataclass
@@ -30,6 +36,9 @@ class EncodeReport:
             ``coding_seconds``.
         model: name of the model; None if none was used.
         device: device of the network.
+        refused: inputs that could not be used.
+        left_out: contents of the given folders that are not pictures.
+        notes: one line for everything in a picture's file that is left out, such as damaged metadata.
     """
 
     images: int = 0
@@ -44,6 +53,9 @@ class EncodeReport:
     coding_seconds: float = 0.0
     model: str | None = None
     device: str = "cpu"
+    refused: list[Untaken] = field(default_factory=list)
+    left_out: list[Untaken] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def coder_seconds(self) -> float:
@@ -65,6 +77,8 @@ class EncodeReport:
             "coder_seconds": self.coder_seconds,
             "model": self.model,
             "device": self.device,
+            "notes": self.notes,
+            **untaken_to_json(self.refused, self.left_out),
         }
 
 
@@ -191,6 +205,24 @@ class ProgressiveReport:
                 "payload_bpd": bytes_to_bpd(payload, self.dims) if payload else None,
             }
         )
+
+
+class ProgressiveReports(list[ProgressiveReport]):
+    """The reports of several files, in order.
+
+    Args:
+        refused: inputs that could not be used.
+        left_out: contents of the given folders that are not pictures.
+    """
+
+    def __init__(self, refused: list[Untaken], left_out: list[Untaken]) -> None:
+        super().__init__()
+        self.refused, self.left_out = refused, left_out
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report of a single file, or the summary of several, and what was not taken."""
+        facts = self[0].to_json() if len(self) == 1 else progressive_summary(self)
+        return facts | untaken_to_json(self.refused, self.left_out)
 
 
 def progressive_summary(reports: Sequence[ProgressiveReport]) -> dict[str, Any]:

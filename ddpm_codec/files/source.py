@@ -15,18 +15,33 @@ Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 """A ``.ddpm`` file: its bytes, its path, or a binary stream positioned at its start."""
 
 
-@contextmanager
-def open_source(source: Source) -> Iterator[ByteSource]:
-    """Open a source. A path is closed when the block ends; a stream stays open.
+def as_path(path: str | os.PathLike[str], what: str) -> Path:
+    """Return a path; an empty one would mean the current folder, which nobody who leaves it empty means.
 
     Raises:
-        InputError: the file is missing, not a regular file, or cannot be read.
+        InputError: it is empty.
+    """
+    if not os.fspath(path):
+        raise InputError(f"the path of the {what} is empty")
+    return Path(path)
+
+
+@contextmanager
+def open_source(source: Source | ByteSource) -> Iterator[ByteSource]:
+    """Open a source; one that is open already is passed through.
+
+    A path is closed when the block ends; a stream stays open.
+
+    Raises:
+        InputError: the path is empty, the file is missing, not a regular file, or cannot be read.
         TypeError: ``source`` is not a path, bytes or a binary stream.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, ByteSource):
+        yield source
+    elif isinstance(source, bytes | bytearray | memoryview):
         yield ByteSource(bytes(source))
     elif isinstance(source, str | os.PathLike):
-        with _opened(Path(source)) as file:
+        with _opened(as_path(source, "file")) as file:
             yield ByteSource(file, str(source), Path(source).name)
     elif hasattr(source, "read"):
         name = getattr(source, "name", None)

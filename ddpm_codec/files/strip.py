@@ -19,6 +19,7 @@ from ddpm_codec.files.drawing import FORMATS, Pixels, draw_tiles, over_white, sa
 from ddpm_codec.files.reports import Progress
 from ddpm_codec.files.source import open_source
 from ddpm_codec.image_io import read_picture, to_image
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture
 
@@ -105,6 +106,7 @@ class StripReport:
         return dict(vars(self))
 
 
+@isolated()
 def draw_strip(
     path: Path,
     output: Path,

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.metadata.found import in_order
+from ddpm_codec.image_io.metadata.pillow_info import metadata_of_info, metadata_to_info
 from ddpm_codec.picture import MODES, MetadataKey, Palette, Picture, Transparency
 
 MAX_PALETTE: Final = 256
@@ -51,7 +53,7 @@ def transparency_of(image: Image.Image) -> Transparency | None:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """Return a picture as a Pillow image: palette, transparency, ICC profile, EXIF and XMP included.
+    """Return a picture as a Pillow image: palette, transparency, ICC profile, EXIF, XMP, comment and density included.
 
     Raises:
         InputError: Pillow has no mode for the samples, such as 16-bit colour, or they are not white at 255 or 65535.
@@ -67,9 +69,7 @@ def to_image(picture: Picture) -> Image.Image:
         image.putpalette(picture.palette.colours, "RGB" if picture.palette.channels == 3 else "RGBA")
     if picture.transparency is not None:
         image.info["transparency"] = picture.transparency
-    for ours, theirs in (("icc", "icc_profile"), ("exif", "exif"), ("xmp", "xmp")):
-        if ours in picture.metadata:
-            image.info[theirs] = picture.metadata[ours]
+    image.info.update(metadata_to_info(picture.metadata))
     return image
 
 
@@ -100,19 +100,17 @@ def _little_endian(mode: str, pixels: bytes) -> bytes:
 
 
 def metadata_of(image: Image.Image) -> dict[MetadataKey, bytes]:
-    """Return what is there of ICC, EXIF and XMP. The image is loaded: PNG may have them after the pixels."""
+    """Return ICC, EXIF, XMP, comment and density of a loaded image, as Pillow has them."""
+    found = metadata_of_info(image.info, image.format)
     tags = getattr(image, "tag_v2", None)
-    found: dict[MetadataKey, object] = {
-        "icc": image.info.get("icc_profile"),
-        "exif": image.info.get("exif") if tags is None else _tiff_exif(image),
-        "xmp": image.info.get("xmp") or (tags.get(_XMP_TAG) if tags is not None else None),
-    }
-    result: dict[MetadataKey, bytes] = {}
-    for key, value in found.items():
-        data = value.encode() if isinstance(value, str) else value
-        if isinstance(data, bytes | bytearray) and data:
-            result[key] = bytes(data).removeprefix(_EXIF_PREFIX) if key == "exif" else bytes(data)
-    return result
+    if tags is not None:
+        found.pop("exif", None)
+        xmp, exif = tags.get(_XMP_TAG), _tiff_exif(image)
+        if isinstance(xmp, bytes) and xmp:
+            found.setdefault("xmp", xmp)
+        if exif:
+            found["exif"] = exif.removeprefix(_EXIF_PREFIX)
+    return in_order(found)
 
 
 def _tiff_exif(image: Image.Image) -> bytes:

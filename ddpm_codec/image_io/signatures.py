@@ -84,8 +84,8 @@ def _is_bmp(head: bytes) -> bool:
 def _is_ico(head: bytes) -> bool:
     if head[:4] != b"\0\0\x01\0" or len(head) < 22:
         return False
-    count, (length, offset) = struct.unpack_from("<H", head, 4)[0], struct.unpack_from("<II", head, 14)
-    return count > 0 and length > 0 and offset >= 6 + 16 * count
+    count, length, offset = int.from_bytes(head[4:6], "little"), *struct.unpack_from("<II", head, 14)
+    return bool(count > 0 and length > 0 and offset >= 6 + 16 * count)
 
 
 def _is_pcx(head: bytes) -> bool:

@@ -1,21 +1,27 @@
 """Writes :class:`Picture` to image files that hold it exactly."""
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from PIL import PngImagePlugin, TiffImagePlugin
 
 from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.exact import MAX_PALETTE, colours, palette_of, pixels_of, to_image, transparency_of
-from ddpm_codec.image_io.pillow import opened
+from ddpm_codec.image_io.exact import colours
+from ddpm_codec.image_io.metadata import LABELS, chunks_came_back, keys_of_chunks
+from ddpm_codec.image_io.metadata.density import same_density
+from ddpm_codec.image_io.readers import READERS
+from ddpm_codec.image_io.writers.png import write_png
+from ddpm_codec.image_io.writers.simple import pnm_largest, write_bmp, write_pnm
+from ddpm_codec.image_io.writers.tiff import write_tiff
+from ddpm_codec.image_io.writers.webp import write_webp
+from ddpm_codec.image_io.writers.written import Written
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
 MAX_WEBP_SIDE: Final = 16383
-MAX_PNG_ICC_BYTES: Final = 1 << 20
-"""Pillow refuses PNG files whose profile unpacks to more."""
 
 _FORMATS: Final = {
     ".png": "png",
@@ -30,22 +36,31 @@ _FORMATS: Final = {
     ".npy": "npy",
 }
 _HOLDS: Final = {
-    "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}),
+    "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"}),
     "webp": frozenset({"RGB", "RGBA"}),
     "tiff": frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"}),
-    "ppm": frozenset({"1", "L", "RGB"}),
+    "ppm": frozenset({"1", "L", "RGB", "I;16", "RGB;16"}),
     "bmp": frozenset({"1", "L", "P", "RGB"}),
     "npy": frozenset(MODES),
 }
-_EXTENSIONS: Final = {"png": ".png", "tiff": ".tiff", "npy": ".npy"}
-_UNCOMPRESSED_TIFF: Final = frozenset({"YCbCr", "I;16B"})
-"""Modes that Pillow's own TIFF writer holds and libtiff's compressing one does not."""
+_HOLDS_METADATA: Final[dict[str, frozenset[MetadataKey]]] = {
+    "png": frozenset(METADATA_KEYS),
+    "webp": frozenset({"icc", "exif", "xmp"}),
+    "tiff": frozenset({"icc", "exif", "xmp", "iptc", "comment", "density"}),
+    "ppm": frozenset({"comment"}),
+    "bmp": frozenset({"density"}),
+    "npy": frozenset(),
+}
+_EXTENSIONS: Final = {"png": ".png", "tiff": ".tiff", "ppm": ".ppm"}
+_HOLDS_WHITE: Final = frozenset({"ppm", "npy"})
+
+Metadata = dict[MetadataKey, bytes]
 
 
 def default_extension(picture: PictureInfo) -> str:
-    """Return ``.png`` where PNG holds the picture, else ``.tiff``, else ``.npy`` (an array; modes that no format has)."""
+    """Return the first of ``.png``, ``.tiff`` and ``.npy`` that holds the picture; ``.ppm`` before ``.npy`` for its white."""
     for kind, extension in _EXTENSIONS.items():
-        if _obstacle(picture, kind) is None:
+        if (kind != "ppm" or picture.white is not None) and _obstacle(picture, kind) is None:
             return extension
     return ".npy"
 
@@ -53,7 +68,9 @@ def default_extension(picture: PictureInfo) -> str:
 def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> list[str]:
     """Write a picture to a lossless format, chosen by the extension, and read it back before it counts as written.
 
-    ``.npy`` holds the pixels alone, as an array [height, width] or [height, width, channels].
+    Pixels and metadata are compared with what was to be written; what does not come back byte for byte is written without,
+    and named. A density may change by two in ten thousand where the format holds whole pixels per metre.
+    ``.npy`` holds the samples alone, as an array [height, width] or [height, width, channels].
 
     Args:
         picture: what to write.
@@ -61,7 +78,7 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> l
         overwrite: replace a file that is there.
 
     Returns:
-        One line for each piece of metadata that the format does not hold; the pixels are exact always.
+        One line for each piece that the format does not hold; the pixels are exact always.
 
     Raises:
         InputError: the format is lossy or unknown, or does not hold this picture exactly.
@@ -69,18 +86,16 @@ def write_picture(picture: Picture, path: Path, *, overwrite: bool = False) -> l
         OutputError: it cannot be written.
     """
     kind = format_for(picture.info, path)
-    metadata, warnings = _metadata_for(picture, kind)
+    metadata, notes = _metadata_for(picture, kind)
     with new_file(path, overwrite=overwrite) as temporary:
-        if kind == "npy":
-            with temporary.open("wb") as file:
-                np.save(file, picture.samples(), allow_pickle=False)
-        elif not _write_proved(picture, temporary, kind, metadata):
-            # Metadata that the format's writer chokes on must not cost the pixels.
-            if not (metadata and _write_proved(picture, temporary, kind, {})):
-                raise InputError(f"{path}: {kind} cannot hold this picture exactly; use {_better(picture.info, kind)}")
-            names = ", ".join(key.upper() for key in metadata)
-            warnings.append(f"{kind} does not take the {names} metadata of this picture; left out")
-    return [f"{path}: {warning}" for warning in warnings]
+        try:
+            written = _proved(picture, kind, metadata)
+        except InputError:
+            raise InputError(
+                f"{path}: {kind} cannot hold this picture exactly; use {_better(picture.info, kind)}"
+            ) from None
+        temporary.write_bytes(written.file)
+    return [f"{path}: {note}" for note in (*notes, *written.notes)]
 
 
 def format_for(info: PictureInfo, path: Path) -> str:
@@ -105,8 +120,12 @@ def _obstacle(picture: PictureInfo, kind: str) -> str | None:
     """Return what of a picture a format cannot hold, or None."""
     if picture.mode not in _HOLDS[kind]:
         return f"mode {picture.mode}"
+    if picture.white is not None and kind not in _HOLDS_WHITE:
+        return f"samples that are white at {picture.white}"
     if kind in ("png", "npy"):
         return None
+    if kind == "ppm" and pnm_largest(picture.mode, picture.white) is None:
+        return f"mode {picture.mode} with white at {picture.white}"
     if picture.transparency is not None or (picture.palette is not None and picture.palette.channels == 4):
         return "a transparent colour"
     if kind == "webp" and max(picture.size) > MAX_WEBP_SIDE:
@@ -115,97 +134,97 @@ def _obstacle(picture: PictureInfo, kind: str) -> str | None:
 
 
 def _better(picture: PictureInfo, failed: str = "") -> str:
-    holding = [kind for kind in ("png", "tiff") if kind != failed and _obstacle(picture, kind) is None]
-    return " or ".join(holding) or "npy"
+    kinds = ("png", "tiff") if picture.white is None else ("tiff", "ppm")
+    return " or ".join(kind for kind in kinds if kind != failed and _obstacle(picture, kind) is None) or "npy"
 
 
-def _metadata_for(picture: Picture, kind: str) -> tuple[dict[MetadataKey, bytes], list[str]]:
+def _metadata_for(picture: Picture, kind: str) -> tuple[Metadata, list[str]]:
     """Return the metadata that a format holds, and a line for each piece that it does not."""
-    kept: dict[MetadataKey, bytes] = {}
-    warnings = []
-    for key in METADATA_KEYS:
-        if key not in picture.metadata:
-            continue
-        data = picture.metadata[key]
-        if kind in ("ppm", "bmp", "npy"):
-            warnings.append(f"{kind} does not hold {key.upper()} metadata; it is left out")
-        elif kind == "png" and key == "icc" and len(data) > MAX_PNG_ICC_BYTES:
-            warnings.append(f"the ICC profile of {len(data)} bytes is too large for png; it is left out")
-        else:
-            kept[key] = data
-    return kept, warnings
+    metadata, chunks = (dict(picture.metadata), []) if kind == "png" else keys_of_chunks(picture.metadata)
+    missing = [LABELS[key] for key in METADATA_KEYS if key in metadata and key not in _HOLDS_METADATA[kind]]
+    notes = [f"{kind} does not hold {name} metadata; it is left out" for name in missing]
+    if chunks:
+        names = ", ".join(dict.fromkeys(chunk.name for chunk in chunks))
+        notes.append(f"{kind} does not hold PNG chunks ({names}); they are left out")
+    if kind == "npy":
+        parts = {"palette": picture.palette, "transparency": picture.transparency, "white": picture.info.white}
+        notes += [f"npy does not hold the {name}; it is left out" for name, part in parts.items() if part is not None]
+    return {key: data for key, data in metadata.items() if key in _HOLDS_METADATA[kind]}, notes
 
 
-def _write_proved(picture: Picture, path: Path, kind: str, metadata: dict[MetadataKey, bytes]) -> bool:
-    """Write, read back, and return whether it is the same picture."""
-    image = to_image(picture)
-    for key in ("icc_profile", "exif", "xmp"):
-        image.info.pop(key, None)
-    attempts = [(image, options) for options in _save_options(picture, kind, metadata)]
-    if picture.palette is not None:
-        # Pillow spends on an index no more bits than the palette needs, and a pixel may lie beyond its palette.
-        padded = image.copy()
-        channels = picture.palette.channels
-        full = picture.palette.colours.ljust(MAX_PALETTE * channels, b"\0")
-        padded.putpalette(full, "RGB" if channels == 3 else "RGBA")
-        attempts += [(padded, options) for _, options in attempts]
-    for image, options in attempts:
-        # Encoded in memory first: a format that refuses shows as such, and not as a failure of the disk.
-        out = io.BytesIO()
-        try:
-            image.save(out, kind.upper(), **options)
-        except Exception:  # Pillow raises almost anything on metadata it cannot parse
-            continue
-        if _proved(out, picture, kind):
-            path.write_bytes(out.getbuffer())
-            return True
-    return False
+def _proved(picture: Picture, kind: str, metadata: Metadata) -> Written:
+    """Return a file that reads as the picture with its metadata, without pieces that do not come back.
+
+    Raises:
+        InputError: the format does not hold the picture.
+    """
+    notes: list[str] = []
+    while True:
+        written = _WRITERS[kind](picture, metadata)
+        read = _read(written.file, kind, picture)
+        exact = read is not None and _same(read, picture)
+        lost = [] if read is None else _lost(written.metadata, read.metadata)
+        if exact and not lost:
+            return Written(written.file, written.metadata, [*notes, *written.notes])
+        if not metadata:
+            raise InputError(f"{kind} cannot hold this picture exactly")
+        # Metadata must not cost the pixels: if no piece is to blame, all of them are.
+        lost = lost or list(metadata)
+        notes += [
+            f"{kind} does not give back the {LABELS[key]} metadata of this picture; it is left out" for key in lost
+        ]
+        metadata = {key: data for key, data in metadata.items() if key not in lost}
 
 
-def _save_options(picture: Picture, kind: str, metadata: dict[MetadataKey, bytes]) -> list[dict[str, Any]]:
-    """Return the settings to try, best first."""
-    options: dict[str, Any] = {}
-    if "icc" in metadata:
-        options["icc_profile"] = metadata["icc"]
-    if "exif" in metadata:
-        options["exif"] = b"Exif\0\0" + metadata["exif"]
-    if kind == "png":
-        if "xmp" in metadata:
-            chunks = PngImagePlugin.PngInfo()
-            chunks.add_itxt("XML:com.adobe.xmp", metadata["xmp"])
-            options["pnginfo"] = chunks
-        return [options]
-    if kind == "tiff":
-        if "xmp" in metadata:
-            tags = TiffImagePlugin.ImageFileDirectory_v2()
-            tags[700] = metadata["xmp"]
-            options["tiffinfo"] = tags
-        # Pillow hands compression to libtiff, which takes no sub-directories from it, and EXIF has some.
-        if picture.mode in _UNCOMPRESSED_TIFF or "exif" in metadata:
-            return [options]
-        return [{**options, "compression": "tiff_adobe_deflate"}, options]
-    if kind == "webp":
-        if "xmp" in metadata:
-            options["xmp"] = metadata["xmp"]
-        return [{**options, "lossless": True, "exact": True, "method": 4}]
-    return [options]
-
-
-def _proved(file: io.BytesIO, picture: Picture, kind: str) -> bool:
-    """Say whether what was written reads back as the picture."""
+def _read(file: bytes, kind: str, picture: Picture) -> Picture | None:
+    """Return the picture in a file that has just been written; None if it cannot be read."""
     try:
-        return _same(file, picture, kind)
-    except Exception:  # and its readers too
-        return False
+        if kind == "npy":
+            same = np.load(io.BytesIO(file), allow_pickle=False).tobytes() == picture.samples().tobytes()
+            return replace(picture, info=replace(picture.info, metadata={})) if same else None
+        return READERS[kind.upper()].read(io.BytesIO(file), picture.name).picture
+    except Exception:  # readers pass on whatever Pillow's raise
+        return None
 
 
-def _same(file: io.BytesIO, picture: Picture, kind: str) -> bool:
-    file.seek(0)
-    with opened(file, kind.upper()) as image:
-        image.load()
-        return (
-            image.mode == picture.mode
-            and image.size == picture.size
-            and pixels_of(image) == picture.pixels
-            and colours(palette_of(image), transparency_of(image)) == colours(picture.palette, picture.transparency)
-        )
+def _same(read: Picture, picture: Picture) -> bool:
+    return (
+        (read.mode, read.size, read.info.white) == (picture.mode, picture.size, picture.info.white)
+        and read.pixels == picture.pixels
+        and colours(read.palette, read.transparency) == colours(picture.palette, picture.transparency)
+    )
+
+
+def _lost(written: Metadata, read: Metadata) -> list[MetadataKey]:
+    """Return the keys of what does not come back."""
+    translated, _ = keys_of_chunks(read)
+    found = {**translated, **read}
+    return [key for key, data in written.items() if not _came_back(key, data, found.get(key, b""))]
+
+
+def _came_back(key: MetadataKey, written: bytes, read: bytes) -> bool:
+    if key == "png":
+        return chunks_came_back(written, read)
+    return written == read or (key == "density" and same_density(written, read))
+
+
+def _tiff(picture: Picture, metadata: Metadata) -> Written:
+    # Its writer compares the metadata itself: they come back as tags.
+    file, notes = write_tiff(picture, metadata)
+    return Written(file, {}, notes)
+
+
+def _npy(picture: Picture, _: Metadata) -> Written:
+    out = io.BytesIO()
+    np.save(out, picture.samples(), allow_pickle=False)
+    return Written(out.getvalue())
+
+
+_WRITERS: Final[dict[str, Callable[[Picture, Metadata], Written]]] = {
+    "png": write_png,
+    "webp": write_webp,
+    "tiff": _tiff,
+    "ppm": write_pnm,
+    "bmp": write_bmp,
+    "npy": _npy,
+}

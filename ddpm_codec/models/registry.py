@@ -137,6 +137,8 @@ def find_model(name_or_file: ModelName) -> Path:
         ModelError: neither exists.
     """
     name_or_file = os.fspath(name_or_file)
+    if not name_or_file:
+        raise ModelError("the name of the model is empty")
     shipped = FOLDER / f"{name_or_file}{SUFFIX}"
     if "/" not in name_or_file and os.path.isfile(shipped):
         return shipped

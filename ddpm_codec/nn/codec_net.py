@@ -61,8 +61,15 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16)))
-        self.layers = nn.Sequential(nn.Linear(33, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.register_buffer(
+            "frequencies", torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16, dtype=torch.float32))
+        )
+        self.layers = nn.Sequential(
+            nn.Linear(33, width, dtype=torch.float32),
+            nn.SiLU(),
+            nn.Linear(width, width, dtype=torch.float32),
+            nn.SiLU(),
+        )
 
     def forward(self, log_snr: Tensor) -> Tensor:
         """Return [B, width] for levels [B]."""
@@ -108,9 +115,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
-        self.first = Layer(nn.Conv2d(channels, channels, 3, padding=1), Quantizer(channels))
-        self.second = Layer(nn.Conv2d(channels, channels, 3, padding=1), Quantizer(channels))
-        self.modulation = nn.Linear(embedding, 2 * channels)
+        self.first = Layer(nn.Conv2d(channels, channels, 3, padding=1, dtype=torch.float32), Quantizer(channels))
+        self.second = Layer(nn.Conv2d(channels, channels, 3, padding=1, dtype=torch.float32), Quantizer(channels))
+        self.modulation = nn.Linear(embedding, 2 * channels, dtype=torch.float32)
         nn.init.zeros_(self.second.conv.weight)
         nn.init.zeros_(_bias(self.second.conv))
 
@@ -132,11 +139,11 @@ class Trunk(nn.Module):
         super().__init__()
         width, mid = config.width, config.mid_width
         self.embedding = LevelEmbedding(config.embedding)
-        self.stem = Layer(nn.Conv2d(12, width, 3, padding=1), None)
+        self.stem = Layer(nn.Conv2d(12, width, 3, padding=1, dtype=torch.float32), None)
         self.before = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
-        self.down = Layer(nn.Conv2d(width, mid, 2, stride=2), Quantizer(width, signed=True))
+        self.down = Layer(nn.Conv2d(width, mid, 2, stride=2, dtype=torch.float32), Quantizer(width, signed=True))
         self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
-        self.up = Layer(nn.Conv2d(mid, 4 * width, 1), Quantizer(mid, signed=True))
+        self.up = Layer(nn.Conv2d(mid, 4 * width, 1, dtype=torch.float32), Quantizer(mid, signed=True))
         self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
 
     def body(self, x: Tensor, level: Tensor) -> Tensor:
@@ -171,14 +178,19 @@ class CodecNet(Trunk):
         super().__init__(config)
         width, mid = config.width, config.mid_width
         self.config = config
-        self.pixel_head = Layer(nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1), Quantizer(width))
-        self.variance_first = Layer(nn.Conv2d(width, config.variance_width, 4, stride=4), Quantizer(width))
-        self.variance_second = Layer(
-            nn.Conv2d(config.variance_width, config.coefficients, 1), Quantizer(config.variance_width)
+        self.pixel_head = Layer(
+            nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1, dtype=torch.float32), Quantizer(width)
         )
-        self.variance_level = nn.Linear(config.embedding, config.coefficients)
-        self.register_buffer("outer_offset", torch.zeros(width))
-        self.register_buffer("middle_offset", torch.zeros(mid))
+        self.variance_first = Layer(
+            nn.Conv2d(width, config.variance_width, 4, stride=4, dtype=torch.float32), Quantizer(width)
+        )
+        self.variance_second = Layer(
+            nn.Conv2d(config.variance_width, config.coefficients, 1, dtype=torch.float32),
+            Quantizer(config.variance_width),
+        )
+        self.variance_level = nn.Linear(config.embedding, config.coefficients, dtype=torch.float32)
+        self.register_buffer("outer_offset", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("middle_offset", torch.zeros(mid, dtype=torch.float32))
         for layer in (self.pixel_head.conv, self.variance_second.conv, self.variance_level):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(_bias(layer))

@@ -102,7 +102,7 @@ class FloatIntegerDenoiser:
     def _predict(self, picture: NDArray[np.int64], level: int) -> Prediction:
         scale = 1.0 / (GREY_PER_UNIT * 2**PICTURE_BITS)
         z = torch.from_numpy(picture.astype(np.float32)).to(self._device) * scale
-        log_snr = torch.full((len(z),), self._log_snr[level], device=self._device)
+        log_snr = torch.full((len(z),), self._log_snr[level], dtype=torch.float32, device=self._device)
         return self._denoiser.predict_scaled(z, log_snr)
 
 

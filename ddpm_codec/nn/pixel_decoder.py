@@ -133,7 +133,7 @@ class MaskedConv(nn.Conv2d):
 
 def causal_mask(side: int, *, own: bool) -> Tensor:
     """Return 1 for what comes earlier in raster order (and the pixel itself where ``own``), [side, side]."""
-    mask = torch.zeros(side, side)
+    mask = torch.zeros(side, side, dtype=torch.float32)
     mask[: side // 2] = 1.0
     mask[side // 2, : side // 2 + own] = 1.0
     return mask
@@ -145,8 +145,10 @@ class GatedBlock(nn.Module):
     def __init__(self, channels: int, *, masked: bool) -> None:
         super().__init__()
         self.masked = Layer(MaskedConv(channels, channels, 3, own=True), Quantizer(channels)) if masked else None
-        self.gates = Layer(nn.Conv2d(channels, 2 * channels, 1), Quantizer(channels, signed=masked))
-        self.mix = Layer(nn.Conv2d(channels, channels, 1), Quantizer(channels))
+        self.gates = Layer(
+            nn.Conv2d(channels, 2 * channels, 1, dtype=torch.float32), Quantizer(channels, signed=masked)
+        )
+        self.mix = Layer(nn.Conv2d(channels, channels, 1, dtype=torch.float32), Quantizer(channels))
         nn.init.zeros_(self.mix.conv.weight)
         nn.init.zeros_(self.mix.conv.bias)  # type: ignore[arg-type]  # a convolution with a bias
 
@@ -167,8 +169,8 @@ class TailTable(nn.Module):
     def __init__(self, shapes: int) -> None:
         super().__init__()
         self.shapes = shapes
-        self.logit = nn.Parameter(torch.linspace(-8.0, 0.5, shapes))
-        self.log_ratio = nn.Parameter(torch.linspace(1.7, 0.1, shapes))
+        self.logit = nn.Parameter(torch.linspace(-8.0, 0.5, shapes, dtype=torch.float32))
+        self.log_ratio = nn.Parameter(torch.linspace(1.7, 0.1, shapes, dtype=torch.float32))
 
     def forward(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return (logit of the weight, ln ratio) at places in [0, S - 1], clamped to it.
@@ -192,12 +194,18 @@ class PixelDecoder(Trunk):
         super().__init__(config.trunk)
         width, channels = config.trunk.width, config.channels
         self.config = config
-        self.trunk_head = Layer(nn.Conv2d(width, 4 * (3 + config.features), 3, padding=1), Quantizer(width))
+        self.trunk_head = Layer(
+            nn.Conv2d(width, 4 * (3 + config.features), 3, padding=1, dtype=torch.float32), Quantizer(width)
+        )
         self.masked_stem = Layer(MaskedConv(3, channels, config.reach, own=False), None)
-        self.feature_stem = Layer(nn.Conv2d(config.features, channels, 1), Quantizer(config.features, signed=True))
+        self.feature_stem = Layer(
+            nn.Conv2d(config.features, channels, 1, dtype=torch.float32), Quantizer(config.features, signed=True)
+        )
         self.blocks = nn.ModuleList(GatedBlock(channels, masked=index > 0) for index in range(config.blocks))
         # Mean, log-variance and coefficient of three sub-pixels; then, where tails have shapes, their places.
-        self.parameter_head = Layer(nn.Conv2d(channels, 12 if config.shapes else 9, 1), Quantizer(channels))
+        self.parameter_head = Layer(
+            nn.Conv2d(channels, 12 if config.shapes else 9, 1, dtype=torch.float32), Quantizer(channels)
+        )
         self.tail = TailTable(config.shapes) if config.shapes else None
         with torch.no_grad():
             self.trunk_head.conv.weight[: 4 * 3] = 0.0

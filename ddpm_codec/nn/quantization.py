@@ -66,8 +66,8 @@ class Quantizer(nn.Module):
     def __init__(self, channels: int, *, signed: bool = False) -> None:
         super().__init__()
         self.signed = signed
-        self.register_buffer("step", torch.zeros(channels))
-        self.register_buffer("wide", torch.zeros(1))
+        self.register_buffer("step", torch.zeros(channels, dtype=torch.float32))
+        self.register_buffer("wide", torch.zeros(1, dtype=torch.float32))
 
     @property
     def largest(self) -> int:

@@ -1,9 +1,9 @@
 """Rate-distortion points, their means over pictures, and Bjontegaard deltas between curves."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -12,6 +12,13 @@ from ddpm_codec.rate_distortion.metrics import ms_ssim_db
 
 OURS: Final = "ddpm-codec"
 IDEAL: Final = "ddpm-codec (ideal)"
+AVERAGING: Final = {
+    "psnr": "10 log10(255^2 / mean over pictures of the MSE)",
+    "ms_ssim": "-10 log10(1 - mean over pictures)",
+    "ssimulacra2": "mean over pictures",
+}
+"""How each metric is averaged (:func:`mean_quality`)."""
+
 MIN_OVERLAP: Final = 0.5
 MIN_POINTS: Final = 4
 
@@ -45,7 +52,7 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean rate and mean metric at every setting, over the pictures that have a value of the metric.
+    """Mean rate and quality at every setting, over the same pictures at each.
 
     Attributes:
         codec: see :class:`RatePoint`.
@@ -54,7 +61,10 @@ class Curve:
         pictures: number of pictures averaged.
         settings: labels by increasing rate, [S].
         bpp: mean bits per pixel, [S].
-        values: mean metric (MS-SSIM in dB), [S]; None where a picture is lossless, so that no finite mean exists.
+        values: mean quality (:func:`mean_quality`), [S]; None where every picture is exact, so that there are no decibels.
+        exact: number of pictures that come back exactly, [S]; zeros for a metric that has no greatest value in decibels.
+        left_out: indices of the pictures that are not averaged: the metric has no value of them, or the codec no file.
+        dropped: settings that are not averaged, because some of the pictures lack them.
     """
 
     codec: str
@@ -64,6 +74,9 @@ class Curve:
     settings: tuple[str, ...]
     bpp: tuple[float, ...]
     values: tuple[float | None, ...]
+    exact: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -112,38 +125,77 @@ def quality(point: RatePoint, metric: str) -> float | None:
 
 
 def mean_curves(pictures: Sequence[Points], metric: str) -> list[Curve]:
-    """Average the points of equal codec, reconstruction and setting over the pictures that have a value of ``metric``.
+    """Average the points of equal codec, reconstruction and setting over pictures.
 
-    Every picture has the same weight: the rate is the mean of bits per pixel, the quality the mean of the metric. A setting
-    that some pictures lack (in small pictures several levels end together) is dropped: its mean would be over other pictures.
+    Every picture has the same weight: the rate is the mean of bits per pixel, the quality that of :func:`mean_quality`. All
+    points of a curve are means over the same pictures: those that the metric has a value of at every setting. A picture
+    that a peer has no file of at some setting is left out of that peer's curve. Settings of this codec that some pictures
+    lack (in small pictures several levels end together) are dropped instead.
 
     Args:
         pictures: the points of each picture.
         metric: a key of :data:`ddpm_codec.rate_distortion.metrics.METRICS`.
     """
-    taken = [points for points in pictures if any(quality(point, metric) is not None for point in points)]
-    groups: dict[tuple[str, str], dict[str, list[RatePoint]]] = {}
-    for points in taken:
+    groups: dict[tuple[str, str], dict[int, list[RatePoint]]] = {}
+    for index, points in enumerate(pictures):
         for point in points:
-            group = groups.setdefault((point.codec, point.reconstruction), {})
-            group.setdefault(point.setting, []).append(point)
-    curves = []
-    for (codec, reconstruction), settings in groups.items():
-        rows = sorted(
-            (float(np.mean([point.bpp for point in points])), label, _mean(quality(point, metric) for point in points))
-            for label, points in settings.items()
-            if len(points) == max(map(len, settings.values()))
-        )
-        rates, labels, values = zip(*rows, strict=True)
-        curves.append(Curve(codec, reconstruction, metric, len(taken), labels, rates, values))
-    return curves
+            groups.setdefault((point.codec, point.reconstruction), {}).setdefault(index, []).append(point)
+    curves = (_mean_curve(name, found, len(pictures), metric) for name, found in groups.items())
+    return [curve for curve in curves if curve.pictures]
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    if any(value is None or not math.isfinite(value) for value in found):
-        return None
-    return float(np.mean([value for value in found if value is not None]))
+def _mean_curve(name: tuple[str, str], found: Mapping[int, Points], count: int, metric: str) -> Curve:
+    """Average one curve, given its points of each picture that has any."""
+    labels = list(dict.fromkeys(point.setting for points in found.values() for point in points))
+    taken = {
+        index: {point.setting: point for point in points}
+        for index, points in found.items()
+        if all(_is_measured(point, metric) for point in points)
+        and (name[0] in (OURS, IDEAL) or len({point.setting for point in points}) == len(labels))
+    }
+    common = [label for label in labels if taken and all(label in points for points in taken.values())]
+    columns = {label: [points[label] for points in taken.values()] for label in common}
+    rows = sorted((float(np.mean([point.bpp for point in column])), label) for label, column in columns.items())
+    return Curve(
+        *name,
+        metric,
+        len(taken),
+        tuple(label for _, label in rows),
+        tuple(rate for rate, _ in rows),
+        tuple(mean_quality(metric, [point.metrics.get(metric) for point in columns[label]]) for _, label in rows),
+        tuple(sum(_is_exact(point, metric) for point in columns[label]) for _, label in rows),
+        tuple(index for index in range(count) if index not in taken),
+        tuple(label for label in labels if label not in common) if taken else (),
+    )
+
+
+def mean_quality(metric: str, values: Sequence[float | None]) -> float | None:
+    """Return the mean quality of pictures; None where it is infinite.
+
+    Distortions are averaged, and decibels taken of the mean, so that a picture which comes back exactly counts as one without
+    distortion and not as one of infinite quality: PSNR ``10 log10(255^2 / mean MSE)``, MS-SSIM ``-10 log10(1 - mean)``. Other
+    metrics are averaged as they are.
+
+    Args:
+        metric: its name.
+        values: of the metric; a PSNR that is None or infinite belongs to an exact picture.
+    """
+    if metric == "psnr":
+        mse = float(np.mean([0.0 if finite(v) is None else 10.0 ** (-0.1 * cast(float, v)) for v in values]))
+        return -10.0 * math.log10(mse) if mse > 0.0 else None
+    mean = float(np.mean([cast(float, value) for value in values]))
+    return finite(ms_ssim_db(mean) if metric == "ms_ssim" else mean)
+
+
+def _is_measured(point: RatePoint, metric: str) -> bool:
+    """Whether the metric has a value; of PSNR it always has, and none in a record stands for infinity."""
+    return metric == "psnr" or finite(point.metrics.get(metric)) is not None
+
+
+def _is_exact(point: RatePoint, metric: str) -> bool:
+    if metric == "psnr":
+        return finite(point.metrics.get(metric)) is None
+    return metric == "ms_ssim" and point.metrics.get(metric) == 1.0
 
 
 def bd_rate_percent(

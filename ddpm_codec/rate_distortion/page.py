@@ -4,7 +4,6 @@ The page is self-contained: it loads nothing and works from a local folder.
 """
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,7 +13,8 @@ from typing import Any
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import OutputError
-from ddpm_codec.rate_distortion.curves import OURS, RatePoint
+from ddpm_codec.json_text import json_text
+from ddpm_codec.rate_distortion.curves import AVERAGING, OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import TITLES
 from ddpm_codec.rate_distortion.peers import PEERS
 from ddpm_codec.rate_distortion.report import RdReport
@@ -34,20 +34,23 @@ def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> No
         OutputError: a crop is missing, or the page cannot be written.
     """
     images = _Images()
+    remarks = [_ascii(line) for line in (*report.not_measured(), *report.remarks())]
     shown = [_picture(record, store, images) for record in report.records[:pictures]]
     data = {"pictures": shown, "reconstructions": list(report.reconstructions), "images": images.uris}
     template = Template((files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
         summary=_summary(report),
         figure=figure,
+        averaging=escape("; ".join(f"{metric}: {AVERAGING[metric]}" for metric in report.metrics)),
+        remarks="".join(f'<p class="small">{line}.</p>' for line in remarks),
         curve_table=_curve_table(report),
         bd_table=_bd_table(report),
         shown_note=_shown_note(len(shown)),
         # Inside <script> a name must not look like a tag.
-        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+        data=json_text(data).replace("<", "\\u003c"),
     )
     with new_file(store.folder / "index.html", overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class _Images:
@@ -118,7 +121,12 @@ def _summary(report: RdReport) -> str:
     count = len(report.records)
     pictures = f"{count} picture{'s' if count != 1 else ''}"
     used = f"model {report.facts['model']}, steps {report.facts.get('steps') or 'of the model'}"
-    return escape(f"{pictures} of {report.facts['data']}; {used}.").encode("ascii", "xmlcharrefreplace").decode()
+    return _ascii(f"{pictures} of {report.facts['data']}; {used}.")
+
+
+def _ascii(text: str) -> str:
+    """Return text for a page, with references for what is not ASCII: names may hold bytes that are not text."""
+    return escape(text).encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _shown_note(count: int) -> str:
@@ -131,9 +139,15 @@ def _shown_note(count: int) -> str:
 
 
 def _curve_table(report: RdReport) -> str:
-    headers = ["curve", "setting", "bpp", *(TITLES[metric] for metric in report.metrics)]
+    headers = ["curve", "setting", "pictures", "bpp", *(TITLES[metric] for metric in report.metrics)]
     rows = [
-        [row["curve"], row["setting"], f"{row['bpp']:.4f}", *(_cell(row.get(metric)) for metric in report.metrics)]
+        [
+            row["curve"],
+            row["setting"],
+            str(row["pictures"]),
+            f"{row['bpp']:.4f}",
+            *(_cell(row.get(metric)) for metric in report.metrics),
+        ]
         for row in report.mean_rows()
     ]
     return _table(headers, rows, text_columns=2)

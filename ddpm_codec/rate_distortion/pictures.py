@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ddpm_codec.datasets import ImageSet, open_images
-from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.listing import IMAGE_EXTENSIONS, list_inputs
+from ddpm_codec.datasets import ImageSet, Refused, open_images
+from ddpm_codec.errors import InputError, RefusedInputsError
+from ddpm_codec.image_io.folders import IMAGE_EXTENSIONS
+from ddpm_codec.image_io.listing import list_inputs
 from ddpm_codec.image_io.reading import read_picture
 from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture, PictureInfo
@@ -19,10 +20,12 @@ class PictureSource:
     Attributes:
         count: number of pictures, including any that turn out not to be RGB.
         load: returns a picture by index, or None (with a note) if it cannot be used.
+        left_out: those that could not, of the pictures read so far.
     """
 
     count: int
     load: Callable[[int], Picture | None]
+    left_out: list[Refused]
 
     def __iter__(self) -> Iterator[Picture | None]:
         """Read them in order."""
@@ -36,30 +39,42 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
         data: DATA as given by the user.
         limit: use the first ``limit`` pictures.
         crop: crop pictures to their middle, each side at most ``crop`` pixels; None: whole pictures.
-        note: called with one line for each picture of a folder that is skipped because it is not 8-bit RGB.
+        note: called with one line for each picture that is skipped because it is not 8-bit RGB.
 
     Raises:
         InputError: DATA is unusable. Pictures are read, and may be rejected, when they are loaded.
     """
+    if not data:
+        raise InputError("the path of DATA is empty")
     path = Path(data)
     try:
         plain = path.is_dir() and not any(path.glob("data_batch_*"))
-        files = list_inputs([path]) if plain or (data and path.suffix.lower() in IMAGE_EXTENSIONS) else None
+        listing = list_inputs([path]) if plain or path.suffix.lower() in IMAGE_EXTENSIONS else None
     except OSError as error:
         raise InputError(f"{data}: {error.strerror}") from error
-    if files is not None:
-        load = _from_files(files, note)
-        count = len(files)
+    if listing is not None:
+        if listing.refused:
+            raise RefusedInputsError(listing.refused, len(listing.files) + len(listing.refused), listing.left_out)
+        for untaken in listing.left_out:
+            note(f"{untaken}; left out")
+        load, paths = _from_files(listing.files), [str(path) for path, _ in listing.files]
     else:
         images = open_images(data, test=True)
-        load = _from_images(images)
-        count = len(images)
+        load, paths = _from_images(images), images.paths
+    left_out: list[Refused] = []
 
     def load_cut(index: int) -> Picture | None:
-        picture = load(index)
-        return picture if picture is None or crop is None else crop_middle(picture, crop)
+        try:
+            picture = load(index)
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            left_out.append(Refused(paths[index], str(error)))
+            note(f"{error}; skipped")
+            return None
+        return picture if crop is None else crop_middle(picture, crop)
 
-    return PictureSource(count if limit is None else min(limit, count), load_cut)
+    return PictureSource(len(paths) if limit is None else min(limit, len(paths)), load_cut, left_out)
 
 
 def crop_middle(picture: Picture, side: int) -> Picture:
@@ -68,19 +83,8 @@ def crop_middle(picture: Picture, side: int) -> Picture:
     return Picture(replace(picture.info, size=(cut.shape[1], cut.shape[0])), cut.tobytes())
 
 
-def _from_files(files: list[tuple[Path, str]], note: Callable[[str], None]) -> Callable[[int], Picture | None]:
-    def load(index: int) -> Picture | None:
-        path, name = files[index]
-        try:
-            picture = _read_rgb(path, name)
-        except InputError as error:
-            if len(files) == 1:
-                raise
-            note(f"{error}; skipped")
-            return None
-        return picture
-
-    return load
+def _from_files(files: list[tuple[Path, str]]) -> Callable[[int], Picture]:
+    return lambda index: _read_rgb(*files[index])
 
 
 def _read_rgb(path: Path, name: str) -> Picture:
@@ -91,9 +95,11 @@ def _read_rgb(path: Path, name: str) -> Picture:
     return Picture(PictureInfo(name, "RGB", picture.size), picture.pixels)
 
 
-def _from_images(images: ImageSet) -> Callable[[int], Picture | None]:
-    def load(index: int) -> Picture | None:
-        pixels = images[index]
+def _from_images(images: ImageSet) -> Callable[[int], Picture]:
+    def load(index: int) -> Picture:
+        pixels, changed = images.opened(index)
+        if changed:
+            raise InputError(f"{images.paths[index]}: is not 8-bit RGB ({changed}), but only that can be measured")
         info = PictureInfo(images.names[index], "RGB", (pixels.shape[1], pixels.shape[0]))
         return Picture(info, pixels.tobytes())
 

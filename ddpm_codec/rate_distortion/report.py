@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.rate_distortion.curves import IDEAL, OURS, BdRate, Curve, bd_rate, curve_name, mean_curves
+from ddpm_codec.datasets import Refused, listed, refusal
+from ddpm_codec.rate_distortion.curves import (
+    AVERAGING,
+    IDEAL,
+    OURS,
+    BdRate,
+    Curve,
+    RatePoint,
+    bd_rate,
+    curve_name,
+    finite,
+    mean_curves,
+)
 from ddpm_codec.rate_distortion.store import PictureRecord, write_json
 
 
@@ -58,6 +70,7 @@ class RdReport:
         peers: names of the peers measured.
         reconstructions: of this codec.
         facts: data, model, settings and versions.
+        left_out: pictures of DATA that were not measured, by path, and why.
     """
 
     records: tuple[PictureRecord, ...]
@@ -65,6 +78,7 @@ class RdReport:
     peers: tuple[str, ...]
     reconstructions: tuple[str, ...]
     facts: dict[str, Any]
+    left_out: tuple[Refused, ...] = ()
 
     @cached_property
     def curves(self) -> dict[str, list[Curve]]:
@@ -85,15 +99,53 @@ class RdReport:
         ]
 
     def mean_rows(self) -> list[dict[str, Any]]:
-        """Return one row per curve and setting: mean rate and mean of every metric (MS-SSIM in dB)."""
-        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        """Return one row per curve and setting: mean rate and quality by every metric (MS-SSIM in dB).
+
+        Where metrics have values of different pictures, the means over each of these stand in rows of their own.
+        """
+        rows: dict[tuple[str, str, str, tuple[int, ...]], dict[str, Any]] = {}
         for metric in self.metrics:
             for curve in self.curves[metric]:
                 for setting, bpp, value in zip(curve.settings, curve.bpp, curve.values, strict=True):
-                    key = (curve.codec, curve.reconstruction, setting)
-                    row = rows.setdefault(key, {"curve": curve.name, "setting": setting, "bpp": bpp})
-                    row[metric] = value
+                    key = (curve.codec, curve.reconstruction, setting, curve.left_out)
+                    facts = {"curve": curve.name, "setting": setting, "pictures": curve.pictures, "bpp": bpp}
+                    rows.setdefault(key, facts)[metric] = value
         return list(rows.values())
+
+    def remarks(self) -> list[str]:
+        """Return lines about what the means do not show: pictures and settings left out, and pictures that are exact."""
+        kinds: dict[tuple[str, str, str], list[str]] = {}
+        for metric in self.metrics:
+            for curve in self.curves[metric]:
+                names = [self.records[index].name for index in curve.left_out]
+                for what, which in (("without", names), ("without the settings", curve.dropped)):
+                    if which:
+                        kinds.setdefault((metric, what, listed(which)), []).append(curve.name)
+        lines = [f"mean {metric} of {', '.join(of)}: {what} {which}" for (metric, what, which), of in kinds.items()]
+        exact = self.exact_pictures()
+        return lines + (
+            [f"exact where others are not, counted with an error of zero: {listed(exact)}"] if exact else []
+        )
+
+    def not_measured(self) -> list[str]:
+        """Return a line about the pictures of DATA that were not measured, if there are any."""
+        total = len(self.records) + len(self.left_out)
+        return [f"{refusal(self.left_out, total)}; not measured"] if self.left_out else []
+
+    def exact_pictures(self) -> list[str]:
+        """Return the pictures that come back exactly at a setting at which another one does not: of infinite PSNR."""
+        if "psnr" not in self.metrics:
+            return []
+        lossy = {_key(point) for record in self.records for point in record.points if finite(point.metrics["psnr"])}
+        return [
+            record.name
+            for record in self.records
+            if any(finite(point.metrics["psnr"]) is None and _key(point) in lossy for point in record.points)
+        ]
+
+    def _curve_json(self, curve: Curve) -> dict[str, Any]:
+        names = [self.records[index].name for index in curve.left_out]
+        return asdict(curve) | {"left_out": names}
 
     def to_json(self) -> dict[str, Any]:
         """Return everything except the points, which :meth:`write` adds to ``rd.json``."""
@@ -103,7 +155,10 @@ class RdReport:
             "metrics": list(self.metrics),
             "peers": list(self.peers),
             "reconstructions": list(self.reconstructions),
-            "curves": {metric: [asdict(curve) for curve in curves] for metric, curves in self.curves.items()},
+            "left_out": [{"path": one.path, "why": one.why} for one in self.left_out],
+            "averaging": {metric: AVERAGING[metric] for metric in self.metrics},
+            "exact": self.exact_pictures(),
+            "curves": {metric: [self._curve_json(curve) for curve in curves] for metric, curves in self.curves.items()},
             "bd_rate": [row.to_json() for row in self.bd_rates],
         }
 
@@ -133,6 +188,10 @@ class RdReport:
             for record in self.records
             for point in record.points
         ]
+
+
+def _key(point: RatePoint) -> tuple[str, str, str]:
+    return point.codec, point.reconstruction, point.setting
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ddpm_codec.device import pick_device
 from ddpm_codec.errors import DdpmCodecError, InputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.registry import DEFAULT, model_id
 from ddpm_codec.plotting import need_matplotlib
@@ -25,6 +26,7 @@ PACKAGES: Final = ("ddpm-codec", "pillow", "pillow-jxl-plugin", "pytorch-msssim"
 """A new version of one of these may change results, so versions belong to the settings."""
 
 
+@isolated()
 def run_rd(
     data: str,
     output: Path,
@@ -102,7 +104,11 @@ def run_rd(
         note(line)
     if not records:
         raise InputError(f"{data}: holds no 8-bit RGB picture")
-    report = RdReport(tuple(records), used_metrics, used_peers, hows, {"data": data, **settings})
+    report = RdReport(
+        tuple(records), used_metrics, used_peers, hows, {"data": data, **settings}, tuple(pictures.left_out)
+    )
+    for line in report.remarks():
+        note(line)
     _write(report, store, page_pictures)
     return report
 

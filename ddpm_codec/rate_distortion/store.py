@@ -7,12 +7,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ddpm_codec.atomic import check_target, new_file, reason
 from ddpm_codec.errors import OutputError, OutputExistsError
+from ddpm_codec.json_text import json_text
 from ddpm_codec.picture import Picture, encode_name
 from ddpm_codec.rate_distortion.curves import RatePoint
 
@@ -102,7 +103,8 @@ class Store:
         if values is None or values.get("key") != self.picture_key(picture):
             return None
         try:
-            return PictureRecord.from_json(values)
+            # A name that is not UTF-8 is escaped in JSON.
+            return replace(PictureRecord.from_json(values), name=picture.name)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -138,7 +140,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         OutputError: the file cannot be written.
     """
     with new_file(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, allow_nan=False, indent=1) + "\n")
+        temporary.write_text(json_text(values, indent=1) + "\n", encoding="ascii")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

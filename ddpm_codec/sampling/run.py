@@ -8,13 +8,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ddpm_codec.datasets import open_images
+from ddpm_codec.datasets import Change, change_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.models.opening import open_model
@@ -63,6 +64,7 @@ class SampleOptions:
         data: source of the pair, DATA of any kind (see :func:`~ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives
             its test batch.
         pair: indices of two pictures of DATA; None: the first two.
+        first_frame: take the first frame of files of DATA that have several, instead of refusing them.
         at: levels to show (see :func:`~ddpm_codec.sampling.places.find_places`); None: a few even ones.
         frames: most frames of an animation; None: a still picture, or 24 frames for a ``.gif``.
         batch: 32x32 pictures (or as many pixels) that go through the network at once.
@@ -81,6 +83,7 @@ class SampleOptions:
     size: tuple[int, int] | None = None
     data: str | None = None
     pair: tuple[int, int] | None = None
+    first_frame: bool = False
     at: str | None = None
     frames: int | None = None
     batch: int = 64
@@ -88,12 +91,14 @@ class SampleOptions:
     device: str = "auto"
 
 
+@isolated()
 def sample_pictures(
     output: Path,
     options: SampleOptions,
     *,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Draw samples from a model and write them to a file.
 
@@ -106,10 +111,12 @@ def sample_pictures(
         options: what to draw.
         overwrite: replace ``output``.
         progress: called with (network evaluations of a picture done, total).
+        note: called with a line about each way in which pictures of DATA were changed into 8-bit RGB.
 
     Returns:
         A report, ready for JSON: output, figure, samples, steps, evaluations of the network by picture, seconds and
-        the like; ``at``, the log-SNR of the rows, columns or frames.
+        the like; ``at``, the log-SNR of the rows, columns or frames; ``changed``, the pictures of DATA that are not shown
+        as their files have them.
 
     Raises:
         InputError: options that do not fit each other or the model, or unusable DATA.
@@ -122,7 +129,9 @@ def sample_pictures(
     device = pick_device(options.device)
     steps = model.chain_steps(options.steps)
     setting = model.bound_setting(steps, options.schedule, options.variance)
-    pair = _read_pair(options) if options.figure == "interpolation" else None
+    pair, changes = _read_pair(options) if options.figure == "interpolation" else (None, [])
+    for line in change_lines(changes):
+        note(line)
     width, height = _size(options, model, setting.transform, pair)
     figure = _figure(options, setting.chain, pair, moves=moves)
     check_sheet(output, figure.pictures, figure.columns, height, width)
@@ -142,6 +151,7 @@ def sample_pictures(
         "evaluations": meter.done,
         "seconds": watch.seconds,
         "images_per_second": figure.samples / watch.seconds,
+        "changed": [change._asdict() for change in changes],
     } | _facts(options, model, setting, device)
 
 
@@ -245,12 +255,13 @@ def _figure(options: SampleOptions, chain: Chain, pair: Pixels | None, *, moves:
     return Interpolation(count, find_places(options.at or INTERPOLATION_AT, chain), pair)
 
 
-def _read_pair(options: SampleOptions) -> Pixels:
-    """Return the two pictures, cropped to the requested size, [2, H, W, 3]."""
-    images = open_images(str(options.data), test=True)
+def _read_pair(options: SampleOptions) -> tuple[Pixels, list[Change]]:
+    """Return the two pictures, cropped to the requested size, [2, H, W, 3], and what was changed in them."""
+    images = open_images(str(options.data), test=True, first_frame=options.first_frame)
     indices = options.pair or (0, 1)
     if not 0 <= min(indices) <= max(indices) < len(images):
         raise InputError(f"{options.data}: has {len(images)} pictures, so there is no pair {indices[0]},{indices[1]}")
+    changes = read_all(images.subset(indices))
     pictures = [images[index] for index in indices]
     if options.size is not None:
         pictures = [
@@ -260,7 +271,7 @@ def _read_pair(options: SampleOptions) -> Pixels:
     if pictures[0].shape != pictures[1].shape:
         sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
         raise InputError(f"{options.data}: the pictures of the pair are {sizes}; crop them with a size that both have")
-    return np.stack(pictures)
+    return np.stack(pictures), changes
 
 
 def _centre(picture: Pixels, size: tuple[int, int], name: str) -> Pixels:

@@ -99,7 +99,7 @@ def calibrate_on(
     count = max(LEVELS, CROP_PIXELS // config.crop**2)
     x_0 = to_model_values(sampler.batch(0, count, slice(None)), device)
     x_0 = x_0.contiguous(memory_format=torch.channels_last)
-    levels = torch.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, LEVELS)
+    levels = torch.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, LEVELS, dtype=torch.float32)
     exact = replace(config, dtype="float32")
     calibrate(denoiser, x_0, levels, lambda: validation_bound_bpd(denoiser, transform, x_0[: count // 2], exact))
 
@@ -123,7 +123,7 @@ def calibrate(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, cost: Calla
             part = x_0[index :: len(log_snr)]
             if len(part):
                 levels = level.to(part.device).expand(len(part))
-                noise = torch.randn(part.shape, generator=generator).to(part.device)
+                noise = torch.randn(part.shape, generator=generator, dtype=torch.float32).to(part.device)
                 denoiser(q_sample(part, levels, noise), levels)
     finally:
         watch.stop()
@@ -168,7 +168,7 @@ def measure_reach(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor) -> dict
         generator = torch.Generator().manual_seed(0)
         for level in log_snr:
             levels = level.to(x_0.device).expand(len(x_0))
-            noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+            noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
             denoiser(q_sample(x_0, levels, noise), levels)
     finally:
         net.quantize(False)
@@ -186,7 +186,7 @@ def best_steps(values: Tensor, quantizer: Quantizer) -> Tensor:
         reach, floor = LOBE + values.amax(dim=0), LOBE + 0.02
     best = torch.full_like(reach, torch.inf)
     steps = torch.ones_like(reach)
-    for share in torch.logspace(-1.0, 0.02, _TOPS).tolist():
+    for share in torch.logspace(-1.0, 0.02, _TOPS, dtype=torch.float32).tolist():
         step = (share * reach).clamp_min(floor) / (quantizer.largest - 1)
         error = (quantizer.quantize(values, step) * step - values).square().mean(dim=0)
         better = error < best

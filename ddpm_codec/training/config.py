@@ -120,6 +120,7 @@ class TrainConfig:
         augment_channels: share with permuted colour channels.
         augment_transpose: share that is transposed.
         augment_vertical_flip: share that is flipped vertically.
+        skip_small: leave images out that are smaller than the crop or cannot be read, instead of refusing DATA.
         seed: of all random numbers.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``bf16`` (autocast), ``float32``, or ``auto``: bf16 where the device supports it natively.
@@ -181,6 +182,7 @@ class TrainConfig:
     augment_channels: Share = 0.15
     augment_transpose: Share = 0.5
     augment_vertical_flip: Share = 0.0
+    skip_small: bool = False
     seed: Whole = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bf16", "float32"] = "auto"

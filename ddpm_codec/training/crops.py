@@ -1,16 +1,21 @@
 """Training data: random crops of the training images, and the images held out for validation."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.datasets import ImageSet, Pixels, concatenate, open_images
+from ddpm_codec.datasets import ImageSet, Pixels, Refused, concatenate, open_images, refusal
 from ddpm_codec.errors import InputError
 from ddpm_codec.training.augment import Augmentation, augmented
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.screening import Screened, screened, too_small
+
+MAX_DAMAGED_SHARE = 0.05
+"""Share of the images that may turn out damaged in the middle of a run; one always may."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,21 @@ class Split:
         train: all DATA except what is held out.
         validation: held out from each DATA, or a separate set; may be empty.
         weights: relative probability of each training image, [len(train)].
+        screenings: what the headers of each set told, with what was left out.
     """
 
     train: ImageSet
     validation: ImageSet
     weights: NDArray[np.float64]
+    screenings: tuple[Screened, ...] = ()
+
+    def notes(self) -> list[str]:
+        """Return lines about images that were left out or changed into 8-bit RGB."""
+        return [line for screening in self.screenings for line in screening.notes()]
+
+    def left_out(self) -> list[Refused]:
+        """Return the images that were left out."""
+        return [refused for screening in self.screenings for refused in screening.left_out]
 
 
 def split_holdout(config: TrainConfig) -> Split:
@@ -33,19 +48,21 @@ def split_holdout(config: TrainConfig) -> Split:
 
     Of every DATA ``config.holdout`` photos are held out: those whose names have the smallest SHA-256, whatever the seed, so
     that a run which continues another one with a new seed never trains on what the first was validated on. Images
-    named alike up to ``config.photo_separator`` are of one photo, and go together.
+    named alike up to ``config.photo_separator`` are of one photo, and go together. The headers of all images are read: those
+    that cannot be cropped are refused, or left out with ``config.skip_small``, before any are held out.
 
     Raises:
-        InputError: DATA unusable, or no more photos than are to be held out.
+        InputError: DATA or some of its images unusable, or no more photos than are to be held out.
     """
     if not config.data:
         raise InputError("data: name at least one set of training images")
+    screenings = tuple(screened_data(data, config) for data in config.data)
+    sets = [screening.images for screening in screenings]
     if config.validation:
-        sets = [open_images(data) for data in config.data]
-        return Split(concatenate(sets), open_images(config.validation), _weights(config, sets))
+        checks = screened_data(config.validation, config)
+        return Split(concatenate(sets), checks.images, _weights(config, sets), (*screenings, checks))
     train, held = [], []
-    for data in config.data:
-        images = open_images(data)
+    for data, images in zip(config.data, sets, strict=True):
         photos = [_photo(name, config.photo_separator) for name in images.names]
         order = sorted(set(photos), key=lambda photo: hashlib.sha256(photo.encode(errors="surrogateescape")).digest())
         if not 0 <= config.holdout < len(order):
@@ -54,7 +71,16 @@ def split_holdout(config: TrainConfig) -> Split:
         out = set(order[: config.holdout])
         train.append(images.subset([index for index, photo in enumerate(photos) if photo not in out]))
         held.append(images.subset([index for index, photo in enumerate(photos) if photo in out]))
-    return Split(concatenate(train), concatenate(held), _weights(config, train))
+    return Split(concatenate(train), concatenate(held), _weights(config, train), screenings)
+
+
+def screened_data(data: str, config: TrainConfig) -> Screened:
+    """Open DATA and read the headers of its images; of several frames the first is taken.
+
+    Raises:
+        InputError: DATA or some of its images unusable.
+    """
+    return screened(open_images(data, first_frame=True), config.crop, skip_small=config.skip_small)
 
 
 def _photo(name: str, separator: str) -> str:
@@ -71,6 +97,8 @@ def _weights(config: TrainConfig, sets: list[ImageSet]) -> NDArray[np.float64]:
 class CropSampler:
     """Random crops; each batch depends on (seed, step) alone, so that a resumed run sees the same data.
 
+    An image that turns out damaged is replaced by another, drawn anew, until more than :data:`MAX_DAMAGED_SHARE` are.
+
     Args:
         images: to crop.
         crop: side in pixels.
@@ -78,6 +106,7 @@ class CropSampler:
         seed: of all choices.
         weights: relative probability of each image, [len(images)]; None: equal.
         augmentation: of the crops; None: none.
+        on_damage: called once about each image that turns out damaged.
     """
 
     def __init__(
@@ -89,37 +118,70 @@ class CropSampler:
         seed: int,
         weights: NDArray[np.float64] | None = None,
         augmentation: Augmentation | None = None,
+        on_damage: Callable[[Refused], None] = lambda refused: None,
     ) -> None:
         self._images, self.crop, self._flip, self._seed = images, crop, flip, seed
         # Equal weights draw integers, like the runs whose figures are published.
         alike = weights is None or bool((weights == weights[0]).all())
         self._chances = None if alike or weights is None else np.cumsum(weights / weights.sum())
         self._augmentation = augmentation if augmentation is not None and augmentation.share > 0.0 else None
+        self._on_damage = on_damage
+        self._damaged: dict[int, Refused] = {}
 
     def batch(self, step: int, count: int, part: slice) -> Pixels:
         """Return the images ``part`` of the batch of ``count`` at ``step``, [n, 3, crop, crop] uint8.
 
         Raises:
-            InputError: an image smaller than the crop.
+            InputError: more images than :data:`MAX_DAMAGED_SHARE` cannot be read, or are smaller than the crop.
         """
         rng = np.random.default_rng([self._seed, step])
-        if self._chances is None:
-            chosen = rng.integers(len(self._images), size=count)[part]
-        else:
-            drawn = np.searchsorted(self._chances, rng.random(count), side="right")
-            chosen = np.minimum(drawn, len(self._images) - 1)[part]
+        chosen = self._drawn(rng, count)[part]
         places = rng.random((count, 3))[part]
         positions = range(count)[part]
         return np.stack(
             [self._cut(int(i), place, step, at) for i, place, at in zip(chosen, places, positions, strict=True)]
         )
 
+    def _drawn(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Draw the indices of images."""
+        if self._chances is None:
+            return rng.integers(len(self._images), size=count)
+        return np.minimum(np.searchsorted(self._chances, rng.random(count), side="right"), len(self._images) - 1)
+
+    def _image(self, index: int, step: int, position: int) -> Pixels:
+        """Return an image, or another in place of one that is damaged, always the same."""
+        rng: np.random.Generator | None = None
+        while (image := self._read(index)) is None:
+            # A random stream of its own, so that the other images of the batch stay what they are.
+            rng = rng or np.random.default_rng([self._seed, step, 3, position])
+            index = int(self._drawn(rng, 1)[0])
+        return image
+
+    def _read(self, index: int) -> Pixels | None:
+        """Return an image, or None where it is damaged."""
+        if index in self._damaged:
+            return None
+        path = self._images.paths[index]
+        try:
+            image = self._images[index]
+        except InputError as error:
+            self._set_aside(index, Refused(path, str(error)))
+            return None
+        height, width = image.shape[:2]
+        if min(height, width) < self.crop:
+            self._set_aside(index, Refused(path, too_small(path, (width, height), self.crop)))
+            return None
+        return image
+
+    def _set_aside(self, index: int, refused: Refused) -> None:
+        self._damaged[index] = refused
+        count, total = len(self._damaged), len(self._images)
+        if count > max(1.0, MAX_DAMAGED_SHARE * total) or count == total:
+            raise refusal(list(self._damaged.values()), total)
+        self._on_damage(refused)
+
     def _cut(self, index: int, place: NDArray[np.float64], step: int, position: int) -> Pixels:
-        image, crop = self._images[index], self.crop
-        if min(image.shape[:2]) < crop:
-            raise InputError(
-                f"{self._images.names[index]}: {image.shape[1]}x{image.shape[0]} is smaller than the crop of {crop}"
-            )
+        image, crop = self._image(index, step, position), self.crop
         if self._augmentation is not None:
             # One random stream per image, so that no process draws for another.
             rng = np.random.default_rng([self._seed, step, 2, position])

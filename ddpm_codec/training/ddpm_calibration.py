@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file, new_folder
-from ddpm_codec.datasets import open_images
+from ddpm_codec.datasets import Refused, open_images
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import Calibration, measure_errors
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.checkpoints.calibration import CALIBRATION, calibration_bytes
 from ddpm_codec.models.checkpoints.opening import read_folder, weights_id
 from ddpm_codec.models.checkpoints.own import own_files
@@ -25,6 +26,7 @@ from ddpm_codec.models.ddpm_model import DdpmModel
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.ddpm_settings import even_timesteps, process_of, unet_of
+from ddpm_codec.training.screening import screened
 from ddpm_codec.units import GREY_PER_UNIT
 
 SUFFIXES_OF_FILES = {".safetensors", ".bin", ".json", ".pt"}
@@ -40,6 +42,7 @@ def calibration_grid(schedule: NoiseSchedule) -> NDArray[np.float64]:
     return schedule.log_snr[even_timesteps(schedule, GRID)]
 
 
+@isolated()
 def calibrate_folder(
     folder: Path,
     data: str,
@@ -48,8 +51,10 @@ def calibrate_folder(
     batch: int = 64,
     seed: int = 0,
     device: str = "auto",
+    skip_small: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """Measure the variances of the DDPM in ``folder`` on images like its training images, and store them there.
 
@@ -60,8 +65,10 @@ def calibrate_folder(
         batch: 32x32 crops (or as many pixels) at a time.
         seed: of crops and noise.
         device: ``auto``, ``cpu`` or ``cuda``.
+        skip_small: leave images out that are smaller than the model's pictures or cannot be read.
         overwrite: replace a calibration that is there.
         progress: called with (network evaluations of an image done, all of them).
+        note: called with lines about images that are left out, replaced because they are damaged, or changed into 8-bit RGB.
 
     Raises:
         InputError: data unusable, or smaller than the model's pictures.
@@ -77,10 +84,16 @@ def calibrate_folder(
     check_target(target, overwrite=overwrite)
     published = read_folder(folder)
     model = DdpmModel(published)
+    screening = screened(open_images(data, first_frame=True), model.sample_size, skip_small=skip_small)
+    for line in screening.notes():
+        note(line)
+
+    def replaced(refused: Refused) -> None:
+        note(f"{refused.why}; replaced by another image")
+
+    sampler = CropSampler(screening.images, model.sample_size, flip=False, seed=seed, on_damage=replaced)
     place = pick_device(device)
     denoiser = model.bound_denoiser(place, model.bound_dtype(place))
-    images = open_images(data)
-    sampler = CropSampler(images, model.sample_size, flip=False, seed=seed)
     grid = calibration_grid(published.process.schedule)
     done = 0
 
@@ -108,6 +121,7 @@ def _batches(sampler: CropSampler, count: int, size: int, device: torch.device) 
         yield to_model_values(padded, device)
 
 
+@isolated()
 def export_ddpm(checkpoint: Path, output: Path, *, name: str) -> Published:
     """Write the averaged weights of a U-Net's run as a folder of our own, weights in float16.
 

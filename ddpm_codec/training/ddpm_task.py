@@ -50,7 +50,10 @@ class DdpmTask(Task):
         with torch.device("meta"):
             network, counter = UNet(self.unet).eval(), FlopCounterMode(display=False)
             with counter:
-                network(torch.empty(1, 3, self.config.crop, self.config.crop), torch.zeros(1))
+                network(
+                    torch.empty(1, 3, self.config.crop, self.config.crop, dtype=torch.float32),
+                    torch.zeros(1, dtype=torch.float32),
+                )
         return {"network": counter.get_total_flops() / 2 / self.config.crop**2}
 
     def first_weights(self, source: Path) -> dict[str, Tensor]:
@@ -142,7 +145,7 @@ class DdpmTask(Task):
 
     def _error(self, network: nn.Module, x_0: Tensor, index: int, generator: torch.Generator) -> Tensor:
         """Return x_0 minus the clipped prediction from one timestep."""
-        noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+        noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
         t = torch.full((len(x_0),), index, device=x_0.device)
         log_snr = self._levels(x_0.device)[t]
         x_t = q_sample(x_0, log_snr, noise)

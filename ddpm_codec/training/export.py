@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.datasets import concatenate, open_images
+from ddpm_codec.datasets import Refused, concatenate
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
@@ -19,6 +19,7 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.frozen import FrozenModel, model_bytes
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.nn.codec_net import SIZES
@@ -36,9 +37,10 @@ from ddpm_codec.training.checkpoint import (
     save_checkpoint,
 )
 from ddpm_codec.training.config import Kind, TrainConfig
-from ddpm_codec.training.crops import CropSampler, Split, split_holdout
+from ddpm_codec.training.crops import CropSampler, Split, screened_data, split_holdout
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
+from ddpm_codec.training.screening import Screened, screened
 
 LONGEST_CHAIN = 32
 """Largest K of a model; it has a chain of every length up to this."""
@@ -47,6 +49,7 @@ PRIOR_CROPS = 2048
 CPU = torch.device("cpu")
 
 
+@isolated()
 def export_model(
     checkpoint: Path,
     output: Path,
@@ -59,9 +62,11 @@ def export_model(
     crop: int | None = None,
     tile: int = 256,
     exact: bool = True,
+    skip_small: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> FrozenModel:
     """Freeze the averaged weights of ``checkpoint`` into the model file ``output``.
 
@@ -81,9 +86,11 @@ def export_model(
         crop: side of those crops; None: that of training.
         tile: default side of tiles.
         exact: integers, the same on every device; else floating point, for research.
+        skip_small: leave images out that are smaller than the crops or cannot be read, as a run with ``skip_small`` does.
         device: to calibrate on.
         overwrite: replace ``output``.
         progress: called with (network evaluations done, all of them).
+        note: called with lines about images that are left out, replaced because they are damaged, or changed into 8-bit RGB.
 
     Raises:
         InputError: data or options unusable.
@@ -106,21 +113,34 @@ def export_model(
                 f"{checkpoint}: does not name its training images; name images to calibrate on with --data"
             )
         config = replace(config, data=tuple(data), data_weights=(), validation="", holdout=0)
+    config = replace(config, skip_small=config.skip_small or skip_small)
     split = split_holdout(config)
-    calibration = split.validation if len(split.validation) else split.train
-    if data:
-        calibration = concatenate([open_images(each) for each in data])
-    prior = PriorModel.fit(_prior_batches(split, config), transform)
+    calibration = _calibration_set(split, data, replace(config, crop=crop or config.crop))
+    lines = dict.fromkeys([*split.notes(), *(line for screening in calibration for line in screening.notes())])
+    for line in lines:
+        note(line)
+
+    def replaced(refused: Refused) -> None:
+        note(f"{refused.why}; replaced by another image")
+
+    crops = _training_crops(split, config, replaced)
+    prior = PriorModel.fit(_prior_batches(crops), transform)
     target = pick_device(device)
     denoiser = build_denoiser(config)
     load_weights(denoiser, saved.ema, "checkpoint")
     denoiser.place(target).eval().requires_grad_(False)
     grid = candidate_levels(config)
-    parameters = _freeze(denoiser, split, config, target) if exact else None
+    parameters = _freeze(denoiser, crops, config, target) if exact else None
     source: Denoiser = MixedPrecision(denoiser, config.dtype)
     if parameters is not None:
         source = ExactBoundDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
-    sampler = CropSampler(calibration, crop or config.crop, flip=False, seed=config.seed)
+    sampler = CropSampler(
+        concatenate([screening.images for screening in calibration]),
+        crop or config.crop,
+        flip=False,
+        seed=config.seed,
+        on_damage=replaced,
+    )
     measured = _measure(source, sampler, limit, config, grid, prior, target, progress)
     table = measured.table("predicted")
     chains = {k: select_chain(table, k).log_snr for k in range(1, LONGEST_CHAIN + 1)}
@@ -149,6 +169,7 @@ def export_model(
     return model
 
 
+@isolated()
 def export_checkpoint(checkpoint: Path, output: Path, *, overwrite: bool = False) -> None:
     """Reduce ``checkpoint`` to its averaged weights in float16, for ``init_from`` of another run.
 
@@ -175,6 +196,7 @@ def kind_of(checkpoint: Path) -> Kind:
     return load_checkpoint(checkpoint).config.kind
 
 
+@isolated()
 def export_pixel_decoder(
     checkpoint: Path, output: Path, *, name: str, description: str = "", overwrite: bool = False
 ) -> PixelDecoderModel:
@@ -212,20 +234,30 @@ def export_pixel_decoder(
     return decoder
 
 
-def _training_crops(split: Split, config: TrainConfig) -> CropSampler:
-    return CropSampler(split.train, config.crop, flip=False, seed=config.seed, weights=split.weights)
+def _calibration_set(split: Split, data: Sequence[str], config: TrainConfig) -> list[Screened]:
+    """Return the images to calibrate on, by set: those of ``data``, else what the run validates on, else its own."""
+    if data:
+        return [screened_data(each, config) for each in data]
+    images = split.validation if len(split.validation) else split.train
+    return [screened(images, config.crop, skip_small=config.skip_small)]
 
 
-def _prior_batches(split: Split, config: TrainConfig) -> Iterator[Tensor]:
+def _training_crops(split: Split, config: TrainConfig, on_damage: Callable[[Refused], None]) -> CropSampler:
+    return CropSampler(
+        split.train, config.crop, flip=False, seed=config.seed, weights=split.weights, on_damage=on_damage
+    )
+
+
+def _prior_batches(sampler: CropSampler) -> Iterator[Tensor]:
     """Yield random training crops, enough for means and variances of coefficients."""
-    sampler = _training_crops(split, config)
     for start in range(0, PRIOR_CROPS, 256):
         yield to_model_values(sampler.batch(start, 256, slice(None)), CPU)
 
 
-def _freeze(denoiser: CodecDenoiser, split: Split, config: TrainConfig, device: torch.device) -> ExactParameters:
+def _freeze(
+    denoiser: CodecDenoiser, sampler: CropSampler, config: TrainConfig, device: torch.device
+) -> ExactParameters:
     """Return the exact network, calibrated on training crops."""
-    sampler = _training_crops(split, config)
     if not denoiser.net.calibrated:
         calibrate_on(denoiser, sampler, by_name(config.transform), config, device)
     return freeze_on(denoiser, sampler, config, device, REACH_PIXELS)

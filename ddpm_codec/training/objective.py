@@ -52,11 +52,11 @@ def draw_levels(config: TrainConfig, count: int, generator: torch.Generator) -> 
     """
     clean = min(max(1, round(config.clean_share * count)), count - 1) if config.clean_share > 0 else 0
     rest = count - clean
-    offset = torch.rand((), generator=generator)
-    uniform = (torch.arange(rest) / rest + offset) % 1.0
+    offset = torch.rand((), generator=generator, dtype=torch.float32)
+    uniform = (torch.arange(rest, dtype=torch.float32) / rest + offset) % 1.0
     span = config.log_snr_max - config.log_snr_min
     steps = config.log_snr_min + span * (1.0 - 1.0 / config.steps) * uniform
-    jitter = CLEAN_JITTER * (2.0 * torch.rand(clean, generator=generator) - 1.0)
+    jitter = CLEAN_JITTER * (2.0 * torch.rand(clean, generator=generator, dtype=torch.float32) - 1.0)
     return Draw(torch.cat([config.log_snr_max + jitter, steps]), clean, 1.0 / max(clean, 1), 1.0 / rest)
 
 

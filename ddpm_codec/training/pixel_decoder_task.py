@@ -42,7 +42,7 @@ class PixelDecoderTask(Task):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         self.network: PixelDecoderConfig = decoder_config(config.size, config.tail)
-        self.log_snr = torch.tensor([log_snr_at(grey_levels) for grey_levels in config.crossings])
+        self.log_snr = torch.tensor([log_snr_at(grey_levels) for grey_levels in config.crossings], dtype=torch.float32)
         self.squares = torch.zeros(len(config.crossings), dtype=torch.float64)
 
     def build(self, device: torch.device) -> nn.Module:
@@ -87,7 +87,7 @@ class PixelDecoderTask(Task):
         figures = {"validation_bpd": 0.0}
         forward = cast("PixelDecoder", network)
         for grey_levels, level in zip(self.config.crossings, self.log_snr, strict=True):
-            noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+            noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
             log_p, maps = self._evaluate(forward, x_0, noise, level.expand(len(x_0)).to(x_0.device))
             bpd = -nats_to_bits(log_p.double().mean().item())
             figures["validation_bpd"] += bpd / len(self.log_snr)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ddpm_codec.datasets import Refused
 from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.errors import InputError, ModelError
@@ -73,7 +74,8 @@ class Trainer:
             config = replace(config, dtype=preferred_dtype(device))
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.task = task_of(config)
-        split = split_holdout(config)
+        self.split = split = split_holdout(config)
+        self._damaged: list[Refused] = []
         self.sampler = CropSampler(
             split.train,
             config.crop,
@@ -81,8 +83,11 @@ class Trainer:
             seed=config.seed,
             weights=split.weights,
             augmentation=config.augmentation,
+            on_damage=self._damaged.append,
         )
-        checks = CropSampler(split.validation, config.crop, flip=False, seed=config.seed)
+        checks = CropSampler(
+            split.validation, config.crop, flip=False, seed=config.seed, on_damage=self._damaged.append
+        )
         self.checks = checks if len(split.validation) else None
         self.denoiser, self.average = (self.task.build(device) for _ in range(2))
         # The average is never trained: where the two differ, as in dropout, it computes as in use.
@@ -149,6 +154,12 @@ class Trainer:
         """
         self.task.prepare(self.denoiser, self.average, self.sampler, self.step, self.device)
 
+    def newly_damaged(self) -> list[Refused]:
+        """Return the images that turned out damaged since the last call, and were replaced by others."""
+        found = self._damaged.copy()
+        self._damaged.clear()
+        return found
+
     def state(self) -> Checkpoint:
         """Return what a resumed run needs."""
         return Checkpoint(
@@ -166,6 +177,7 @@ class Trainer:
         """Take one optimiser step, counted into ``window``; without a finite gradient the weights stay as they are.
 
         Raises:
+            InputError: too many images are damaged; nothing of the step was taken.
             ModelError: no gradient was finite for :data:`MAX_SKIPPED` steps in a row.
         """
         started = time.perf_counter()
@@ -232,7 +244,9 @@ class Trainer:
         shared = torch.Generator().manual_seed(seeds[config.batch])
         own = torch.Generator()
         images = seeds[: config.batch][part]
-        noise = torch.stack([torch.randn(x_0.shape[1:], generator=own.manual_seed(seed)) for seed in images])
+        noise = torch.stack(
+            [torch.randn(x_0.shape[1:], generator=own.manual_seed(seed), dtype=torch.float32) for seed in images]
+        )
         torch.manual_seed(seeds[config.batch + 1 + self.rank])
         return Batch(x_0, noise.to(self.device), shared, self.rank, self.world)
 

@@ -21,10 +21,10 @@ def validation_bound_bpd(denoiser: CodecDenoiser, transform: BlockTransform, x_0
     on the seed alone, so values of one run can be compared.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.steps + 1)
+    levels = torch.linspace(config.log_snr_max, config.log_snr_min, config.steps + 1, dtype=torch.float32)
     total = 0.0
     for index, level in enumerate(levels):
-        noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+        noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
         if index == 0 and config.clean_share == 0.0:
             continue
         log_snr = level.expand(len(x_0)).to(x_0.device)

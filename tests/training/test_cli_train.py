@@ -23,6 +23,7 @@ def test_options_lie_over_the_file(tiny: Make, tmp_path: Path, capsys: pytest.Ca
     assert json.loads(captured.out) == {
         "checkpoint": str(output / "last.pt"),
         "macs_per_pixel": {"network": macs_per_pixel(SIZES["tiny"])},
+        "notes": [],
     }
     assert "multiply-adds per pixel: network 5,232" in captured.err
     expected = tiny(train_steps=2, flip=False, log_snr_min=-2.5, output=str(output))

@@ -7,7 +7,7 @@ from PIL.Image import Image
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import metadata_of, palette_of, pixels_of, transparency_of
-from ddpm_codec.image_io.pillow import opened
+from ddpm_codec.image_io.metadata import read_metadata
 from ddpm_codec.picture import MODES, MetadataKey, Picture, PictureInfo, check_name
 
 
@@ -34,16 +34,12 @@ def picture_of(image: Image, name: str, metadata: dict[MetadataKey, bytes] | Non
 
 
 def file_metadata(file: BinaryIO | bytes, kind: str) -> tuple[dict[MetadataKey, bytes], tuple[str, ...]]:
-    """Return the metadata of a file as Pillow finds them, and a note where it fails: they never cost the pixels."""
+    """Return the metadata of a file as they are stored, and a note for each piece that is left out; nothing is raised."""
     if not isinstance(file, bytes):
         file.seek(0)
         file = file.read()
-    try:
-        with opened(file, kind) as image:
-            image.load()
-            return metadata_of(image), ()
-    except Exception as error:  # Pillow's readers raise almost anything on damaged metadata
-        return {}, (f"its metadata cannot be read and are left out ({' '.join(str(error).split())[:200]})",)
+    metadata, notes = read_metadata(file, kind)
+    return metadata, tuple(notes)
 
 
 def ceil_div(length: int, part: int) -> int:

@@ -19,12 +19,12 @@ from torch import Tensor
 from ddpm_codec.diffusion.process import OutputKind, ReverseProcess, ReverseVariance
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.models.checkpoints.files import read_json, read_tensors
+from ddpm_codec.models.checkpoints.files import read_json
 from ddpm_codec.models.checkpoints.published import Published, checked_weight, rename_weights
+from ddpm_codec.models.checkpoints.weights import find_weights, has_weights, read_weights
 from ddpm_codec.nn.ddpm_unet import UNetConfig, weight_shapes
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 MAX_TIMESTEPS, MAX_LEVELS = 100_000, 16
 
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -88,12 +88,12 @@ _NAMES = (
 
 def is_diffusers(folder: Path) -> bool:
     """Return whether ``folder`` is laid out as diffusers does it, whole or not."""
-    marks = ("unet/" + CONFIG, SCHEDULER, INDEX, *WEIGHTS)
-    return any((folder / mark).is_file() for mark in marks)
+    marks = ("unet/" + CONFIG, SCHEDULER, INDEX)
+    return any((folder / mark).is_file() for mark in marks) or has_weights(folder)
 
 
 def read_diffusers(folder: Path) -> Published:
-    """Read a UNet2DModel, its scheduler and its weights (.safetensors before .bin).
+    """Read a UNet2DModel, its scheduler and its weights (see :func:`~ddpm_codec.models.checkpoints.weights.find_weights`).
 
     Raises:
         ModelError: naming the file and the key, value or shape that is wrong or has no counterpart here.
@@ -104,8 +104,7 @@ def read_diffusers(folder: Path) -> Published:
     config = _Config(network / CONFIG)
     process = _process(_Config(scheduler / SCHEDULER))
     unet = _unet(config, process)
-    paths = [network / name for name in WEIGHTS]
-    weights = _weights(next((path for path in paths if path.exists()), paths[0]), unet)
+    weights = _weights(find_weights(network), unet)
     training = {"source": "diffusers", "version": str(config.values.get("_diffusers_version"))}
     return Published(folder.resolve().name, unet, weights, process, _sample_size(config), training)
 
@@ -295,7 +294,7 @@ def _betas(config: _Config) -> NDArray[np.float64]:
 
 def _weights(path: Path, unet: UNetConfig) -> dict[str, Tensor]:
     """Read the weights; query, key and value, [C, C] each, become the rows of one convolution [3 C, C, 1, 1]."""
-    found = read_tensors(path)
+    found = read_weights(path)
     old = any(key.endswith(".query.weight") for key in found)
     parts, last = (("query", "key", "value"), "proj_attn") if old else (("to_q", "to_k", "to_v"), "to_out.0")
     names: dict[str, str] = {}

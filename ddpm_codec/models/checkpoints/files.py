@@ -1,6 +1,7 @@
 """Reads the files of a model folder: JSON and tensors, never code."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,44 @@ MAX_JSON_BYTES = 1 << 22
 LFS = b"version https://git-lfs"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, unique_keys: bool = False) -> dict[str, Any]:
     """Return the object in a JSON file.
+
+    Args:
+        path: of the file.
+        unique_keys: refuse an object that has a key twice, instead of taking the last.
 
     Raises:
         ModelError: missing, too large, damaged, or something else than an object.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise ModelError(f"{path}: key {twice!r} is there twice")
+        return values
+
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{path}: too large for a configuration")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the configuration ({error.strerror})") from error
+        values = json.loads(_content(path).decode("utf-8"), object_pairs_hook=unique if unique_keys else None)
+    except ModelError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a JSON configuration") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: not a JSON object")
     return values
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_JSON_BYTES else b""
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    if size > MAX_JSON_BYTES:
+        raise ModelError(f"{path}: too large for a configuration")
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

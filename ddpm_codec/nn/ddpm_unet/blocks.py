@@ -38,9 +38,11 @@ class TimeEmbedding(nn.Module):
         self.config = config
         width = 4 * config.time_channels
         if config.time_features == "fourier":
-            self.register_buffer("frequencies", torch.randn(config.time_channels // 2) * FOURIER_SCALE)
-        self.linear_in = nn.Linear(config.time_channels, width)
-        self.linear_out = nn.Linear(width, width)
+            self.register_buffer(
+                "frequencies", torch.randn(config.time_channels // 2, dtype=torch.float32) * FOURIER_SCALE
+            )
+        self.linear_in = nn.Linear(config.time_channels, width, dtype=torch.float32)
+        self.linear_out = nn.Linear(width, width, dtype=torch.float32)
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed timesteps [B]."""
@@ -62,7 +64,7 @@ class Downsample(nn.Module):
     def __init__(self, width: int, *, pad_both_sides: bool) -> None:
         super().__init__()
         self._pads = pad_both_sides
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1 if pad_both_sides else 0)
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1 if pad_both_sides else 0, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H/2, W/2]."""
@@ -75,7 +77,7 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, padding=1, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 2H, 2W]."""
@@ -96,13 +98,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, inner: int, outer: int, config: UNetConfig, change: str = "") -> None:
         super().__init__()
         self._scale_shift, self._change = config.conditioning == "scale-shift", change
-        self.norm_in = nn.GroupNorm(config.groups, inner, eps=config.norm_eps)
-        self.conv_in = nn.Conv2d(inner, outer, 3, padding=1)
-        self.time = nn.Linear(4 * config.time_channels, 2 * outer if self._scale_shift else outer)
-        self.norm_out = nn.GroupNorm(config.groups, outer, eps=config.norm_eps)
+        self.norm_in = nn.GroupNorm(config.groups, inner, eps=config.norm_eps, dtype=torch.float32)
+        self.conv_in = nn.Conv2d(inner, outer, 3, padding=1, dtype=torch.float32)
+        self.time = nn.Linear(4 * config.time_channels, 2 * outer if self._scale_shift else outer, dtype=torch.float32)
+        self.norm_out = nn.GroupNorm(config.groups, outer, eps=config.norm_eps, dtype=torch.float32)
         self.dropout = nn.Dropout(config.dropout)
-        self.conv_out = nn.Conv2d(outer, outer, 3, padding=1)
-        self.shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
+        self.conv_out = nn.Conv2d(outer, outer, 3, padding=1, dtype=torch.float32)
+        self.shortcut = nn.Conv2d(inner, outer, 1, dtype=torch.float32) if inner != outer else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply to x [B, C, H, W] under the SiLU of a time embedding [B, E]."""
@@ -136,9 +138,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, config: UNetConfig) -> None:
         super().__init__()
         self._heads = config.heads_of(width)
-        self.norm = nn.GroupNorm(config.groups, width, eps=config.norm_eps)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
+        self.norm = nn.GroupNorm(config.groups, width, eps=config.norm_eps, dtype=torch.float32)
+        self.qkv = nn.Conv2d(width, 3 * width, 1, dtype=torch.float32)
+        self.out = nn.Conv2d(width, width, 1, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""

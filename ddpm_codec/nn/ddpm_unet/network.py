@@ -63,7 +63,7 @@ class UNet(nn.Module):
         self.config = config
         widths, last = config.widths, len(config.widths) - 1
         self.time = TimeEmbedding(config)
-        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1, dtype=torch.float32)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         left_behind = [widths[0]]
         running = widths[0]
@@ -83,8 +83,8 @@ class UNet(nn.Module):
                 running = widths[level]
             attends = level in config.attention
             self.up.append(Stage(inputs, widths[level], config, "up" if level else "", attends=attends))
-        self.head_norm = nn.GroupNorm(config.groups, running, eps=config.norm_eps)
-        self.head = nn.Conv2d(running, config.out_channels, 3, padding=1)
+        self.head_norm = nn.GroupNorm(config.groups, running, eps=config.norm_eps, dtype=torch.float32)
+        self.head = nn.Conv2d(running, config.out_channels, 3, padding=1, dtype=torch.float32)
         self._initialise()
 
     def place(self, device: torch.device) -> Self:

@@ -6,7 +6,6 @@ fastest, and whether it is exact at all, depends on processor and library (oneDN
 without VNNI), so each is tried on extreme numbers, in the shapes of the network, before it is used.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import NamedTuple, Protocol
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_codec.device import float32_may_round
 from ddpm_codec.nn.exact.parameters import BYTE, EXACT_BITS
 
 MAX_COLUMN_BYTES = {"cpu": 1 << 21, "cuda": 1 << 28}
@@ -111,7 +111,7 @@ class FloatKernel:
     def __call__(self, q: Tensor) -> Tensor:
         """See :class:`Kernel`."""
         windows = _windows(q, self._side, self._stride)
-        columns = self._columns.double() if _float32_may_round(q.device) else self._columns
+        columns = self._columns.double() if float32_may_round(q.device) else self._columns
         out = torch.empty((*windows.shape[:3], columns.shape[1]), dtype=torch.float32, device=q.device)
         for piece in _pieces(windows, columns.dtype.itemsize * len(columns)):
             matrix = windows[piece].reshape(-1, len(columns)).to(columns.dtype)
@@ -142,16 +142,6 @@ def _pieces(windows: Tensor, window_bytes: int) -> Iterator[tuple[slice, slice]]
     for first in range(0, batch, images):
         for top in range(0, height, rows):
             yield slice(first, first + images), slice(top, top + rows)
-
-
-def _float32_may_round(device: torch.device) -> bool:
-    """Return whether this process lets matrix products of float32 round what they multiply, to TF32 or bfloat16."""
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    chosen = getattr(getattr(backend, "matmul", None), "fp32_precision", None)
-    if chosen is None:
-        # Before torch 2.9 there was one setting for all.
-        return torch.get_float32_matmul_precision() != "highest"
-    return chosen not in ("none", "ieee")
 
 
 KernelFactory = Callable[[Tensor, Tensor, Tensor, int, float | None], Kernel]
@@ -223,7 +213,7 @@ def passes(name: str, device: str, shape: Shape) -> bool:
     wanted = (columns @ weight.T.astype(np.float64) + offset) * np.ldexp(1.0, -shift)
     kernels_weight = weight.reshape(outputs, side, side, channels).transpose(0, 3, 1, 2)
     try:
-        with warnings.catch_warnings(action="ignore"), torch.autocast(device, enabled=False):
+        with torch.autocast(device, enabled=False):
             kernel = KERNELS[name](
                 torch.from_numpy(np.ascontiguousarray(kernels_weight)).to(device),
                 torch.from_numpy(offset.astype(np.int32)).to(device),
@@ -232,7 +222,8 @@ def passes(name: str, device: str, shape: Shape) -> bool:
                 limit,
             )
             got = kernel(torch.from_numpy(q).to(device)).cpu().numpy()
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError, Warning):
+        # A caller may have made warnings errors. Silencing them would do so in all threads.
         return False
     return np.array_equal(got.reshape(wanted.shape), wanted if limit is None else np.clip(wanted, -limit, limit))
 

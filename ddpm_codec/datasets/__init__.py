@@ -1,0 +1,22 @@
+"""Image sets for training and for bounds: folders, zips, arrays, the CIFAR-10 folder, sheets."""
+
+from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, concatenate, from_array
+from ddpm_codec.datasets.opening import open_images
+from ddpm_codec.datasets.saying import SHOWN, Change, Refused, change_lines, listed, read_all, refusal
+
+__all__ = [
+    "SHOWN",
+    "Change",
+    "Header",
+    "ImageSet",
+    "Opened",
+    "Pixels",
+    "Refused",
+    "change_lines",
+    "concatenate",
+    "from_array",
+    "listed",
+    "open_images",
+    "read_all",
+    "refusal",
+]

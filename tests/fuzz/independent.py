@@ -1,0 +1,141 @@
+"""How other libraries than ours see a picture file, in a form that compares: [height, width, 4], or CMYK.
+
+``UnreadError`` says that there is no second reader of a format, or none for what this file holds.
+"""
+
+import io
+import re
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from PIL import Image
+
+from ddpm_codec.image_io import to_image
+from ddpm_codec.picture import MODES, Picture
+from tests.fuzz.pictures import Samples
+
+
+class UnreadError(Exception):
+    """No second reader can tell."""
+
+
+def shown(picture: Picture) -> Samples:
+    """Return our picture: RGBA of its own depth, or its four inks."""
+    if picture.info.layout.has_palette or picture.mode == "1" or picture.transparency is not None:
+        if picture.info.layout.sample_bits > 8:
+            return four(picture.samples())
+        return np.asarray(to_image(picture).convert("RGBA"))
+    return four(picture.samples())
+
+
+def four(samples: Samples) -> Samples:
+    """Return samples of one to four channels as four: grey three times, opaque where there is no alpha."""
+    flat = samples if samples.ndim == 3 else samples[..., None]
+    if samples.dtype == bool:
+        flat = flat.astype(np.uint8) * 255
+    white = 1 if flat.dtype.kind == "f" else np.iinfo(flat.dtype).max
+    opaque = np.full((*flat.shape[:2], 1), white, flat.dtype)
+    channels = flat.shape[2]
+    if channels in (1, 2):
+        return np.concatenate([flat[..., :1]] * 3 + [flat[..., 1:] if channels == 2 else opaque], axis=2)
+    return np.concatenate([flat, opaque], axis=2) if channels == 3 else flat
+
+
+def seen(kind: str, data: bytes, ours: Picture) -> Samples:
+    """Return the file as a second library sees it.
+
+    Args:
+        kind: the format.
+        data: the file.
+        ours: what we made of it; only its mode is looked at, where a library must be told what to give.
+
+    Raises:
+        UnreadError: no library here tells.
+        Exception: the second library refuses the file.
+    """
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise UnreadError
+    return reader(data, ours)
+
+
+def _png(data: bytes, ours: Picture) -> Samples:
+    deep = ours.mode in ("LA;16", "RGB;16", "RGBA;16")  # of which libpng is our reader
+    if ours.transparency is not None:
+        raise UnreadError  # libraries differ in how they give a transparent colour
+    return four(np.asarray(imagecodecs.spng_decode(data) if deep else imagecodecs.png_decode(data)))
+
+
+def _jpeg(data: bytes, ours: Picture) -> Samples:
+    found = np.asarray(imagecodecs.jpeg8_decode(data))
+    # Adobe stores ink as its absence.
+    return 255 - found if ours.mode == "CMYK" and b"Adobe" in data else four(found)
+
+
+def _gif(data: bytes, ours: Picture) -> Samples:
+    if ours.transparency is not None:
+        raise UnreadError
+    frames = np.asarray(imagecodecs.gif_decode(data))
+    return four(frames if frames.ndim == 3 else frames[0])
+
+
+def _tiff(data: bytes, ours: Picture) -> Samples:
+    layout = MODES[ours.mode]
+    if ours.info.white is not None or ours.mode in ("YCbCr", "LAB"):
+        raise UnreadError
+    if layout.in_pillow and layout.sample_bits <= 8:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            if ours.mode in ("La", "RGBa"):
+                raise UnreadError  # Pillow divides by alpha
+            image.load()
+            return np.asarray(image) if image.mode == "CMYK" else np.asarray(image.convert("RGBA"))
+    return four(np.asarray(imagecodecs.tiff_decode(data)))
+
+
+def _simple(decode: Any) -> Any:  # noqa: ANN401 - one of imagecodecs' functions
+    return lambda data, _ours: four(np.asarray(decode(data)))
+
+
+def _netpbm(data: bytes, _ours: Picture) -> Samples:
+    """Read PBM, PGM and PPM by the words of their manual pages."""
+    if not (found := re.match(rb"P([1-6])((?:\s|#[^\n]*\n)+)", data)):
+        raise ValueError("no magic number")
+    number, at, fields = int(found[1]), found.end(), []
+    while len(fields) < (2 if number in (1, 4) else 3):
+        word = re.match(rb"(?:\s|#[^\n]*\n)*(\d+)", data[at:])
+        if word is None:
+            raise ValueError("no header")
+        fields.append(int(word[1]))
+        at += word.end()
+    width, height, white = (*fields, 1)[:3]
+    channels = 3 if number in (3, 6) else 1
+    rest = data[at + 1 :]
+    if number == 4:
+        rows = np.frombuffer(rest[: height * -(-width // 8)], np.uint8).reshape(height, -1)
+        return four(np.unpackbits(rows, axis=1, count=width) == 0)
+    if number == 1:
+        return four(
+            np.array([byte == ord("0") for byte in rest if byte in b"01"][: width * height]).reshape(height, width)
+        )
+    if number in (2, 3):
+        values = np.array([int(word) for word in rest.split()][: height * width * channels])
+    else:
+        kind = ">u2" if white > 255 else "u1"
+        values = np.frombuffer(rest[: height * width * channels * np.dtype(kind).itemsize], kind)
+    return four(values.reshape(height, width, channels).astype(np.uint16 if white > 255 else np.uint8))
+
+
+_READERS = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "gif": _gif,
+    "tiff": _tiff,
+    "ppm": _netpbm,
+    "webp": _simple(imagecodecs.webp_decode),
+    "avif": _simple(imagecodecs.avif_decode),
+    "bmp": _simple(imagecodecs.bmp_decode),
+    "qoi": _simple(imagecodecs.qoi_decode),
+    "jpeg2000": _simple(imagecodecs.jpeg2k_decode),
+}
+"""PCX, SGI, TGA and ICO have no second reader here."""
