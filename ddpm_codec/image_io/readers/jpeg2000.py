@@ -79,7 +79,13 @@ def _stream(data: bytes) -> tuple[_Stream, int]:
     if head is None or not streams:
         raise InputError("is damaged (it has no header or no picture)")
     stream = _code_stream(data, streams[0].start, streams[0].end)
-    _check_colours(data, children(data, head), stream.components)
+    inside = children(data, head)
+    described = only(inside, b"ihdr")
+    if described is None or data[described.start : described.start + 10] != struct.pack(
+        ">IIH", stream.size[1], stream.size[0], stream.components
+    ):
+        raise InputError("is damaged (its header and its code stream do not agree)")
+    _check_colours(data, inside, stream.components)
     return stream, len(streams)
 
 
