@@ -40,5 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(message: str) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(f"ddpm-codec: error: {message}\n")
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+        sys.stderr.write(f"ddpm-codec: error: {shown}\n")
         sys.stderr.flush()

@@ -8,6 +8,7 @@ import click
 
 from ddpm_codec_cli import options
 from ddpm_codec_cli.output import echo, print_json, print_note, printable
+from ddpm_codec_cli.process import Interrupted, Postponed
 
 # Written out, because asking TrainConfig for its fields would load torch for ``--help``; a test compares both.
 CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
@@ -175,7 +176,11 @@ def train(
         notes.append(line)
         print_note(line)
 
-    checkpoint = run.train(config, announce=announce, note=note)
+    with Postponed() as stop:
+        checkpoint = run.train(config, announce=announce, note=note, stop=stop)
+    if stop.number is not None:
+        kept = checkpoint.exists()
+        raise Interrupted(stop.number, f"{checkpoint} is up to date; the same command continues" if kept else "")
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:

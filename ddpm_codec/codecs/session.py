@@ -12,10 +12,10 @@ import torch
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
 from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.device import pick_device
+from ddpm_codec.device import check_forked, check_precision, pick_device
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError, InputError, ModelError
-from ddpm_codec.isolation import torch_threads
+from ddpm_codec.isolation import isolated, torch_threads
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
@@ -83,7 +83,9 @@ class Model:
 
         Raises:
             ModelError: the model has no such chain.
+            InputError: the model was opened on a CUDA device before this process was forked.
         """
+        check_forked(self.device)
         key = chain_steps, dtype, threads
         with self._lock:
             if key not in self._sessions:
@@ -165,7 +167,7 @@ class CodingSession:
             label: name of the file in messages.
 
         Raises:
-            EnvironmentMismatchError: this environment differs.
+            EnvironmentMismatchError: this environment differs, or lets torch round products of float32.
             FormatError: the recorded environment is damaged, or does not fit the model.
             ModelError: the model is not available, or has no such chain.
         """
@@ -179,6 +181,7 @@ class CodingSession:
             made_on, dtype, threads = _recorded(recorded, label)
             if device == "auto":
                 device = "cpu" if made_on == "cuda" and not torch.cuda.is_available() else made_on
+            check_precision(pick_device(device))
             with torch_threads(threads, exactly=True):
                 check_fingerprint(recorded, take_fingerprint(pick_device(device), dtype), label)
         model = given or cached_model(path, device)
@@ -205,9 +208,14 @@ class CodingSession:
         return self.chain.network.seconds if "chain" in vars(self) else 0.0
 
     def fingerprint(self) -> Fingerprint:
-        """Return the environment of this session; empty for an exact model, which works in any."""
+        """Return the environment of this session; empty for an exact model, which works in any.
+
+        Raises:
+            EnvironmentMismatchError: torch may round products of float32 here, which no environment records.
+        """
         if self.model.arithmetic == "exact":
             return {}
+        check_precision(self.device)
         return take_fingerprint(self.device, self._dtype)
 
     @cached_property
@@ -223,7 +231,8 @@ class CodingSession:
                 f"model {model.name} was made with other coding tables "
                 f"(hash {model.tables[:12]}, here {tables_hash()[:12]})"
             )
-        denoiser = model.integer_denoiser(self.steps, self.device, self._dtype)
+        with isolated():
+            denoiser = model.integer_denoiser(self.steps, self.device, self._dtype)
         return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
 
     def lattice(self) -> DiffusionLattice:

@@ -64,6 +64,15 @@ def same_everywhere(number: int, device: torch.device) -> bool:
     return bool((extremes[0] == -extremes[1]).item())
 
 
+def stopped_anywhere(stopped: bool, device: torch.device) -> bool:
+    """Return whether any process gave True (each must call this)."""
+    if not dist.is_initialized():
+        return stopped
+    any_stopped = torch.tensor(int(stopped), device=device)
+    dist.all_reduce(any_stopped, dist.ReduceOp.MAX)
+    return bool(any_stopped.item())
+
+
 def decide_in_first(work: Callable[[], None], tensors: Iterable[Tensor]) -> None:
     """Do ``work`` in the first process, then copy its ``tensors`` to all processes (each must call this).
 

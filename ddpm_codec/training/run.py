@@ -17,7 +17,7 @@ from ddpm_codec.errors import InputError, ModelError, OutputError
 from ddpm_codec.isolation import isolated
 from ddpm_codec.training.checkpoint import LAST, load_checkpoint, save_checkpoint, state_to_resume
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere
+from ddpm_codec.training.distributed import mean_over_processes, process_group, same_everywhere, stopped_anywhere
 from ddpm_codec.training.log import RunLog
 from ddpm_codec.training.trainer import Trainer, learning_rate
 
@@ -51,6 +51,7 @@ def train(
     progress: bool = True,
     announce: Callable[[dict[str, float], str], None] | None = None,
     note: Callable[[str], None] = lambda line: None,
+    stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Train until ``config.train_steps``; resume if ``config.output`` has a checkpoint.
 
@@ -65,6 +66,8 @@ def train(
             network, and a note about the initial weights (usually empty).
         note: called with lines about images that are left out, or changed into 8-bit RGB; about those that turn out damaged
             in the process that reads them.
+        stop: asked before the first step and after every step, in each process; once it returns True, in any of them, a
+            checkpoint is written and training ends.
 
     Returns:
         The path of the last checkpoint.
@@ -101,7 +104,7 @@ def train(
                     note(line)
                 if announce is not None:
                     announce(trainer.task.macs_per_pixel(), trainer.task.note)
-            _run(trainer, last, progress, note)
+            _run(trainer, last, progress, note, stop)
     return last
 
 
@@ -129,7 +132,9 @@ def _prepare(folder: Path, config: TrainConfig) -> None:
         file.write_text(config.to_toml(), encoding="utf-8")
 
 
-def _run(trainer: Trainer, last: Path, progress: bool, note: Callable[[str], None]) -> None:
+def _run(
+    trainer: Trainer, last: Path, progress: bool, note: Callable[[str], None], stop: Callable[[], bool] | None
+) -> None:
     """Take the steps; the first process alone logs, validates and saves."""
     config, leads = trainer.config, trainer.rank == 0
     log = RunLog(last.parent, trainer.step) if leads else None
@@ -137,10 +142,12 @@ def _run(trainer: Trainer, last: Path, progress: bool, note: Callable[[str], Non
     if log is not None:
         for refused in trainer.split.left_out():
             log.leave_out(0, refused)
+    stopped = stop is not None and stopped_anywhere(stop(), trainer.device)
     try:
-        while trainer.step < config.train_steps:
+        while trainer.step < config.train_steps and not stopped:
             _advance(trainer, last)
             bar.update()
+            stopped = stop is not None and stopped_anywhere(stop(), trainer.device)
             if _due(trainer, config.log_every):
                 figures = _figures(trainer)
                 if "train_bpd" in figures:
@@ -149,7 +156,7 @@ def _run(trainer: Trainer, last: Path, progress: bool, note: Callable[[str], Non
                     )
                 if log is not None:
                     log.write(trainer.step, **figures)
-            if log is not None and _due(trainer, config.validate_every):
+            if log is not None and _due(trainer, config.validate_every) and not stopped:
                 figures = trainer.validate()
                 if figures:
                     log.write(trainer.step, **figures)
@@ -158,7 +165,7 @@ def _run(trainer: Trainer, last: Path, progress: bool, note: Callable[[str], Non
                 note(f"{refused.why}; replaced by another image")
                 if log is not None:
                     log.leave_out(trainer.step, refused)
-            if _due(trainer, config.checkpoint_every) or _is_first_to_keep(trainer):
+            if _due(trainer, config.checkpoint_every) or stopped or _is_first_to_keep(trainer):
                 trainer.window = mean_over_processes(trainer.window)
                 if leads:
                     save_checkpoint(trainer.state(), last)

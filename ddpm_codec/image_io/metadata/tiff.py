@@ -43,7 +43,9 @@ _UNITS: Final = {1: "none", 2: "inch", 3: "cm"}
 _INCH: Final = 2
 
 
-def metadata_of_directory(directory: Directory, note: Note, *, changed_samples: bool = False) -> dict[MetadataKey, bytes]:
+def metadata_of_directory(
+    directory: Directory, note: Note, *, changed_samples: bool = False
+) -> dict[MetadataKey, bytes]:
     """Return the metadata of a picture in a TIFF file.
 
     Args:

@@ -108,7 +108,9 @@ def _take(stream: _Stream, marker: int, body: bytes) -> None:
     """Take over what a segment says, and keep it if pixels depend on it."""
     if marker in _FRAMES:
         if marker not in _SEQUENTIAL or body[:1] != b"\x08":
-            raise InputError("has JPEG data that are progressive, lossless or not of 8 bits, which are not read in TIFF")
+            raise InputError(
+                "has JPEG data that are progressive, lossless or not of 8 bits, which are not read in TIFF"
+            )
         if stream.components or len(body) < 6 or len(body) != 6 + 3 * body[5]:
             raise InputError("is damaged (a frame header of its JPEG data)")
         stream.size = int.from_bytes(body[3:5], "big"), int.from_bytes(body[1:3], "big")
@@ -133,7 +135,7 @@ def _check(stream: _Stream, channels: int, size: tuple[int, int], *, ycbcr: bool
     # Where the markers of JPEG and the tags of TIFF tell different colours, some readers believe these, others those.
     told = stream.transform if stream.transform is not None else 1 if stream.jfif and channels == 3 else None
     letters = bytes(stream.components) == b"RGB"
-    if told is not None and channels > 1 and bool(told) != ycbcr or (letters and ycbcr):
+    if (told is not None and channels > 1 and bool(told) != ycbcr) or (letters and ycbcr):
         raise InputError("has JPEG data whose colours are not what its tags say")
 
 

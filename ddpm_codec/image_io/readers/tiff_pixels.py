@@ -129,7 +129,9 @@ def _segment(
         tables = found.value if found is not None else b""
         ycbcr = layout.photometric == YCBCR
         part: NDArray[Any] = decode_jpeg(data, tables, shape[3], (shape[2], shape[1]), ycbcr=ycbcr)
-        if part.shape[0] < min(shape[1], layout.size[1] - at[1]) or part.shape[1] < min(shape[2], layout.size[0] - at[2]):
+        if part.shape[0] < min(shape[1], layout.size[1] - at[1]) or part.shape[1] < min(
+            shape[2], layout.size[0] - at[2]
+        ):
             raise InputError("is damaged (its JPEG data are smaller than its strips or tiles)")
         return part, at
     _check_size(data, shape, layout)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_codec.device import float32_may_round
 from ddpm_codec.nn.exact.parameters import BYTE, EXACT_BITS
 
 MAX_COLUMN_BYTES = {"cpu": 1 << 21, "cuda": 1 << 28}
@@ -110,7 +111,7 @@ class FloatKernel:
     def __call__(self, q: Tensor) -> Tensor:
         """See :class:`Kernel`."""
         windows = _windows(q, self._side, self._stride)
-        columns = self._columns.double() if _float32_may_round(q.device) else self._columns
+        columns = self._columns.double() if float32_may_round(q.device) else self._columns
         out = torch.empty((*windows.shape[:3], columns.shape[1]), dtype=torch.float32, device=q.device)
         for piece in _pieces(windows, columns.dtype.itemsize * len(columns)):
             matrix = windows[piece].reshape(-1, len(columns)).to(columns.dtype)
@@ -141,16 +142,6 @@ def _pieces(windows: Tensor, window_bytes: int) -> Iterator[tuple[slice, slice]]
     for first in range(0, batch, images):
         for top in range(0, height, rows):
             yield slice(first, first + images), slice(top, top + rows)
-
-
-def _float32_may_round(device: torch.device) -> bool:
-    """Return whether this process lets matrix products of float32 round what they multiply, to TF32 or bfloat16."""
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    chosen = getattr(getattr(backend, "matmul", None), "fp32_precision", None)
-    if chosen is None:
-        # Before torch 2.9 there was one setting for all.
-        return torch.get_float32_matmul_precision() != "highest"
-    return chosen not in ("none", "ieee")
 
 
 KernelFactory = Callable[[Tensor, Tensor, Tensor, int, float | None], Kernel]

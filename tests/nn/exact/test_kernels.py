@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ddpm_codec.device import float32_may_round
 from ddpm_codec.nn.exact import kernels
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.kernels import (
@@ -238,10 +239,10 @@ def test_memory_for_columns_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tf32_that_a_caller_allows_on_cuda_is_seen() -> None:
     device, matmul = torch.device("cuda"), torch.backends.cuda.matmul
-    assert not kernels._float32_may_round(device)
+    assert not float32_may_round(device)
     matmul.allow_tf32 = True
     try:
-        assert kernels._float32_may_round(device)
+        assert float32_may_round(device)
     finally:
         matmul.allow_tf32 = False
-    assert not kernels._float32_may_round(device)
+    assert not float32_may_round(device)
