@@ -83,12 +83,14 @@ class Directory:
         entries: in the order of the file, without those that point to ``children``.
         children: directories of metadata, by the tag that points to them.
         next: offset of the directory that follows; 0: none.
+        damaged: tags of entries that were left out when it was read.
     """
 
     order: Order
     entries: list[Entry] = field(default_factory=list)
     children: "dict[int, Directory]" = field(default_factory=dict)
     next: int = 0
+    damaged: set[int] = field(default_factory=set)
 
     def find(self, tag: int) -> Entry | None:
         """Return the first entry of a tag."""
@@ -243,12 +245,14 @@ class TiffReader:
         if not type_bytes(kind) or value is None:
             why = f"has the unknown type {kind}" if not type_bytes(kind) else "does not lie inside the file"
             note(f"tag {tag} {why} and is left out")
+            directory.damaged.add(tag)
             return
         entry = Entry(tag, kind, count, value)
         if tag in CHILDREN and depth < _MAX_DEPTH:
             self._add_child(directory, entry, note, depth)
         elif directory.find(tag) is not None:
             note(f"tag {tag} stands twice; the second is left out")
+            directory.damaged.add(tag)
         else:
             directory.entries.append(entry)
 

@@ -34,6 +34,8 @@ STRUCTURAL: Final = frozenset(
     }
 )
 """Tags that say how and where pixels are stored, from NewSubfileType to LercParameters."""
+WITHOUT_EFFECT: Final = frozenset({288, 289, 326, 327, 328, 559})
+"""Those of them that pixels do not depend on: unused bytes of the file, statistics of a fax."""
 OF_YCBCR: Final = frozenset({529, 531, 532})
 """Tags that do so in a file of YCbCr. Elsewhere they tell of an earlier file, as in EXIF of JPEG, and are kept."""
 PHOTOMETRIC: Final = 262

@@ -3,11 +3,14 @@
 Source: TIFF 6.0, Adobe 1992, sections 3 to 23, and the technical notes on tags that came later.
 """
 
+import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.metadata.ifd import Directory
+from ddpm_codec.image_io.metadata.ifd import RATIONAL, Directory, Entry, Order
+from ddpm_codec.image_io.metadata.tiff import STRUCTURAL, WITHOUT_EFFECT
 from ddpm_codec.picture import MODES
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
@@ -45,6 +48,10 @@ _FORMATS: Final = {
 }
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MAX_BITS: Final = 32
+_BT_601: Final = (Fraction(299, 1000), Fraction(587, 1000), Fraction(114, 1000))
+_FULL_RANGE: Final = tuple(map(Fraction, (0, 255, 128, 255, 128, 255)))
+_WEIGHT_TOLERANCE: Final = Fraction(1, 10000)
+"""Writers round the weights to binary fractions."""
 _LARGE_TILE: Final = 1 << 22
 """Pixels of a tile that may be larger than a small picture."""
 
@@ -98,6 +105,9 @@ def layout_of(page: Directory, file_size: int) -> Layout:
     Raises:
         InputError: it is damaged, or stored in a way that would not come back.
     """
+    damaged = page.damaged & (STRUCTURAL - WITHOUT_EFFECT)
+    if damaged:
+        raise InputError(f"is damaged (tags that say how its pixels are stored: {', '.join(map(str, sorted(damaged)))})")
     size = page.integer(256, 0), page.integer(257, 0)
     if 0 in size:
         raise InputError(f"has no pixels ({size[0]}x{size[1]})")
@@ -112,7 +122,7 @@ def layout_of(page: Directory, file_size: int) -> Layout:
     bits, samples = _bits(page), page.integer(277, 1)
     alpha = _alpha(page, photometric, samples)
     mode = _mode(page, photometric, bits, alpha, jpeg=compression == JPEG)
-    _check_meaning(page, photometric)
+    _check_meaning(page, photometric, compression)
     _check_coding(page, photometric, compression, bits)
     planes = page.integer(284, 1) == 2 and samples > 1
     offsets, counts = _segments(page, size, samples * bits, samples if planes else 1, compression, file_size)
@@ -196,13 +206,29 @@ def _white(mode: str, bits: int) -> int | None:
     return (1 << bits) - 1
 
 
-def _check_meaning(page: Directory, photometric: int) -> None:
+def _check_meaning(page: Directory, photometric: int, compression: int) -> None:
     """Refuse what changes the meaning of samples in a way that no mode has."""
+    if photometric == YCBCR and compression != JPEG:
+        # Of JPEG, decoders make RGB by the weights of BT.601 whatever these tags say.
+        weights, levels = page.find(529), page.find(532)
+        if not _are(weights, page.order, _BT_601) or not _are(levels, page.order, _FULL_RANGE):
+            raise InputError("has YCbCr with other weights or levels than those of JPEG, which would be lost")
     if photometric == SEPARATED:
         if page.integer(332, 1) != 1 or page.integer(334, 4) != 4:
             raise InputError("has inks other than cyan, magenta, yellow and black, which would be lost")
         if len(page.integers(336)) and page.integers(336)[:2] not in ((0, 255), (0, 65535)):
             raise InputError("has inks whose range is not the whole one (DotRange), which would be lost")
+
+
+def _are(entry: Entry | None, order: Order, values: tuple[Fraction, ...]) -> bool:
+    """Whether an entry, if there is one, has these rational values."""
+    if entry is None:
+        return True
+    if entry.type != RATIONAL or entry.count != len(values):
+        return False
+    numbers = struct.unpack(f"{order}{2 * entry.count}I", entry.value)
+    pairs = zip(numbers[::2], numbers[1::2], values, strict=True)
+    return all(below and abs(Fraction(above, below) - value) < _WEIGHT_TOLERANCE for above, below, value in pairs)
 
 
 def _check_coding(page: Directory, photometric: int, compression: int, bits: int) -> None:
