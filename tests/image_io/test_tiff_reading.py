@@ -3,6 +3,7 @@
 import io
 import logging
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_premultiplied_alpha_is_kept_as_it_is(dtype: str, channels: int, mode: s
     assert (got.mode, got.samples().tobytes()) == (mode, array.tobytes())
 
 
-@pytest.mark.parametrize("bits", [3, 5, 6, 7, *range(9, 16), *range(17, 32)])
+@pytest.mark.parametrize("bits", [3, 5, 6, 7, *range(9, 16), *range(17, 24), *range(25, 32)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_other_widths_keep_their_numbers(bits: int, channels: int) -> None:
     dtype = "u1" if bits <= 8 else "u2" if bits <= 16 else "u4"
@@ -86,6 +87,22 @@ def test_other_widths_keep_their_numbers(bits: int, channels: int) -> None:
     assert got.mode == MODES_OF_ARRAYS[dtype][channels - 1]
     assert got.info.white == (1 << bits) - 1
     assert np.array_equal(got.samples(), array)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [1, 3, 5, 7, 9, 10, 12, 15, 17, 20, 31])
+def test_bits_are_packed_alike_in_both_byte_orders(bits: int, order: str) -> None:
+    array = samples(9, 13, dtype="u4", below=1 << bits)
+    rows = [np.array([list(f"{value:0{bits}b}") for value in row], np.uint8).reshape(-1) for row in array]
+    packed = b"".join(np.packbits(row).tobytes() for row in rows)
+    assert np.array_equal(read(raw(packed, (13, 9), order=order, bits=(bits,))).samples(), array)
+    deflate = [(259, 3, 1, struct.pack(order + "H", 8))]
+    data = raw(zlib.compress(packed), (13, 9), order=order, bits=(bits,), more=deflate)
+    assert np.array_equal(read(data).samples(), array)
+
+
+def test_24_bits_are_refused() -> None:
+    refused(raw(bytes(378), (14, 9), bits=(24,)), "24 bits, which some readers take in the byte order")
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(2, 85), (4, 17)])

@@ -48,6 +48,7 @@ _FORMATS: Final = {
 }
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MAX_BITS: Final = 32
+_THREE_BYTES: Final = 24
 _BT_601: Final = (Fraction(299, 1000), Fraction(587, 1000), Fraction(114, 1000))
 _FULL_RANGE: Final = tuple(map(Fraction, (0, 255, 128, 255, 128, 255)))
 _WEIGHT_TOLERANCE: Final = Fraction(1, 10000)
@@ -134,6 +135,8 @@ def _bits(page: Directory) -> int:
     bits = page.integers(258, (1,))
     if not bits or len(set(bits)) > 1:
         raise InputError(f"has channels of different depths ({', '.join(map(str, bits))} bits), which are not read")
+    if bits[0] == _THREE_BYTES:
+        raise InputError("has samples of 24 bits, which some readers take in the byte order of the file and some do not")
     if not 1 <= bits[0] <= _MAX_BITS:
         raise InputError(f"has samples of {bits[0]} bits, of which more than {_MAX_BITS} would be lost")
     return bits[0]

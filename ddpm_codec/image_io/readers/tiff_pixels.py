@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.metadata.ifd import LONG8, Directory, Entry
+from ddpm_codec.image_io.metadata.ifd import LONG8, Directory, Entry, Order
 from ddpm_codec.image_io.readers.tiff_jpeg import decode_jpeg
 from ddpm_codec.image_io.readers.tiff_layout import (
     CCITT_RLE,
@@ -92,16 +92,18 @@ def _without_pixels(page: Directory, layout: Layout, offsets: tuple[int, ...]) -
     """Return a BigTIFF file without pixels, whose only directory holds the tags that decoding depends on."""
     # Of YCbCr that is not JPEG, only what is not subsampled gets here, and its samples are stored like those of RGB.
     meaning = RGB if layout.photometric == YCBCR else layout.photometric
+    # Packed bits have no byte order, and tifffile swaps the bytes of some in files of the other one.
+    order: Order = page.order if layout.bits in (8, 16, 32) else "<"
     tiled = page.find(322) is not None
     tags = {tag: page.integers(tag) for tag in _DECODED}
     tags |= {_PHOTOMETRIC: (meaning,), 324 if tiled else 273: offsets, 325 if tiled else 279: layout.counts}
     entries = [
-        Entry(tag, LONG8, len(values), struct.pack(f"{page.order}{len(values)}Q", *values))
+        Entry(tag, LONG8, len(values), struct.pack(f"{order}{len(values)}Q", *values))
         for tag, values in tags.items()
         if values
     ]
-    mark = (b"II" if page.order == "<" else b"MM") + struct.pack(page.order + "HHHQ", 43, 8, 0, _HEADER_BYTES)
-    return mark + Directory(page.order, entries).to_bytes(_HEADER_BYTES, big=True)
+    mark = (b"II" if order == "<" else b"MM") + struct.pack(order + "HHHQ", 43, 8, 0, _HEADER_BYTES)
+    return mark + Directory(order, entries).to_bytes(_HEADER_BYTES, big=True)
 
 
 def _segment(

@@ -58,7 +58,9 @@ def write_tiff(picture: Picture, metadata: dict[MetadataKey, bytes]) -> tuple[by
     if not holds_tiff(picture.info):
         raise InputError(f"tiff cannot hold mode {picture.mode} exactly")
     notes: list[str] = []
-    tags = tags_of(metadata, _ORDERS.get(picture.mode), notes.append, ycbcr=picture.mode == "YCbCr")
+    # tifffile packs samples of other widths right in this order alone.
+    order = "<" if picture.info.white is not None else _ORDERS.get(picture.mode)
+    tags = tags_of(metadata, order, notes.append, ycbcr=picture.mode == "YCbCr")
     base, packing = _smallest(picture, tags)
     if picture.mode in _OPENED_BY_PILLOW:
         tags = _accepted(picture, packing, tags, notes)
@@ -155,7 +157,7 @@ def _opens_in_pillow(file: bytes, picture: Picture, tags: Directory) -> bool:
 def _accepted(picture: Picture, packing: Packing, tags: Directory, notes: list[str]) -> Directory:
     """Return the tags without those that keep Pillow from opening a file, tried one by one on a picture of one pixel."""
     info = replace(picture.info, size=(1, 1), metadata={})
-    pixel = Picture(info, picture.pixels[: info.layout.byte_count((1, 1))])
+    pixel = Picture(info, bytes(info.layout.byte_count((1, 1))))
     if picture.info.white is not None:
         return tags
     base = write_pixels(pixel, packing, tags.order, big=False)

@@ -30,6 +30,7 @@ TIFF_MODES: Final = frozenset(_PHOTOMETRICS)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _PREDICTED_BITS: Final = frozenset({8, 16, 32})
 _SCALED_BITS: Final = frozenset({2, 4})
+_THREE_BYTES: Final = 24
 _LARGE_BYTES: Final = 1 << 26
 _MAX_CLASSIC_BYTES: Final = (1 << 32) - (1 << 26)
 
@@ -54,8 +55,8 @@ def bits_of(info: PictureInfo) -> int | None:
     bits = info.white.bit_length()
     smallest = {8: 1, 16: 9, 32: 17}.get(info.layout.sample_bits, 64)
     fits = smallest <= bits < info.layout.sample_bits and info.white == (1 << bits) - 1
-    # One bit of grey is mode 1, and grey of 2 and 4 bits is read as 8 bits; with ink, white is no amount of it.
-    is_other = info.mode == "L" and bits in (1, *_SCALED_BITS)
+    # One bit of grey is mode 1, grey of 2 and 4 bits is read as 8 bits, readers disagree on 24; ink has no white.
+    is_other = bits == _THREE_BYTES or (info.mode == "L" and bits in (1, *_SCALED_BITS))
     return None if not fits or is_other or _PHOTOMETRICS.get(info.mode) in (None, "separated", "ycbcr", "cielab") else bits
 
 
