@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -10,9 +11,9 @@ import tifffile
 from PIL import Image
 
 from tests.helpers import Run
+from tests.image_io.exif_files import all_entries, descriptive, exif_blob, long
 from tests.image_io.metadata_files import ICC, IPTC, XMP
-from tests.image_io.test_tiff_metadata import all_entries, descriptive, exif_blob, long
-from tests.image_io.tiffs import Row, Samples, entries, raw, samples, smooth, tiff
+from tests.image_io.tiffs import Order, Row, Samples, entries, raw, samples, smooth, tiff
 
 
 def there_and_back(run: Run, folder: Path, data: bytes, *options: str, suffix: str = ".tif") -> tuple[Path, str]:
@@ -27,7 +28,7 @@ def there_and_back(run: Run, folder: Path, data: bytes, *options: str, suffix: s
     return folder / f"y{suffix}", said + more
 
 
-KINDS: dict[str, tuple[Samples, dict[str, object]]] = {
+KINDS: dict[str, tuple[Samples, dict[str, Any]]] = {
     "rgb16": (samples(17, 23, 3, dtype="u2"), {"photometric": "rgb", "compression": "lzw", "predictor": True}),
     "rgba16": (samples(17, 23, 4, dtype="u2"), {"photometric": "rgb", "extrasamples": [2]}),
     "rgba16 premultiplied": (samples(17, 23, 4, dtype="u2"), {"photometric": "rgb", "extrasamples": [1]}),
@@ -47,7 +48,8 @@ KINDS: dict[str, tuple[Samples, dict[str, object]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_come_back(kind: str, run: Run, tmp_path: Path) -> None:
     array, options = KINDS[kind]
-    for order in "<" if "bitspersample" in options else "<>":  # tifffile packs bits right in this order alone
+    orders: list[Order] = ["<"] if "bitspersample" in options else ["<", ">"]  # tifffile packs bits right in one alone
+    for order in orders:
         back, said = there_and_back(run, tmp_path, tiff(array, order=order, **options))
         assert "note" not in said
         with tifffile.TiffFile(back) as file, tifffile.TiffFile(tmp_path / "x.tif") as source:
@@ -119,7 +121,7 @@ def test_a_cmyk_jpeg_with_exif_and_xmp_keeps_both(run: Run, tmp_path: Path) -> N
     ],
 )
 def test_what_would_be_lost_is_refused_in_one_line(
-    array: Samples, options: dict[str, object], message: str, run: Run, tmp_path: Path
+    array: Samples, options: dict[str, Any], message: str, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "x.tif").write_bytes(tiff(array, **options))
     code, out, said = run("encode", tmp_path / "x.tif", "-o", tmp_path / "x.ddpm", "--model", "none")

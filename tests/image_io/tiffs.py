@@ -2,18 +2,38 @@
 
 import io
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.readers import tiff as reader
+from ddpm_codec.picture import Picture
+
 Samples = NDArray[Any]
+Order = Literal["<", ">"]
 Row = tuple[int, int, int, bytes]
 """Tag, type, count, value."""
 
+COMPRESSIONS = [None, "lzw", "adobe_deflate", "deflate", "lzma", "zstd", "packbits"]
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 11: 4, 12: 8, 16: 8}
+
+
+def read(data: bytes) -> Picture:
+    found = reader.read(io.BytesIO(data), "x")
+    assert reader.header(io.BytesIO(data)).size == found.picture.size
+    return found.picture
+
+
+def refused(data: bytes, message: str) -> None:
+    for function in (lambda file: reader.read(file, "x"), reader.header):
+        with pytest.raises(InputError, match=message) as caught:
+            function(io.BytesIO(data))
+        assert "\n" not in str(caught.value)
 
 
 def samples(*shape: int, dtype: str = "u1", below: int = 0) -> Samples:
@@ -30,7 +50,7 @@ def smooth(height: int = 40, width: int = 56) -> Samples:
     return np.stack([rows * 5, columns * 4, rows + columns], axis=-1).astype(np.uint8)
 
 
-def tiff(array: Samples, *, big: bool = False, order: str = "<", **options: Any) -> bytes:
+def tiff(array: Samples, *, big: bool = False, order: Order = "<", **options: Any) -> bytes:  # noqa: ANN401 - what tifffile takes
     """Return a file of one page, by tifffile."""
     out = io.BytesIO()
     with tifffile.TiffWriter(out, bigtiff=big, byteorder=order) as file:
@@ -38,7 +58,7 @@ def tiff(array: Samples, *, big: bool = False, order: str = "<", **options: Any)
     return out.getvalue()
 
 
-def by_pillow(image: Image.Image, **options: Any) -> bytes:
+def by_pillow(image: Image.Image, **options: Any) -> bytes:  # noqa: ANN401 - what Pillow takes
     out = io.BytesIO()
     image.save(out, "TIFF", **options)
     return out.getvalue()

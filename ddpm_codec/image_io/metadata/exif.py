@@ -4,7 +4,6 @@ import io
 import struct
 from typing import Final
 
-from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.metadata.ifd import IFD8, LONG, LONG8, Directory, Entry, Note, TiffReader
 
 _HEADER_BYTES: Final = 8
@@ -49,15 +48,12 @@ def _classic(directory: Directory, note: Note) -> Directory:
         if entry.type < LONG8:
             result.entries.append(entry)
             continue
-        try:
-            if entry.type not in (LONG8, IFD8):
-                raise InputError("signed")
-            values = directory.integers(entry.tag)
+        values = directory.integers(entry.tag) if entry.type in (LONG8, IFD8) else ()
+        if values and max(values) < 1 << 32:
             narrow = struct.pack(f"{directory.order}{len(values)}I", *values)
-        except (InputError, struct.error):
-            note(f"tag {entry.tag} has values of 64 bits and is left out")
-        else:
             result.entries.append(Entry(entry.tag, LONG, entry.count, narrow))
+        else:
+            note(f"tag {entry.tag} has values of 64 bits and is left out")
     for tag, child in directory.children.items():
         found = _classic(child, note)
         if found.entries or found.children:

@@ -258,10 +258,11 @@ class TiffReader:
 
     def _add_child(self, directory: Directory, entry: Entry, note: Note, depth: int) -> None:
         name = CHILDREN[entry.tag]
+        if entry.tag in directory.children:
+            note(f"the {name} directory stands twice; the second is left out")
+            return
         try:
             (offset,) = Directory(self.order, [entry]).integers(entry.tag)
-            if entry.tag in directory.children:
-                raise InputError("stands twice")
             directory.children[entry.tag] = self.directory(offset, note, depth + 1)
         except (InputError, ValueError):
             note(f"the {name} directory is damaged and left out")

@@ -108,7 +108,9 @@ def layout_of(page: Directory, file_size: int) -> Layout:
     """
     damaged = page.damaged & (STRUCTURAL - WITHOUT_EFFECT)
     if damaged:
-        raise InputError(f"is damaged (tags that say how its pixels are stored: {', '.join(map(str, sorted(damaged)))})")
+        raise InputError(
+            f"is damaged (tags that say how its pixels are stored: {', '.join(map(str, sorted(damaged)))})"
+        )
     size = page.integer(256, 0), page.integer(257, 0)
     if 0 in size:
         raise InputError(f"has no pixels ({size[0]}x{size[1]})")
@@ -136,7 +138,9 @@ def _bits(page: Directory) -> int:
     if not bits or len(set(bits)) > 1:
         raise InputError(f"has channels of different depths ({', '.join(map(str, bits))} bits), which are not read")
     if bits[0] == _THREE_BYTES:
-        raise InputError("has samples of 24 bits, which some readers take in the byte order of the file and some do not")
+        raise InputError(
+            "has samples of 24 bits, which some readers take in the byte order of the file and some do not"
+        )
     if not 1 <= bits[0] <= _MAX_BITS:
         raise InputError(f"has samples of {bits[0]} bits, of which more than {_MAX_BITS} would be lost")
     return bits[0]

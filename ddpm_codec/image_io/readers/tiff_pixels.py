@@ -147,10 +147,10 @@ def _segment(
 
 def _decoded(decoder: Any, data: bytes, index: int) -> NDArray[Any]:  # noqa: ANN401 - a page of tifffile
     try:
-        part: NDArray[Any] = decoder.decode(data, index)[0]
+        part: NDArray[Any] = decoder.decode(data, index)[0][0]
     except Exception as error:  # codecs and tifffile have errors of their own, of many kinds
         raise InputError(f"is damaged ({' '.join(str(error).split())[:200]})") from error
-    return part[0]
+    return part
 
 
 def _check_size(data: bytes, shape: tuple[int, ...], layout: Layout) -> None:

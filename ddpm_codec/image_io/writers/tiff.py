@@ -135,7 +135,9 @@ def _opens(file: bytes, picture: Picture, tags: Directory) -> bool:
     """Whether the picture is in a file, for our own reader and, where it can, for Pillow."""
     if not _shows(file, picture):
         return False
-    return picture.mode not in _OPENED_BY_PILLOW or picture.info.white is not None or _opens_in_pillow(file, picture, tags)
+    return (
+        picture.mode not in _OPENED_BY_PILLOW or picture.info.white is not None or _opens_in_pillow(file, picture, tags)
+    )
 
 
 def _opens_in_pillow(file: bytes, picture: Picture, tags: Directory) -> bool:
@@ -149,7 +151,9 @@ def _opens_in_pillow(file: bytes, picture: Picture, tags: Directory) -> bool:
                 expected.getexif()[ORIENTATION] = tags.integer(ORIENTATION, 1)
                 ImageOps.exif_transpose(expected, in_place=True)
             same = (image.mode, image.size, pixels_of(image)) == (expected.mode, expected.size, pixels_of(expected))
-            return same and (picture.palette is None or colours(palette_of(image), None) == colours(picture.palette, None))
+            return same and (
+                picture.palette is None or colours(palette_of(image), None) == colours(picture.palette, None)
+            )
     except Exception:  # Pillow raises almost anything on tags that it cannot make sense of
         return False
 

@@ -1,4 +1,4 @@
-"""Pixels as TIFF, written by tifffile: Deflate with the predictor that serves best, packed bits where white is not the largest."""
+"""Pixels as TIFF, written by tifffile: Deflate with or without predictor, or packed bits where white asks for fewer."""
 
 import io
 from dataclasses import dataclass
@@ -57,7 +57,9 @@ def bits_of(info: PictureInfo) -> int | None:
     fits = smallest <= bits < info.layout.sample_bits and info.white == (1 << bits) - 1
     # One bit of grey is mode 1, grey of 2 and 4 bits is read as 8 bits, readers disagree on 24; ink has no white.
     is_other = bits == _THREE_BYTES or (info.mode == "L" and bits in (1, *_SCALED_BITS))
-    return None if not fits or is_other or _PHOTOMETRICS.get(info.mode) in (None, "separated", "ycbcr", "cielab") else bits
+    return (
+        None if not fits or is_other or _PHOTOMETRICS.get(info.mode) in (None, "separated", "ycbcr", "cielab") else bits
+    )
 
 
 def packings_of(picture: Picture) -> list[Packing]:
@@ -114,5 +116,3 @@ def colour_map(picture: Picture) -> NDArray[np.uint16]:
         given = np.frombuffer(picture.palette.colours, np.uint8).reshape(-1, picture.palette.channels)
         colours[: len(given)] = given[:, :3]
     return np.ascontiguousarray((colours * np.uint16(257)).T)
-
-

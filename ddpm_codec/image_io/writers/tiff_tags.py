@@ -8,7 +8,19 @@ from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.metadata.density import Density, parse_density, same_density
 from ddpm_codec.image_io.metadata.exif import parse_exif
 from ddpm_codec.image_io.metadata.found import LABELS
-from ddpm_codec.image_io.metadata.ifd import ASCII, BYTE, IFD, IFD8, RATIONAL, SHORT, UNDEFINED, Directory, Entry, Note, Order
+from ddpm_codec.image_io.metadata.ifd import (
+    ASCII,
+    BYTE,
+    IFD,
+    IFD8,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Entry,
+    Note,
+    Order,
+)
 from ddpm_codec.image_io.metadata.tiff import (
     DESCRIPTION,
     ICC,
