@@ -75,6 +75,11 @@ def test_default_extensions() -> None:
     assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
+def test_the_default_for_samples_of_another_white() -> None:
+    infos = [PictureInfo("x", mode, (1, 1), white=1000) for mode in ("I;16", "RGB;16", "RGBA;16")]
+    assert [default_extension(info) for info in infos] == [".ppm", ".ppm", ".npy"]
+
+
 GREY_AND_RGB = {"1", "L", "RGB"}
 HOLDS = {
     ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"},
