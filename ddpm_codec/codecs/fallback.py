@@ -194,11 +194,9 @@ def _from_vp8l(data: bytes, size: tuple[int, int], mode: str) -> bytes:
     if ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1) != size:
         raise FormatError("the fallback data does not have the declared size")
     chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-    with opened(b"RIFF" + struct.pack("<I", len(chunk)) + chunk, "WEBP") as image:
-        if image.mode == mode:
-            return image.tobytes()
-        # WebP drops a fully opaque alpha channel.
-        return image.convert(mode).tobytes()
+    # WebP drops a fully opaque alpha channel; asked for, it comes back.
+    samples = imagecodecs.webp_decode(b"RIFF" + struct.pack("<I", len(chunk)) + chunk, hasalpha=mode == "RGBA")
+    return samples.tobytes()
 
 
 def _png_header(job: _Job) -> bytes:

@@ -1,14 +1,19 @@
 """Pillow images that users hand over."""
 
-from typing import BinaryIO, cast
+from dataclasses import replace
+from typing import BinaryIO, Final, cast
 
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.pillow import pillow_errors
 from ddpm_codec.image_io.readers import READERS, format_of
 from ddpm_codec.image_io.readers.simple import picture_of
 from ddpm_codec.picture import Picture
+
+_LOADED_WHEN_OPENED: Final = "ICO"
+"""The one format of which Pillow decodes the pixels when it opens a file."""
 
 
 def picture_from_image(image: Image.Image, name: str) -> Picture:
@@ -27,40 +32,56 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
     """
     with pillow_errors(name):
         try:
-            stored = _stored(image, name)
+            unloaded = _is_unloaded(image)
+            stored = _stored(image, name) if unloaded or image.format == _LOADED_WHEN_OPENED else None
             found = picture_of(image, name)
             if stored is not None:
-                _compare(found, stored)
+                _compare(found, stored, same_pixels=unloaded)
+                found = _scaled(found, stored)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     return found
 
 
+def _is_unloaded(image: Image.Image) -> bool:
+    """Whether the pixels are still to be read from a file: there is no public way to ask."""
+    return getattr(image, "fp", None) is not None and vars(image).get("_im", vars(image).get("im")) is None
+
+
 def _stored(image: Image.Image, name: str) -> Picture | None:
-    """Return what the file holds that an image is opened from; None if it is loaded, or no file that is read here.
+    """Return what the file holds that an image is opened from; None if its format is not read here or it is a later frame.
 
     Raises:
         InputError: the file is damaged, or holds what would be lost.
     """
-    file = getattr(image, "fp", None)
-    if file is None or not getattr(image, "tile", None) or image.tell() != 0:
+    if getattr(image, "fp", None) is None or image.tell() != getattr(image, "_min_frame", 0):
         return None
-    binary = cast(BinaryIO, file)
-    before = binary.tell()
+    file = cast(ImageFile, image).fp
+    before = file.tell()
     try:
-        kind = format_of(binary, str(getattr(image, "filename", "") or ""))
+        kind = "TGA" if image.format == "TGA" else format_of(cast(BinaryIO, file), "")
         if kind is None or kind not in READERS:
             return None
-        return READERS[kind].read(binary, name).picture
+        return READERS[kind].read(cast(BinaryIO, file), name).picture
     finally:
-        binary.seek(before)
+        file.seek(before)
 
 
-def _compare(found: Picture, stored: Picture) -> None:
+def _compare(found: Picture, stored: Picture, *, same_pixels: bool) -> None:
     """Refuse what Pillow made of a file, if that is not what it holds."""
-    bits = stored.info.layout.sample_bits
-    if bits > found.info.layout.sample_bits:
-        raise InputError(f"has {bits} bits per colour sample; Pillow reads only {found.info.layout.sample_bits}")
+    bits = found.info.layout.sample_bits
+    if stored.info.layout.sample_bits > bits:
+        raise InputError(f"has more than {bits} bits per colour sample; Pillow reads only {bits}")
+    if stored.info.white is not None and stored.info.white != found.info.white:
+        raise InputError(f"has samples that are white at {stored.info.white}; Pillow scales them")
     same_kind = (found.mode, found.size) == (stored.mode, stored.size)
-    if same_kind and found.pixels != stored.pixels:
+    if same_pixels and same_kind and found.pixels != stored.pixels:
         raise InputError("holds other pixels than Pillow reads")
+
+
+def _scaled(found: Picture, stored: Picture) -> Picture:
+    """Scale a transparent grey of a 2- or 4-bit PNG as Pillow scales its pixels to 8 bits, but not the transparency."""
+    value = found.transparency
+    if not isinstance(value, int) or found.mode != "L" or stored.transparency not in (85 * value, 17 * value):
+        return found
+    return replace(found, info=replace(found.info, transparency=stored.transparency))

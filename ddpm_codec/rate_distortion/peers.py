@@ -7,7 +7,6 @@ without metadata; sizes are those of whole files.
 import importlib
 import io
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.pillow import opened
 
 Pixels = NDArray[np.uint8]
 
@@ -69,10 +69,18 @@ class Peer:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
-        """Return the pixels of a file that :meth:`encode` made, [H, W, 3]."""
+        """Return the pixels of a file that :meth:`encode` made, [H, W, 3].
+
+        Raises:
+            InputError: the codec does not read its own file, usually because of the picture's size.
+        """
         self._load()
-        with Image.open(io.BytesIO(data), formats=(self.container,)) as image:
-            return np.array(image.convert("RGB"), dtype=np.uint8)
+        try:
+            with opened(data, self.container) as image:
+                return np.array(image.convert("RGB"), dtype=np.uint8)
+        except (OSError, ValueError, RuntimeError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.name} cannot decode its own file of {len(data)} bytes ({cause})") from error
 
     def _load(self) -> None:
         if self.missing() is not None:
@@ -116,9 +124,9 @@ def _built_in(feature: str) -> Callable[[], str | None]:
 
 
 def _avif_missing() -> str | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow before 11.3 warns about an unknown feature
-        return None if features.check("avif") else "needs Pillow 11.3 or newer, built with AVIF"
+    # Pillow before 11.3 does not know the feature, and would warn.
+    there = "avif" in features.modules and features.check("avif")
+    return None if there else "needs Pillow 11.3 or newer, built with AVIF"
 
 
 def _jxl_missing() -> str | None:

@@ -6,8 +6,23 @@ A reader is a module with two functions, see :class:`Reader`. What it does not k
 from pathlib import PurePath
 from typing import BinaryIO, Final, Protocol
 
-from ddpm_codec.image_io.readers import bmp, gif, ico, jpeg, pcx, png, pnm, psd, qoi, sgi, tga, tiff, webp
-from ddpm_codec.image_io.readers.simple import PillowReader
+from ddpm_codec.image_io.readers import (
+    avif,
+    bmp,
+    gif,
+    ico,
+    jpeg,
+    jpeg2000,
+    pcx,
+    png,
+    pnm,
+    psd,
+    qoi,
+    sgi,
+    tga,
+    tiff,
+    webp,
+)
 from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
 from ddpm_codec.image_io.stored import Header, ReadPicture
 
@@ -46,9 +61,9 @@ READERS: Final[dict[str, Reader]] = {
     "GIF": gif,
     "PSD": psd,
     "QOI": qoi,
-    "JPEG2000": PillowReader("JPEG2000"),
+    "JPEG2000": jpeg2000,
     "WEBP": webp,
-    "AVIF": PillowReader("AVIF"),
+    "AVIF": avif,
     "PPM": pnm,
     "BMP": bmp,
     "ICO": ico,

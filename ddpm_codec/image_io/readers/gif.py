@@ -3,6 +3,8 @@
 import struct
 from typing import BinaryIO, Final
 
+import imagecodecs
+
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.pillow import opened
 from ddpm_codec.image_io.readers.simple import file_metadata, picture_of, read_exactly
@@ -68,7 +70,10 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     walk = _Walk(file)
     surplus = file.seek(0, 2) - walk.end
     metadata, notes = file_metadata(file, "GIF")
-    with opened(b"".join(walk.first), "GIF") as image:
+    first = b"".join(walk.first)
+    # Pillow fills in what is missing where a process asks for it (LOAD_TRUNCATED_IMAGES); giflib never does.
+    imagecodecs.gif_decode(first)
+    with opened(first, "GIF") as image:
         picture = picture_of(image, name, metadata)
     if surplus:
         notes = (*notes, f"{surplus} bytes behind the picture are left out")

@@ -80,7 +80,12 @@ def _masked(data: bytes, name: str) -> Picture:
         raise InputError("has a compressed bitmap or one without a mask, which is not read of icons")
     width, height = found.size[0], found.size[1] // 2
     colours = replace(found, size=(width, height))
-    file.seek(found.end)
+    mask_bytes = ceil_div(width, 32) * 4 * height
+    behind = data[found.end + colours.row_bytes * height :]
+    # Where there is more than the mask, readers look for it in front or at the end.
+    certain = len(behind) >= mask_bytes and behind[:mask_bytes] == behind[len(behind) - mask_bytes :]
+    if not certain and not (found.bits == 32 and not behind):
+        raise InputError("is damaged (its picture and mask have another length than its table says)")
     raw = read_exactly(file, colours.row_bytes * height)
     alpha = np.frombuffer(raw, np.uint8)[3::4].reshape(height, width)[::-1] if found.bits == 32 else None
     rgba = np.full((height, width, 4), 255, np.uint8)
@@ -94,7 +99,6 @@ def _masked(data: bytes, name: str) -> Picture:
         if found.bits <= 8 and int(samples.max()) >= len(found.palette):
             raise InputError("is damaged (it has pixels beyond its palette)")
         rgba[:, :, :3] = found.palette[samples] if found.bits <= 8 else samples
-        row_bytes = ceil_div(width, 32) * 4
-        mask = np.frombuffer(read_exactly(file, row_bytes * height), np.uint8).reshape(height, row_bytes)[::-1]
+        mask = np.frombuffer(read_exactly(file, mask_bytes), np.uint8).reshape(height, -1)[::-1]
         rgba[:, :, 3] = 255 - 255 * np.unpackbits(mask, axis=1, count=width)
     return Picture(PictureInfo(name, "RGBA", (width, height)), rgba.tobytes())

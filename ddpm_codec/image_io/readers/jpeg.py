@@ -47,7 +47,7 @@ _END_OF_SCAN: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _RESTART: Final = re.compile(rb"\xff+[\xd0-\xd7]", re.DOTALL)
 _LAST_COEFFICIENT: Final = 63
 _PROBES: Final = 2
-_SEVERAL: Final = "pictures, such as a gain map for HDR or a second view"
+_SEVERAL: Final = "pictures (gain maps for HDR, other views)"
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,7 @@ def header(file: BinaryIO) -> Header:
     data = file.read()
     frame = _walk(data)
     _check_allowed(frame)
-    return Header(
-        "JPEG", frame.size, 1 + _behind(data, frame).pictures, "pictures, such as a gain map for HDR or a second view"
-    )
+    return Header("JPEG", frame.size, 1 + _behind(data, frame).pictures, "pictures (gain maps for HDR, other views)")
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:

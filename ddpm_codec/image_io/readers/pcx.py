@@ -41,7 +41,7 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     width, height = head.size
     file.seek(_HEADER_BYTES)
     data = file.read()
-    unpacked, end = _unpacked(data, head.row_bytes * head.planes * height)
+    unpacked, end = _unpacked(data, head.row_bytes * head.planes, height)
     rows = np.frombuffer(unpacked, np.uint8).reshape(height, head.planes, head.row_bytes)
     metadata, notes = file_metadata(file, "PCX")
     palette = None
@@ -71,29 +71,29 @@ def _header(file: BinaryIO) -> _Header:
     if (bits == 8 and version != 5) or (planes == 4 and version not in (2, 5)):
         raise InputError(f"is of PCX version {version}, which has no palette for {bits * planes} bits per pixel")
     width = right - left + 1
-    if row_bytes < ceil_div(width * bits, 8):
-        raise InputError("is damaged (its rows are shorter than the picture is wide)")
+    needed = ceil_div(width * bits, 8)
+    allowed(row_bytes, (needed, needed + needed % 2), f"is damaged (it says that its rows have {row_bytes} bytes)")
     return _Header((width, bottom - top + 1), bits, planes, row_bytes, kind == _GREYS, head[16:64])
 
 
-def _unpacked(data: bytes, length: int) -> tuple[bytes, int]:
+def _unpacked(data: bytes, row_bytes: int, height: int) -> tuple[bytes, int]:
     """Unpack run lengths; return the rows, and the offset behind them.
 
     Raises:
-        InputError: there are too few or too many.
+        InputError: there are too few, or a run goes on into the next row.
     """
     rows, at = bytearray(), 0
-    while len(rows) < length:
+    while len(rows) < row_bytes * height:
         count = 1
         if at < len(data) and data[at] >= _RUN:
             count = data[at] - _RUN
             at += 1
         if at >= len(data):
             raise InputError("is damaged (the file ends too early)")
+        if len(rows) % row_bytes + count > row_bytes:
+            raise InputError("is damaged (a compressed row is longer than its header says)")
         rows += data[at : at + 1] * count
         at += 1
-    if len(rows) > length:
-        raise InputError("is damaged (its rows are longer than its header says)")
     return bytes(rows), at
 
 

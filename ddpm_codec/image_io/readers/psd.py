@@ -45,7 +45,7 @@ class _Header:
 def header(file: BinaryIO) -> Header:
     """See :class:`~ddpm_codec.image_io.readers.Reader`."""
     found = _header(file)
-    return Header("PSD", found.size, 1 + found.layers, "pictures, the composite and its layers")
+    return Header("PSD", found.size, 1 + found.layers, "pictures (the composite and its layers)")
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:

@@ -1,7 +1,6 @@
-"""What readers that leave the decoding to Pillow have in common."""
+"""What readers have in common."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL.Image import Image
@@ -9,8 +8,6 @@ from PIL.Image import Image
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.exact import metadata_of, palette_of, pixels_of, transparency_of
 from ddpm_codec.image_io.metadata import read_metadata
-from ddpm_codec.image_io.pillow import opened
-from ddpm_codec.image_io.stored import Header, ReadPicture
 from ddpm_codec.picture import MODES, MetadataKey, Picture, PictureInfo, check_name
 
 
@@ -70,26 +67,3 @@ def allowed(value: object, values: Iterable[object], lost: str) -> None:
     """
     if value not in values:
         raise InputError(lost)
-
-
-@dataclass(frozen=True)
-class PillowReader:
-    """Pillow's reader of a format, for formats whose files hold nothing that it changes.
-
-    Attributes:
-        format: Pillow's name of the format.
-    """
-
-    format: str
-
-    def header(self, file: BinaryIO) -> Header:
-        """See :class:`~ddpm_codec.image_io.readers.Reader`."""
-        with opened(file, self.format) as image:
-            return Header(self.format, image.size, getattr(image, "n_frames", 1))
-
-    def read(self, file: BinaryIO, name: str) -> ReadPicture:
-        """See :class:`~ddpm_codec.image_io.readers.Reader`."""
-        metadata, notes = file_metadata(file, self.format)
-        file.seek(0)
-        with opened(file, self.format) as image:
-            return ReadPicture(picture_of(image, name, metadata), notes)

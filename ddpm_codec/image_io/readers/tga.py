@@ -35,10 +35,10 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header says.
+    """What stands before the samples.
 
     Attributes:
-    mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
+        mode: the picture's; RGBX stands for four bytes of which the last should mean nothing.
     """
 
     mode: str
@@ -61,10 +61,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     width, height = head.size
     channels = len(head.mode)
     file.seek(head.start)
-    if head.compressed:
-        data = _unpacked(file.read(), width * height, channels)
-    else:
-        data = read_exactly(file, width * height * channels)
+    stored = file.read() if head.compressed else read_exactly(file, width * height * channels)
+    data = _unpacked(stored, head.size, channels) if head.compressed else stored
     samples = np.frombuffer(data, np.uint8).reshape(height, width, channels)
     samples = samples if head.flags & _FROM_TOP else samples[::-1]
     samples = samples[:, ::-1] if head.flags & _RIGHT_TO_LEFT else samples
@@ -129,14 +127,14 @@ def _with_meaning(mode: str, samples: NDArray[np.uint8], attributes: int | None)
     return mode, samples
 
 
-def _unpacked(data: bytes, pixels: int, pixel_bytes: int) -> bytes:
+def _unpacked(data: bytes, size: tuple[int, int], pixel_bytes: int) -> bytes:
     """Unpack run lengths.
 
     Raises:
-        InputError: there are too few or too many.
+        InputError: there are too few, or a run goes on into the next row, which TGA 2.0 forbids.
     """
-    out, at, needed = bytearray(), 0, pixels * pixel_bytes
-    while len(out) < needed:
+    out, at, row_bytes = bytearray(), 0, size[0] * pixel_bytes
+    while len(out) < row_bytes * size[1]:
         if at >= len(data):
             raise InputError("is damaged (the file ends too early)")
         count = (data[at] & 0x7F) + 1
@@ -144,8 +142,8 @@ def _unpacked(data: bytes, pixels: int, pixel_bytes: int) -> bytes:
         part = data[at + 1 : at + 1 + stored]
         if len(part) < stored:
             raise InputError("is damaged (the file ends too early)")
+        if len(out) % row_bytes + count * pixel_bytes > row_bytes:
+            raise InputError("is damaged (a compressed row is longer than its header says)")
         out += part * count if data[at] & 0x80 else part
         at += 1 + stored
-    if len(out) > needed:
-        raise InputError("is damaged (its rows are longer than its header says)")
     return bytes(out)

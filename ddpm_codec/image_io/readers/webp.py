@@ -4,15 +4,17 @@ import random
 import struct
 from typing import BinaryIO, Final, NamedTuple
 
+import imagecodecs
+
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.pillow import opened
-from ddpm_codec.image_io.readers.simple import file_metadata, picture_of
+from ddpm_codec.image_io.readers.simple import file_metadata
 from ddpm_codec.image_io.stored import Header, ReadPicture
+from ddpm_codec.picture import Picture, PictureInfo, check_name
 
 _PIXELS: Final = (b"VP8 ", b"VP8L")
 _CODED: Final = (*_PIXELS, b"ALPH")
 _ALPHA_FLAG: Final = 0x10
-_ANIMATION_FLAG: Final = 0x02
+_LOSSLESS_ALPHA: Final = 0x10
 _FRAME_HEADER_BYTES: Final = 16
 _PROBES: Final = 2
 
@@ -42,21 +44,24 @@ def header(file: BinaryIO) -> Header:
 def read(file: BinaryIO, name: str) -> ReadPicture:
     """See :class:`~ddpm_codec.image_io.readers.Reader`."""
     chunks, end = _chunks(file)
+    size = header(file).size
+    check_name(name)
     file.seek(0)
     data = file.read()
-    metadata, notes = file_metadata(data, "WEBP")
-    with opened(_rebuilt(data, chunks, None), "WEBP") as image:
-        picture = picture_of(image, name, metadata)
-    has_alpha = _has_alpha(data, chunks)
-    if has_alpha != (picture.mode == "RGBA"):
-        raise InputError("is damaged (its header and its picture do not agree on alpha)")
+    frame = next((chunk for chunk in chunks if chunk.tag == b"ANMF"), None)
+    coded = [chunk for chunk in chunks if chunk.tag in _CODED]
+    if frame is not None:
+        coded = _walk(file, frame.start + _FRAME_HEADER_BYTES, frame.start + frame.length)
+        coded = [chunk for chunk in coded if chunk.tag in _CODED]
+    mode = "RGBA" if _has_alpha(data, chunks[0], coded) else "RGB"
+    pixels = _decoded(_still(data, coded, size, None), size, mode)
     for seed in range(_PROBES):
-        with opened(_rebuilt(data, chunks, random.Random(seed)), "WEBP") as image:
-            if image.tobytes() != picture.pixels:
-                raise InputError("is damaged (its compressed data end too early)")
+        if _decoded(_still(data, coded, size, random.Random(seed)), size, mode) != pixels:
+            raise InputError("is damaged (its compressed data end too early)")
+    metadata, notes = file_metadata(data, "WEBP")
     if len(data) > end:
         notes = (*notes, f"{len(data) - end} bytes behind the picture are left out")
-    return ReadPicture(picture, notes)
+    return ReadPicture(Picture(PictureInfo(name, mode, size, metadata=metadata), pixels), notes)
 
 
 def _chunks(file: BinaryIO) -> tuple[list[_Chunk], int]:
@@ -119,40 +124,42 @@ def _check_first_frame(file: BinaryIO, frame: _Chunk, canvas: tuple[int, int]) -
         raise InputError("has a first frame that covers only part of the canvas; the rest has no pixels")
 
 
-def _has_alpha(data: bytes, chunks: list[_Chunk]) -> bool:
-    """Return whether the picture has alpha, by its own chunks: those of the first frame in an animation."""
-    for chunk in chunks:
-        if chunk.tag == b"ANMF":
-            # The canvas of an animation is transparent where frames do not cover it, if the header says so.
-            return bool(data[chunks[0].start] & _ALPHA_FLAG)
-        if chunk.tag == b"ALPH":
-            return True
-        if chunk.tag == b"VP8L":
-            return bool(data[chunk.start + 4] & 0x10)
-    return False
+def _has_alpha(data: bytes, first: _Chunk, coded: list[_Chunk]) -> bool:
+    """Return whether the picture has alpha.
+
+    Raises:
+        InputError: it has, and its header says that it has not.
+    """
+    stored = any(
+        chunk.tag == b"ALPH" or (chunk.tag == b"VP8L" and chunk.length > 4 and data[chunk.start + 4] & _LOSSLESS_ALPHA)
+        for chunk in coded
+    )
+    if first.tag != b"VP8X":
+        return stored
+    declared = bool(data[first.start] & _ALPHA_FLAG)
+    if stored and not declared:
+        raise InputError("has alpha that its header does not announce; readers do not agree on it")
+    return declared
 
 
-def _rebuilt(data: bytes, chunks: list[_Chunk], draw: random.Random | None) -> bytes:
-    """Return the file without metadata; with ``draw``, there are random bytes behind all compressed data."""
-    parts = []
-    for tag, start, length in chunks:
-        body = data[start : start + length]
-        if tag == b"VP8X":
-            body = bytes([body[0] & (_ALPHA_FLAG | _ANIMATION_FLAG)]) + body[1:]
-        elif tag == b"ANMF":
-            inner, at = [body[:_FRAME_HEADER_BYTES]], _FRAME_HEADER_BYTES
-            while at + 8 <= len(body):
-                inner_tag, inner_length = struct.unpack_from("<4sI", body, at)
-                inner.append(_chunk(inner_tag, body[at + 8 : at + 8 + inner_length], draw))
-                at += 8 + inner_length + inner_length % 2
-            body = b"".join(inner)
-        if tag in (b"VP8X", b"ANIM", b"ANMF", *_CODED):
-            parts.append(_chunk(tag, body, draw))
+def _still(data: bytes, coded: list[_Chunk], size: tuple[int, int], draw: random.Random | None) -> bytes:
+    """Return a file of one picture without metadata; with ``draw``, there are random bytes behind all compressed data."""
+    alpha = any(chunk.tag == b"ALPH" for chunk in coded)
+    canvas = b"".join((side - 1).to_bytes(3, "little") for side in size)
+    parts = [_chunk(b"VP8X", bytes([_ALPHA_FLAG, 0, 0, 0]) + canvas)] if alpha else []
+    for tag, start, length in coded:
+        more = draw.randbytes(64) if draw else b""
+        parts.append(_chunk(tag, data[start : start + length] + more))
     whole = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
 
 
-def _chunk(tag: bytes, body: bytes, draw: random.Random | None) -> bytes:
-    if draw is not None and tag in _CODED:
-        body += draw.randbytes(64)
+def _chunk(tag: bytes, body: bytes) -> bytes:
     return tag + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def _decoded(file: bytes, size: tuple[int, int], mode: str) -> bytes:
+    samples = imagecodecs.webp_decode(file, hasalpha=mode == "RGBA")
+    if samples.shape != (size[1], size[0], len(mode)):
+        raise InputError("is damaged (its picture has another size than its header says)")
+    return samples.tobytes()
