@@ -300,7 +300,7 @@ def test_size_limit_is_ours_and_pillow_keeps_its_own(tmp_path: Path) -> None:
 def test_a_header_that_claims_two_to_the_31_pixels(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(png(1 << 16, 1 << 15, 8, 2, b"\0"))
-    with pytest.raises(InputError, match="has 2147483648 pixels; more than 268435456 pixels are not read"):
+    with pytest.raises(InputError, match="has 2147483648 pixels, more than 268435456"):
         read_picture(path)
 
 
