@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io import read_stored
@@ -209,7 +210,7 @@ def test_pcx_without_its_palette_is_damaged() -> None:
 
 
 def test_animations_and_other_formats() -> None:
-    frames = {"save_all": True, "append_images": [image("RGB").transpose(1)]}
+    frames = {"save_all": True, "append_images": [image("RGB").transpose(Image.Transpose.FLIP_TOP_BOTTOM)]}
     for kind in ("GIF", "WEBP", "AVIF"):
         data = saved(image("P50" if kind == "GIF" else "RGB"), kind, **frames)
         refused(data, "has 2 ")
