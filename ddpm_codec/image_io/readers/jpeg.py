@@ -31,16 +31,16 @@ _EXTENSIONS: Final = (b"RESI", b"FINE", b"RFIN", b"ALFA", b"AFIN")
 
 _PROGRESSIVE: Final = 0xC2
 _OTHER_PROCESSES: Final = {
-    0xC3: "lossless",
-    0xC5: "hierarchical",
-    0xC6: "hierarchical",
-    0xC7: "hierarchical lossless",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded progressive",
-    0xCB: "arithmetic-coded lossless",
-    0xCD: "arithmetic-coded hierarchical",
-    0xCE: "arithmetic-coded hierarchical",
-    0xCF: "arithmetic-coded hierarchical lossless",
+    0xC3: "a lossless",
+    0xC5: "a hierarchical",
+    0xC6: "a hierarchical",
+    0xC7: "a hierarchical lossless",
+    0xC9: "an arithmetic-coded",
+    0xCA: "an arithmetic-coded progressive",
+    0xCB: "an arithmetic-coded lossless",
+    0xCD: "an arithmetic-coded hierarchical",
+    0xCE: "an arithmetic-coded hierarchical",
+    0xCF: "an arithmetic-coded hierarchical lossless",
 }
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _END_OF_SCAN: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
@@ -186,7 +186,7 @@ def _take(frame: _Frame, marker: int, body: bytes) -> None:
 def _check_allowed(frame: _Frame) -> None:
     """Refuse what would not come back exactly."""
     if frame.process in _OTHER_PROCESSES:
-        raise InputError(f"is a {_OTHER_PROCESSES[frame.process]} JPEG, which is not read")
+        raise InputError(f"is {_OTHER_PROCESSES[frame.process]} JPEG, which is not read")
     if not frame.process:
         raise InputError("is damaged (it has no frame header)")
     if frame.precision != 8:

@@ -95,7 +95,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
 def _header(file: BinaryIO, at: int) -> _Header:
     file.seek(at)
     data = file.read(_MAX_HEADER_BYTES)
-    kind, tokens, offset = data[:2], [], 2
+    tokens: list[bytes] = []
+    kind, offset = data[:2], 2
     wanted = 2 if kind in _BITMAPS else 3
     if kind not in _CHANNELS:
         raise InputError("is damaged (its header names no format of the PNM family)")
