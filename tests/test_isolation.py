@@ -74,7 +74,11 @@ class Calls:
         return ddpm_codec.decode(self.floating, model=FLOAT).tobytes()
 
     def call_archive(self) -> bytes:
-        images: dict[str, ddpm_codec.Image] = {"a.png": PIXELS[:20, :30], "b.png": PIXELS[:9, :9, 0], "c.png": Image.new("P", (5, 4))}
+        images: dict[str, ddpm_codec.Image] = {
+            "a.png": PIXELS[:20, :30],
+            "b.png": PIXELS[:9, :9, 0],
+            "c.png": Image.new("P", (5, 4)),
+        }
         data = ddpm_codec.encode_archive(images, model="none")
         with ddpm_codec.open_archive(data) as archive:
             return data + archive["b.png"].tobytes() + archive.pil("c.png").tobytes()
