@@ -213,7 +213,7 @@ def test_what_is_not_there(text: str, cause: str) -> None:
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match="contains no images"):
+    with pytest.raises(InputError, match="the folder has no pictures"):
         open_images(str(tmp_path))
     with pytest.raises(InputError, match=r"a\.txt: contains no images"):
         open_images(str(tmp_path / "a.txt"))
