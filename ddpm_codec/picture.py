@@ -149,7 +149,8 @@ class PictureInfo:
             - ``density``: ASCII text, pixels per unit across and down and the unit, ``"72 72 inch"``: integers or fractions
               such as ``3000001/10000``; the unit is ``inch``, ``cm``, ``m``, or ``none`` where only their ratio counts;
             - ``png``: all other ancillary chunks of a PNG file in their order, each as in the file but without its CRC:
-              length (u32, big-endian), type, data.
+              length (u32, big-endian), type, data. An ``IDAT`` without data stands for the pixels if chunks follow them, a
+              ``PLTE`` without data for the palette if the chunks' types do not tell on which side of it they are.
         white: the sample value that is white, where it is not the largest that the mode's samples can have (1023 in a file
             of 10-bit samples); None otherwise, and for floating-point samples.
 

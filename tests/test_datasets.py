@@ -353,7 +353,8 @@ def test_what_is_changed_is_said_by_the_header_and_by_the_image(packed: bool, tm
     for index, (name, changed) in enumerate(KINDS.items()):
         assert images.header(index) == ((8, 8), changed)
         opened = images.opened(index)
-        assert (opened.changed, opened.pixels.shape, opened.pixels.dtype) == (changed, (8, 8, 3), np.uint8)
+        assert opened.changed == changed
+        assert (opened.pixels.shape, opened.pixels.dtype) == ((8, 8, 3), np.dtype(np.uint8))
         if name[0] in COLOURS:
             assert {tuple(pixel) for pixel in opened.pixels.reshape(-1, 3).tolist()} == {COLOURS[name[0]]}
 

@@ -136,6 +136,12 @@ def test_a_picture_that_a_peer_refuses_is_an_error_of_one_line() -> None:
         PEERS["webp"].encode(np.zeros((1, 16400, 3), np.uint8), PEERS["webp"].ladder[0])
 
 
+def test_a_file_that_a_peer_does_not_read_back_is_an_error_of_one_line() -> None:
+    data = PEERS["jpeg"].encode(SMALL, PEERS["jpeg"].ladder[0])
+    with pytest.raises(InputError, match=rf"\Ajpeg cannot decode its own file of {len(data) // 2} bytes \([^\n]+\)\Z"):
+        PEERS["jpeg"].decode(data[: len(data) // 2])
+
+
 # Curves
 
 

@@ -74,7 +74,7 @@ LEFT_OUT_SHOWN = 10
     least=4,
     most=16,
 )
-@options.switch("--strip", "Leave out ICC, EXIF and XMP metadata.")
+@options.switch("--strip", "Leave out all metadata.")
 @options.switch("--first-frame", "Encode the first frame of pictures that have several.")
 @options.switch("--verify", "Decode the result and compare it before the output appears.")
 @options.switch("--strict", "Refuse folders with files that are not pictures, instead of leaving these out.")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Image = NDArray[Any] | PIL.Image.Image
 """An image to encode: a uint8, uint16, uint32 or float32 array [H, W] (grey), [H, W, 2] (grey, alpha), [H, W, 3] (RGB) or
-[H, W, 4] (RGBA), or a Pillow image of any mode, with its palette, transparency, ICC profile, EXIF and XMP."""
+[H, W, 4] (RGBA), or a Pillow image of any mode, with its palette, transparency, ICC profile, EXIF, XMP,
+comment and density."""
 
 PICTURE_NAME = "picture.png"
 """What a single picture is called."""

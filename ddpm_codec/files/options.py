@@ -23,7 +23,7 @@ class EncodeOptions:
         register_bits: progressive files: register bits of the trellis; None: by picture size.
         tail_level: progressive files: level at which the indices end; None: by picture size.
         overwrite: replace existing outputs.
-        strip: omit ICC, EXIF and XMP.
+        strip: omit all metadata.
         first_frame: encode the first frame of pictures with several.
         verify: decode and compare before an output appears.
         strict: refuse folders with files that would be left out.

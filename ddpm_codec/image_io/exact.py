@@ -14,6 +14,7 @@ from ddpm_codec.picture import MODES, MetadataKey, Palette, Picture, Transparenc
 MAX_PALETTE: Final = 256
 
 _EXIF_PREFIX: Final = b"Exif\0\0"
+_X_RESOLUTION: Final = 282
 _XMP_TAG: Final = 700
 # Of a TIFF file's tags, those that describe the picture and not how the file stores it: description, camera,
 # orientation, software, date, artist, copyright. Then the two sub-directories, EXIF and GPS.
@@ -105,6 +106,9 @@ def metadata_of(image: Image.Image) -> dict[MetadataKey, bytes]:
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
         found.pop("exif", None)
+        if _X_RESOLUTION not in tags:
+            # Pillow has a density nevertheless.
+            found.pop("density", None)
         xmp, exif = tags.get(_XMP_TAG), _tiff_exif(image)
         if isinstance(xmp, bytes) and xmp:
             found.setdefault("xmp", xmp)

@@ -16,7 +16,7 @@ _LOADED_WHEN_OPENED: Final = "ICO"
 
 
 def picture_from_image(image: Image.Image, name: str) -> Picture:
-    """Return a Pillow image as a picture: pixels, mode, palette, transparency, ICC profile, EXIF and XMP.
+    """Return a Pillow image as a picture: pixels, mode, palette, transparency, ICC profile, EXIF, XMP, comment and density.
 
     The image is loaded if it is not yet; of several frames, the current one is taken. An image that is opened from a file
     and not loaded yet has to be what the file holds.

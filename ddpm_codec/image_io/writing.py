@@ -1,8 +1,7 @@
 """Writes :class:`Picture` to image files that hold it exactly."""
 
 import io
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +13,8 @@ from ddpm_codec.image_io.exact import colours
 from ddpm_codec.image_io.metadata import LABELS, chunks_came_back, keys_of_chunks
 from ddpm_codec.image_io.metadata.density import same_density
 from ddpm_codec.image_io.readers import READERS
-from ddpm_codec.image_io.writers.png import write_png
-from ddpm_codec.image_io.writers.simple import pnm_largest, write_bmp, write_pnm
-from ddpm_codec.image_io.writers.tiff import write_tiff
-from ddpm_codec.image_io.writers.webp import write_webp
+from ddpm_codec.image_io.writers import WRITERS
+from ddpm_codec.image_io.writers.simple import pnm_largest
 from ddpm_codec.image_io.writers.written import Written
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
@@ -160,20 +157,44 @@ def _proved(picture: Picture, kind: str, metadata: Metadata) -> Written:
     """
     notes: list[str] = []
     while True:
-        written = _WRITERS[kind](picture, metadata)
-        read = _read(written.file, kind, picture)
-        exact = read is not None and _same(read, picture)
-        lost = [] if read is None else _lost(written.metadata, read.metadata)
-        if exact and not lost:
-            return Written(written.file, written.metadata, [*notes, *written.notes])
-        if not metadata:
+        written = _tried(picture, kind, metadata)
+        if written is not None:
+            lost = _lost(written.metadata, written.read)
+            if not lost:
+                return Written(written.file, written.metadata, [*notes, *written.notes])
+        elif metadata:
+            lost = _to_blame(picture, kind, metadata)
+        else:
             raise InputError(f"{kind} cannot hold this picture exactly")
-        # Metadata must not cost the pixels: if no piece is to blame, all of them are.
-        lost = lost or list(metadata)
-        notes += [
-            f"{kind} does not give back the {LABELS[key]} metadata of this picture; it is left out" for key in lost
-        ]
+        notes += [f"{kind} does not take the {LABELS[key]} metadata of this picture; it is left out" for key in lost]
         metadata = {key: data for key, data in metadata.items() if key not in lost}
+
+
+@dataclass(frozen=True)
+class _Tried(Written):
+    """A file that shows the picture, and the metadata that a reader finds in it."""
+
+    read: Metadata = field(default_factory=dict)
+
+
+def _tried(picture: Picture, kind: str, metadata: Metadata) -> _Tried | None:
+    """Write a picture and read it again; None if it is not the same."""
+    try:
+        written = WRITERS[kind](picture, metadata)
+    except InputError:
+        return None
+    read = _read(written.file, kind, picture)
+    if read is None or not _same(read, picture):
+        return None
+    return _Tried(written.file, written.metadata, written.notes, read.metadata)
+
+
+def _to_blame(picture: Picture, kind: str, metadata: Metadata) -> list[MetadataKey]:
+    """Return the least that must go for the pixels to come back: one piece, or all if no single one is to blame."""
+    for blamed in reversed(list(metadata)):
+        if _tried(picture, kind, {key: data for key, data in metadata.items() if key != blamed}) is not None:
+            return [blamed]
+    return list(metadata)
 
 
 def _read(file: bytes, kind: str, picture: Picture) -> Picture | None:
@@ -206,25 +227,3 @@ def _came_back(key: MetadataKey, written: bytes, read: bytes) -> bool:
     if key == "png":
         return chunks_came_back(written, read)
     return written == read or (key == "density" and same_density(written, read))
-
-
-def _tiff(picture: Picture, metadata: Metadata) -> Written:
-    # Its writer compares the metadata itself: they come back as tags.
-    file, notes = write_tiff(picture, metadata)
-    return Written(file, {}, notes)
-
-
-def _npy(picture: Picture, _: Metadata) -> Written:
-    out = io.BytesIO()
-    np.save(out, picture.samples(), allow_pickle=False)
-    return Written(out.getvalue())
-
-
-_WRITERS: Final[dict[str, Callable[[Picture, Metadata], Written]]] = {
-    "png": write_png,
-    "webp": write_webp,
-    "tiff": _tiff,
-    "ppm": write_pnm,
-    "bmp": write_bmp,
-    "npy": _npy,
-}

@@ -210,8 +210,11 @@ class FrozenModel:
         if self.exact is not None:
             raise ModelError(f"model {self.name} is exact and has no floating-point weights")
         try:
-            denoiser = CodecDenoiser(CodecNet(self.config))
-            denoiser.load_state_dict({key: value.float() for key, value in self.weights.items()})
+            # Without memory, so that no initial weights are drawn from the caller's generator.
+            with torch.device("meta"):
+                denoiser = CodecDenoiser(CodecNet(self.config))
+            weights = {key: value.to(torch.float32, copy=True) for key, value in self.weights.items()}
+            denoiser.load_state_dict(weights, assign=True)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"model {self.name}: weights do not match the network ({_last_line(error)})") from error
         return denoiser.place(device).eval().requires_grad_(False)

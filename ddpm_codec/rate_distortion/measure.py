@@ -1,7 +1,11 @@
 """Measures one picture: every codec, every setting, every metric. Runs in a process of its own."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.queues import SimpleQueue
+from types import FrameType
 from typing import Final
 
 import numpy as np
@@ -9,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_codec.atomic import new_file, reason
-from ddpm_codec.errors import InputError, OutputError
+from ddpm_codec.errors import DdpmCodecError, InputError, OutputError
 from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture
 from ddpm_codec.rate_distortion.curves import IDEAL, OURS, RatePoint
@@ -77,6 +81,16 @@ def measure_picture(task: Task) -> PictureRecord:
     Raises:
         DdpmCodecError: the model, the codec or the folder fails. A picture that a peer rejects becomes a note.
     """
+    if _Worker.stopped:
+        raise DdpmCodecError(_STOPPED)
+    _Worker.measuring = True
+    try:
+        return _measured(task)
+    finally:
+        _Worker.measuring = False
+
+
+def _measured(task: Task) -> PictureRecord:
     measurement = _Measurement(task, task.picture.array())
     if task.crops:
         _save_crop(task, None, measurement.original)
@@ -96,11 +110,38 @@ def measure_picture(task: Task) -> PictureRecord:
     )
 
 
-def limit_to_one_thread() -> None:
-    """Limit torch to one thread, in a process that is one of several."""
+def start_worker(started: "SimpleQueue[int]") -> None:
+    """Prepare a process that is one of several: torch gets one thread, and SIGTERM ends a measurement cleanly.
+
+    Args:
+        started: told the number of the process.
+    """
     import torch
 
     torch.set_num_threads(1)
+    # Ctrl-C and a closed terminal reach all processes; the first one tells the others.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _Worker.stop)
+    started.put(os.getpid())
+
+
+class _Worker:
+    """A process that is one of several."""
+
+    measuring = False
+    stopped = False
+
+    @classmethod
+    def stop(cls, _number: int, _frame: FrameType | None) -> None:
+        """End what it is at; waiting, it ends by itself."""
+        cls.stopped = True
+        if cls.measuring:
+            raise DdpmCodecError(_STOPPED)
+
+
+_STOPPED: Final = "the process was asked to stop"
 
 
 def _all_points(measurement: _Measurement) -> Iterator[tuple[RatePoint, Pixels]]:
@@ -129,10 +170,10 @@ def _peer_points(measurement: _Measurement, name: str) -> Iterator[tuple[RatePoi
     for setting in peer.ladder:
         try:
             data = peer.encode(measurement.original, setting)
+            pixels = peer.decode(data)
         except InputError as error:
             measurement.notes.append(f"{measurement.task.picture.name}: {error}")
             return
-        pixels = peer.decode(data)
         bpp = 8.0 * len(data) / measurement.task.picture.info.pixel_count
         yield RatePoint(name, setting.label, len(data), bpp, measurement.score(pixels)), pixels
 

@@ -69,10 +69,18 @@ class Peer:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
-        """Return the pixels of a file that :meth:`encode` made, [H, W, 3]."""
+        """Return the pixels of a file that :meth:`encode` made, [H, W, 3].
+
+        Raises:
+            InputError: the codec does not read its own file, usually because of the picture's size.
+        """
         self._load()
-        with opened(data, self.container) as image:
-            return np.array(image.convert("RGB"), dtype=np.uint8)
+        try:
+            with opened(data, self.container) as image:
+                return np.array(image.convert("RGB"), dtype=np.uint8)
+        except (OSError, ValueError, RuntimeError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.name} cannot decode its own file of {len(data)} bytes ({cause})") from error
 
     def _load(self) -> None:
         if self.missing() is not None:

@@ -2,9 +2,12 @@
 
 import importlib.metadata
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +17,7 @@ from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.registry import DEFAULT, model_id
 from ddpm_codec.plotting import need_matplotlib
-from ddpm_codec.rate_distortion.measure import Task, limit_to_one_thread, measure_picture
+from ddpm_codec.rate_distortion.measure import Task, measure_picture, start_worker
 from ddpm_codec.rate_distortion.metrics import METRICS, usable_metrics
 from ddpm_codec.rate_distortion.peers import PEERS, usable_peers
 from ddpm_codec.rate_distortion.pictures import open_pictures
@@ -142,7 +145,8 @@ def _in_this_process(tasks: Iterator[Task | PictureRecord]) -> Iterator[tuple[in
 def _in_processes(tasks: Iterator[Task | PictureRecord], workers: int) -> Iterator[tuple[int, PictureRecord]]:
     """Measure in processes; pictures are read as needed, at most two per process ahead."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=limit_to_one_thread)
+    started = context.SimpleQueue()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(started,))
     waiting: dict[Future[PictureRecord], int] = {}
     try:
         for index, task in enumerate(tasks):
@@ -156,6 +160,15 @@ def _in_processes(tasks: Iterator[Task | PictureRecord], workers: int) -> Iterat
             yield from _finished(waiting)
     except BrokenProcessPool as error:
         raise DdpmCodecError("a worker process died (out of memory?); run the same command again to resume") from error
+    except Exception:
+        # The others finish, so that their pictures need not be measured again.
+        raise
+    except BaseException:
+        # What they are at would take minutes, and nobody wants it any more.
+        while not started.empty():
+            with suppress(ProcessLookupError):
+                os.kill(started.get(), signal.SIGTERM)
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -5,6 +5,8 @@
 
 import io
 import re
+import struct
+import zlib
 from typing import Any
 
 import imagecodecs
@@ -61,10 +63,38 @@ def seen(kind: str, data: bytes, ours: Picture) -> Samples:
 
 
 def _png(data: bytes, ours: Picture) -> Samples:
-    deep = ours.mode in ("LA;16", "RGB;16", "RGBA;16")  # of which libpng is our reader
     if ours.transparency is not None:
         raise UnreadError  # libraries differ in how they give a transparent colour
-    return four(np.asarray(imagecodecs.spng_decode(data) if deep else imagecodecs.png_decode(data)))
+    # Of 16-bit colour, libpng is our own reader.
+    return four(_wide_png(data) if ours.info.layout.sample_bits == 16 else np.asarray(imagecodecs.png_decode(data)))
+
+
+def _wide_png(data: bytes) -> Samples:
+    """Read a PNG of 16-bit samples by the words of its specification (sections 5 and 9)."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    if interlaced:
+        raise UnreadError
+    if depth != 16:
+        raise ValueError("not 16 bits")
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    at, idat = 8, b""
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        idat += data[at + 8 : at + 8 + length] if data[at + 4 : at + 8] == b"IDAT" else b""
+        at += 12 + length
+    step = 2 * channels
+    rows = np.frombuffer(zlib.decompress(idat), np.uint8).reshape(height, 1 + step * width).astype(int)
+    above, out = [0] * (step * width), []
+    for kind, *row in rows.tolist():
+        for i in range(len(row)):
+            left, corner = (row[i - step], above[i - step]) if i >= step else (0, 0)
+            guess = left + above[i] - corner
+            nearest = min((left, above[i], corner), key=lambda value: abs(guess - value))
+            row[i] = (row[i] + (0, left, above[i], (left + above[i]) // 2, nearest)[kind]) & 255
+        above = row
+        out.append(row)
+    samples = np.array(out, np.uint8).view(">u2").astype(np.uint16).reshape(height, width, channels)
+    return samples[..., 0] if channels == 1 else samples
 
 
 def _jpeg(data: bytes, ours: Picture) -> Samples:

@@ -31,7 +31,7 @@ def seed_pictures() -> dict[str, bytes]:
     """Return the files by name; the part of the name before the first dash is the format."""
     files = dict(_by_pillow())
     files |= _png() | _tiff() | _netpbm()
-    files["jpeg2000-16bit.jp2"] = bytes(imagecodecs.jpeg2k_encode(ramp(3, "u2"), level=0, reversible=True))
+    files["jpeg2000-16bit"] = bytes(imagecodecs.jpeg2k_encode(ramp(3, "u2"), level=0, reversible=True))
     return files
 
 

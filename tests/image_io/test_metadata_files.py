@@ -135,6 +135,23 @@ def test_what_a_format_does_not_hold_is_named_on_standard_error(run: Run, tmp_pa
     assert "c.bmp: bmp does not hold PNG chunks (gAMA); they are left out" in err
 
 
+def test_what_a_file_has_and_no_key_holds_is_named_at_encoding(run: Run, tmp_path: Path) -> None:
+    files = {
+        "a.jpg": (jpeg(segment(0xEB, b"JP\0\1")), "JPEG segments that are not kept: APP11 JP"),
+        "b.png": (
+            png(rgb(), before_pixels=(chunk(b"pHYs", b"?"),)),
+            "a PNG chunk pHYs is left out: it has 1 bytes instead of 9",
+        ),
+    }
+    for name, (file, note) in files.items():
+        (tmp_path / name).write_bytes(file)
+        target = tmp_path / "x.ddpm"
+        code, out, err = run("encode", tmp_path / name, "-o", target, "--model", "none", "--overwrite", "--json")
+        assert code == 0
+        assert f"ddpm-codec: note: {name}: {note}" in err.replace(f"{tmp_path}/", "")
+        assert [line.replace(f"{tmp_path}/", "") for line in json.loads(out)["notes"]] == [f"{name}: {note}"]
+
+
 def test_info_lists_the_keys_and_strip_leaves_all_out(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(everything())
     (tmp_path / "a.png").write_bytes(png(rgb(), before_pixels=BEFORE_PIXELS))
@@ -162,8 +179,12 @@ def test_pillow_images_carry_comment_and_density(tmp_path: Path) -> None:
     info = ddpm_codec.open_archive(data).infos[0]
     assert info.metadata["density"] == b"300 150 inch"
     assert info.metadata["comment"] == "zwölf".encode()
-    image = ddpm_codec.to_pil(data)
-    assert (image.info["dpi"], image.info["comment"], image.info["xmp"]) == ((300, 150), "zwölf".encode(), XMP)
+    info_of_pillow = ddpm_codec.to_pil(data).info
+    assert (info_of_pillow["dpi"], info_of_pillow["comment"], info_of_pillow["xmp"]) == (
+        (300, 150),
+        "zwölf".encode(),
+        XMP,
+    )
     # A density that Pillow makes up is not taken.
     with Image.open(io.BytesIO(jpeg(*app1_exif(EXIF), *app2_icc(ICC), app1_xmp(packet(""))))) as image:
         data = ddpm_codec.encode(image, model="none")

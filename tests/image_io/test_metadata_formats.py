@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, features
 from ddpm_codec.image_io import read_picture, write_picture
 from ddpm_codec.image_io.metadata import read_metadata
 from ddpm_codec.image_io.metadata.density import parse_density
-from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.picture import MetadataKey, Picture, PictureInfo
 from tests.image_io.metadata_files import EXIF, ICC, IPTC, XMP, packet, resource, rgb, segment
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -39,7 +39,8 @@ def test_webp() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("keys", [("exif",), ("icc", "xmp"), ("icc", "exif", "xmp")])
 def test_webp_is_written_byte_for_byte(mode: str, keys: tuple[str, ...], tmp_path: Path) -> None:
-    metadata = {key: value for key, value in (("icc", ICC), ("exif", EXIF), ("xmp", XMP)) if key in keys}
+    everything: dict[MetadataKey, bytes] = {"icc": ICC, "exif": EXIF, "xmp": XMP}
+    metadata = {key: value for key, value in everything.items() if key in keys}
     pixels = np.random.default_rng(2).integers(0, 256, 12 * len(mode), np.uint8).tobytes()
     picture = Picture(PictureInfo("x", mode, (3, 4), metadata=metadata), pixels)
     assert write_picture(picture, tmp_path / "x.webp") == []
@@ -100,7 +101,7 @@ def test_bmp_with_a_profile() -> None:
 
 @pytest.mark.parametrize(("density", "expected"), [(b"72 72 inch", b"2835 2835 m"), (b"4 3 none", None), (b"", None)])
 def test_bmp_is_written_with_its_density_and_no_other(density: bytes, expected: bytes | None, tmp_path: Path) -> None:
-    metadata = {"density": density} if density else {}
+    metadata: dict[MetadataKey, bytes] = {"density": density} if density else {}
     picture = Picture(PictureInfo("x", "L", (3, 4), metadata=metadata), bytes(12))
     assert len(write_picture(picture, tmp_path / "x.bmp")) == bool(density and expected is None)
     assert read_picture(tmp_path / "x.bmp").metadata.get("density") == expected

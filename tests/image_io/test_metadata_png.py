@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.image_io import read_picture, write_picture
-from ddpm_codec.image_io.metadata import MAX_UNPACKED_BYTES, read_metadata, without_metadata
-from ddpm_codec.picture import METADATA_KEYS, Picture, picture_from_array
+from ddpm_codec.image_io.metadata import MAX_UNPACKED_BYTES, keys_of_chunks, read_metadata, without_metadata
+from ddpm_codec.picture import METADATA_KEYS, MetadataKey, Picture, picture_from_array
 from tests.image_io.metadata_files import EXIF, ICC, IPTC, XMP, chunk, chunks_of, png, rgb
 
 BEFORE_PALETTE = (
@@ -158,7 +159,10 @@ def test_what_unpacks_to_too_much_is_left_out() -> None:
     chunks = (chunk(b"iCCP", b"x\0\0" + bomb), chunk(b"zTXt", b"x\0\0" + bomb))
     metadata, notes = read_metadata(png(rgb((1, 1)), before_pixels=chunks), "PNG")
     assert metadata == {}
-    assert notes == [f"a PNG chunk {kind} is left out: it unpacks to more than 64 MiB" for kind in ("iCCP", "zTXt")]
+    assert notes == [
+        f"a PNG chunk {kind} is left out: it unpacks to more than 64 MiB, or all in the file together do"
+        for kind in ("iCCP", "zTXt")
+    ]
 
 
 def test_megabytes_of_text_profile_and_xmp_come_back(tmp_path: Path) -> None:
@@ -196,7 +200,7 @@ def test_files_that_are_cut_short_raise_nothing(length: int) -> None:
     assert b"IEND" not in without_metadata(file[:length])
 
 
-ALL = {
+ALL: dict[MetadataKey, bytes] = {
     "icc": ICC,
     "exif": EXIF,
     "xmp": XMP,
@@ -315,9 +319,23 @@ def test_chunks_become_keys_in_other_formats(tmp_path: Path) -> None:
 
 
 def test_every_key_is_read_or_named_by_every_format(tmp_path: Path) -> None:
-    metadata = {**ALL, "png": stored(BEFORE_PALETTE[0])}
+    metadata: dict[MetadataKey, bytes] = {**ALL, "png": stored(BEFORE_PALETTE[0])}
     assert set(metadata) == set(METADATA_KEYS)
     picture = picture_from_array(np.zeros((2, 2, 3), np.uint8), "x")
     picture = Picture(replace(picture.info, metadata=metadata), picture.pixels)
     for extension, held in (("png", 7), ("webp", 3), ("bmp", 1), ("ppm", 1), ("npy", 0)):
         assert len(write_picture(picture, tmp_path / f"x.{extension}")) == 7 - held
+
+
+def test_hostile_metadata_take_no_time_and_few_notes() -> None:
+    """None of these may take more than a second or two: backtracking, repeated bombs, countless damaged chunks."""
+    bombs = [chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(60 << 20), 9))] * 40
+    broken = [chunk(b"tE" + bytes([97 + n // 26 % 26, 65 + n % 26]), b"?")[:-4] + bytes(4) for n in range(600)] * 20
+    spaces = chunk(b"tEXt", b"Raw profile type iptc\0iptc 1" + b" " * (1 << 20) + b"x")
+    start = time.monotonic()
+    metadata, notes = read_metadata(png(rgb(), before_pixels=(*bombs, *broken, spaces)), "PNG")
+    assert metadata == {"png": stored(bombs[0], spaces)}
+    assert len(notes) == 20
+    assert keys_of_chunks({"png": stored(spaces)})[0] == {}
+    assert read_metadata(b"P6" + b" " * 100_000 + b"x", "PPM") == ({}, [])
+    assert time.monotonic() - start < 8

@@ -10,7 +10,11 @@ _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns# RDF"
 _DESCRIPTION: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns# Description"
 _EXTENSION: Final = "http://ns.adobe.com/xmp/note/ HasExtendedXMP"
 _NAME: Final = re.compile(rb"[0-9A-Fa-f]{32}")
-_ATTRIBUTE: Final = rb"""\s+%s\s*=\s*(?:"[^"]*"|'[^']*')"""
+_ATTRIBUTE: Final = rb"""\s%s\s*+=\s*+(?:"[^"]*+"|'[^']*+')"""
+_TAG: Final = re.compile(rb"""<(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
+_TAG_NAME: Final = re.compile(rb"<[^\s/>]++")
+_MAX_ELEMENTS: Final = 1_000_000
+"""A packet of more elements would take long, and no camera writes one."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class _Reader:
         self._starts: list[int] = []
         self._declared: list[dict[str, str]] = []
         self._pending: dict[str, str] = {}
-        self._text = ""
+        self._text, self._elements = "", 0
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartNamespaceDeclHandler = self._declare
@@ -69,6 +73,9 @@ class _Reader:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         at = self._parser.CurrentByteIndex
+        self._elements += 1
+        if self._elements > _MAX_ELEMENTS:
+            raise ValueError(f"XMP has more than {_MAX_ELEMENTS} elements")
         if name == _RDF and self.found.insertion is None:
             for declared in (*self._declared, self._pending):
                 self.found.namespaces.update(declared)
@@ -95,18 +102,19 @@ class _Reader:
                 raise ValueError("XMP has an empty rdf:RDF")
             self.found.insertion = at
         elif name == _DESCRIPTION and self._path[-1:] == [_RDF] and self.found.insertion is None:
-            name_end = re.compile(rb"<[^\s/>]+").match(self.packet, start)
+            name_end = _TAG_NAME.match(self.packet, start)
             self.found.descriptions.append((start, name_end.end() if name_end else start, end, set(declared)))
 
     def _characters(self, text: str) -> None:
-        self._text += text
+        if self._path[-1] == _EXTENSION:
+            self._text += text[:100]
 
     def _name(self, digits: str) -> None:
         self.found.extension = self.found.extension or digits.strip()
 
     def _tag_end(self, start: int) -> int:
         """Return the offset behind a tag; a > in an attribute's value does not end it."""
-        match = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""").match(self.packet, start)
+        match = _TAG.match(self.packet, start)
         if match is None:
             raise ValueError("XMP is not in UTF-8")
         return match.end()

@@ -9,7 +9,7 @@ from ddpm_codec.image_io.metadata.found import Found
 
 _BMP_HEADER_WITH_DENSITY, _BMP_V4, _BMP_V5 = 40, 108, 124
 _EMBEDDED, _LINKED = b"DEBM", b"KNIL"
-_PNM_TOKEN: Final = re.compile(rb"((?:\s*#[^\r\n]*[\r\n]|\s+)*)(-?[\d.]+)")
+_PNM_TOKEN: Final = re.compile(rb"((?:#[^\r\n]*[\r\n]|\s)*+)(-?[\d.]+)")
 _TGA_FOOTER: Final = b"TRUEVISION-XFILE.\0"
 _QOI_LINEAR: Final = 1
 
@@ -28,7 +28,8 @@ def _read_dib(file: bytes, start: int, found: Found) -> None:
     (size,) = struct.unpack_from("<I", file, start)
     if size < _BMP_HEADER_WITH_DENSITY:
         return
-    found.keep("density", density(*(max(0, value) for value in struct.unpack_from("<ii", file, start + 24)), "m"))
+    across, down = struct.unpack_from("<ii", file, start + 24)
+    found.keep("density", density(across, down, "m"))
     if size < _BMP_V4:
         return
     space = file[start + 56 : start + 60]
@@ -47,7 +48,8 @@ def _read_dib(file: bytes, start: int, found: Found) -> None:
 
 def read_pcx(file: bytes, found: Found) -> None:
     """Find the density of a PCX file."""
-    found.keep("density", density(*struct.unpack_from("<HH", file, 12), "inch"))
+    across, down = struct.unpack_from("<HH", file, 12)
+    found.keep("density", density(across, down, "inch"))
 
 
 def read_sgi(file: bytes, found: Found) -> None:

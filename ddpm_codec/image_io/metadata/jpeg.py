@@ -84,14 +84,14 @@ def _read_jfif(data: bytes, found: Found) -> None:
 
 def _join_exif(pieces: list[bytes], found: Found) -> None:
     """Join EXIF that is spread over several segments: each but the first goes on where the one before ended."""
-    whole: list[bytes] = []
+    whole: list[list[bytes]] = []
     for piece in pieces:
         if whole and not piece.startswith(_TIFF_STARTS):
-            whole[-1] += piece
+            whole[-1].append(piece)
         else:
-            whole.append(piece)
-    for exif in whole:
-        found.keep("exif", exif)
+            whole.append([piece])
+    for parts in whole:
+        found.keep("exif", b"".join(parts))
 
 
 def _join_icc(pieces: list[bytes], found: Found) -> None:

@@ -1,7 +1,7 @@
 """Metadata of PNG files: ICC, EXIF and XMP unpacked, every other ancillary chunk as it is."""
 
-import re
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from ddpm_codec.image_io.metadata.density import density
@@ -67,12 +67,12 @@ def _of(chunk: Chunk, colour_type: int, found: Found) -> bool:
     if not chunk.intact:
         raise ValueError("its checksum is wrong")
     if chunk.type == b"iCCP":
-        found.keep("icc", _compressed(chunk))
+        found.keep("icc", found.inflate(_packed(chunk)))
     elif chunk.type == b"eXIf":
         found.keep("exif", chunk.data)
     elif chunk.type == b"iTXt":
         text, compressed = international_text(chunk)
-        text = inflate(text) if compressed else text
+        text = found.inflate(text) if compressed else text
         if keyword(chunk) == XMP_KEYWORD:
             found.keep("xmp", text)
             return False
@@ -81,6 +81,8 @@ def _of(chunk: Chunk, colour_type: int, found: Found) -> bool:
         raise ValueError("it tells where the compressed pixels stood")
     else:
         _check(chunk, colour_type)
+        if chunk.type == b"zTXt":
+            found.inflate(_packed(chunk))
         return True
     return False
 
@@ -94,20 +96,18 @@ def _check(chunk: Chunk, colour_type: int) -> None:
         expected = _BACKGROUND.get(colour_type, 0)
     if len(chunk.data) != expected:
         raise ValueError(f"it has {len(chunk.data)} bytes instead of {expected}")
-    if chunk.type == b"zTXt":
-        _compressed(chunk)
 
 
-def _compressed(chunk: Chunk) -> bytes:
-    """Unpack the data of ``iCCP`` or ``zTXt``: keyword, method, zlib stream.
+def _packed(chunk: Chunk) -> bytes:
+    """Return the zlib stream in ``iCCP`` or ``zTXt``, behind keyword and method.
 
     Raises:
-        ValueError: they are damaged or too large.
+        ValueError: there is none.
     """
     _, separator, rest = chunk.data.partition(b"\0")
     if not separator or not rest or rest[0] != 0:
         raise ValueError("it is malformed")
-    return inflate(rest[1:])
+    return rest[1:]
 
 
 def _scaled(chunk: Chunk, depth: int, colour_type: int) -> Chunk:
@@ -125,27 +125,29 @@ def keys_of_chunks(metadata: dict[MetadataKey, bytes]) -> tuple[dict[MetadataKey
         The metadata without ``png``, with ``density``, ``comment`` and ``iptc`` where a chunk says them and no key did; and
         the chunks that no key stands for.
     """
-    keys = {key: value for key, value in metadata.items() if key != "png"}
+    keys = dict(metadata)
+    keys.pop("png", None)
     rest = []
     for chunk in unpack(metadata.get("png", b"")):
-        key, value = _key_of(chunk)
-        if key is not None and value and keys.setdefault(key, value) == value:
-            continue
-        if chunk.data or chunk.type not in (b"PLTE", b"IDAT"):
+        key, read = _key_of(chunk)
+        value = read(chunk) if key is not None and key not in keys else b""
+        if key is not None and value:
+            keys[key] = value
+        elif chunk.data or chunk.type not in (b"PLTE", b"IDAT"):
             rest.append(chunk)
     return keys, rest
 
 
-def _key_of(chunk: Chunk) -> tuple[MetadataKey | None, bytes]:
-    """Return the key that stands for a chunk, and its value; None if none does."""
+def _key_of(chunk: Chunk) -> tuple[MetadataKey | None, Callable[[Chunk], bytes]]:
+    """Return the key that stands for a chunk, None if none does, and what reads its value."""
     if chunk.type == b"pHYs":
-        return "density", _density_of(chunk)
+        return "density", _density_of
     if chunk.type in (b"tEXt", b"zTXt", b"iTXt"):
         if keyword(chunk) == COMMENT_KEYWORD:
-            return "comment", _text(chunk)
+            return "comment", _text
         if keyword(chunk) == IPTC_KEYWORD:
-            return "iptc", _iptc_of(chunk)
-    return None, b""
+            return "iptc", _iptc_of
+    return None, _text
 
 
 def _density_of(chunk: Chunk) -> bytes:
@@ -156,11 +158,11 @@ def _density_of(chunk: Chunk) -> bytes:
 
 def _iptc_of(chunk: Chunk) -> bytes:
     """Return the IPTC records in a text chunk as ImageMagick writes them, alone or among Photoshop's resources."""
-    match = re.fullmatch(rb"\s*\S+\s+(\d+)\s+([0-9A-Fa-f\s]*)", _text(chunk))
-    if match is None:
+    _, _, digits = (*_text(chunk).split(None, 2), b"", b"", b"")[:3]
+    try:
+        records = bytes.fromhex(digits.decode())
+    except ValueError:
         return b""
-    digits = b"".join(match[2].split())
-    records = bytes.fromhex(digits.decode()) if len(digits) % 2 == 0 else b""
     # ImageMagick wraps IPTC into the resource that Photoshop keeps it in.
     if records.startswith(b"8BIM\x04\x04\0\0"):
         (length,) = struct.unpack_from(">I", records, 8)
@@ -172,7 +174,7 @@ def _text(chunk: Chunk) -> bytes:
     """Return the text of a text chunk, unpacked; empty if it is damaged."""
     try:
         if chunk.type == b"zTXt":
-            return _compressed(chunk)
+            return inflate(_packed(chunk))
         if chunk.type == b"iTXt":
             text, compressed = international_text(chunk)
             return inflate(text) if compressed else text

@@ -48,7 +48,7 @@ def write_png(picture: Picture, metadata: dict[MetadataKey, bytes]) -> Written:
     palette = next((chunk for chunk in core if chunk.type == b"PLTE"), None)
     notes: list[str] = []
     places = _stored(metadata.get("png", b""), palette, notes)
-    kept = {"png": metadata["png"]} if any(places) and not notes else {}
+    kept: dict[MetadataKey, bytes] = {"png": metadata["png"]} if any(places) and not notes else {}
     pieces = [
         _piece(key, data, notes)
         for key, data in metadata.items()

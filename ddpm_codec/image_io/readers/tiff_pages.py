@@ -1,0 +1,95 @@
+"""The pages of a TIFF file: which of its directories are pictures."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.metadata.ifd import Directory, Note, TiffReader
+
+_NEW_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _SUB_IFDS, _JPEG_OFFSET = 254, 255, 256, 257, 330, 513
+_REDUCED: Final = 1
+_OLD_REDUCED: Final = 2
+_MAX_PAGES: Final = 1 << 16
+
+
+@dataclass
+class Pages:
+    """The directories of a file that hold pixels.
+
+    Attributes:
+        all: in the order of the file, those of sub-IFDs behind the one that points to them.
+        notes: a line for each piece that is damaged and left out.
+    """
+
+    all: list[Directory] = field(default_factory=list)
+    notes: dict[int, list[str]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Directory:
+        """The picture that is read: the first page that is no smaller copy."""
+        return self.pictures[0]
+
+    @property
+    def pictures(self) -> list[Directory]:
+        """The pages that are pictures of their own.
+
+        A page that says that it is a reduced-resolution version of another, and is smaller than some page that says no such
+        thing, is a copy and does not count: overviews, thumbnails. The thumbnail of EXIF does not either. A transparency mask
+        counts, as it would be lost.
+        """
+        full = [page for page in self.all if not _says_reduced(page)]
+        if not full:
+            return self.all
+        largest = max(_pixels(page) for page in full)
+        return [page for page in self.all if page in full or _pixels(page) >= largest]
+
+    @property
+    def copies(self) -> int:
+        """How many pages are smaller copies."""
+        return len(self.all) - len(self.pictures)
+
+
+def read_pages(reader: TiffReader) -> Pages:
+    """Find all pages.
+
+    Raises:
+        InputError: a directory does not lie inside the file, follows itself, or there is none or no end of them.
+    """
+    pages = Pages()
+    _follow(reader, reader.first, pages, set())
+    if not pages.all:
+        raise InputError("is damaged (it has no directory)")
+    return pages
+
+
+def _follow(reader: TiffReader, offset: int, pages: Pages, visited: set[int]) -> None:
+    """Take a chain of directories and the sub-IFDs of each."""
+    while offset:
+        if offset in visited or len(visited) >= _MAX_PAGES:
+            raise InputError("is damaged (its directories follow each other in a circle, or without end)")
+        visited.add(offset)
+        notes: list[str] = []
+        directory = reader.directory(offset, notes.append)
+        pages.all.append(directory)
+        pages.notes[id(directory)] = notes
+        for below in _sub_directories(directory, notes.append):
+            _follow(reader, below, pages, visited)
+        offset = directory.next
+
+
+def _sub_directories(directory: Directory, note: Note) -> tuple[int, ...]:
+    try:
+        return directory.integers(_SUB_IFDS)
+    except InputError:
+        note(f"tag {_SUB_IFDS}, which points to further directories, is damaged and left out")
+        return ()
+
+
+def _says_reduced(page: Directory) -> bool:
+    if page.find(_JPEG_OFFSET) is not None and page.find(_WIDTH) is None:
+        return True
+    return bool(page.integer(_NEW_SUBFILE, 0) & _REDUCED) or page.integer(_OLD_SUBFILE, 0) == _OLD_REDUCED
+
+
+def _pixels(page: Directory) -> int:
+    return page.integer(_WIDTH, 0) * page.integer(_LENGTH, 0)
