@@ -200,11 +200,11 @@ def test_tensors_and_layers_name_their_dtype() -> None:
     unnamed = []
     for path in sorted(Path(ddpm_codec.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            function = node.func if isinstance(node, ast.Call) else None
-            if not (isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
-            named = isinstance(node, ast.Call) and "dtype" in {keyword.arg for keyword in node.keywords}
-            if function.value.id in ("torch", "nn") and function.attr in MAKERS and not named:
+            of = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            named = "dtype" in {keyword.arg for keyword in node.keywords}
+            if of in ("torch", "nn") and node.func.attr in MAKERS and not named:
                 unnamed.append(f"{path.name}:{node.lineno}")
     assert unnamed == []
 
