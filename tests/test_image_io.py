@@ -68,10 +68,9 @@ def test_pillow_and_back(mode: str) -> None:
 
 
 def test_default_extensions() -> None:
-    tiff = {"PA", "CMYK", "YCbCr", "LAB", "I", "I;16B", "F"}
-    png = {"LA;16", "RGB;16", "RGBA;16"}
-    npy = {"La", "RGBa", "RGBX", "HSV", "I;16L", *(mode for mode in MODES if not MODES[mode].in_pillow)} - png
-    expected = {mode: ".tiff" if mode in tiff else ".npy" if mode in npy else ".png" for mode in MODES}
+    png = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"}
+    npy = {"RGBX", "HSV", "I;16L"}
+    expected = {mode: ".png" if mode in png else ".npy" if mode in npy else ".tiff" for mode in MODES}
     assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
@@ -84,7 +83,7 @@ GREY_AND_RGB = {"1", "L", "RGB"}
 HOLDS = {
     ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"},
     ".webp": {"RGB", "RGBA"},
-    ".tiff": {*GREY_AND_RGB, "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"},
+    ".tiff": {mode for mode in MODES if mode not in ("RGBX", "HSV", "I;16L")},
     ".ppm": {*GREY_AND_RGB, "I;16", "RGB;16"},
     ".bmp": {*GREY_AND_RGB, "P"},
     ".npy": set(MODES),
@@ -300,7 +299,7 @@ def test_size_limit_is_ours_and_pillow_keeps_its_own(tmp_path: Path) -> None:
 def test_a_header_that_claims_two_to_the_31_pixels(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(png(1 << 16, 1 << 15, 8, 2, b"\0"))
-    with pytest.raises(InputError, match="has 2147483648 pixels; more than 268435456 pixels are not read"):
+    with pytest.raises(InputError, match="has 2147483648 pixels, more than 268435456"):
         read_picture(path)
 
 

@@ -74,7 +74,11 @@ class Calls:
         return ddpm_codec.decode(self.floating, model=FLOAT).tobytes()
 
     def call_archive(self) -> bytes:
-        images = {"a.png": PIXELS[:20, :30], "b.png": PIXELS[:9, :9, 0], "c.png": Image.new("P", (5, 4))}
+        images: dict[str, ddpm_codec.Image] = {
+            "a.png": PIXELS[:20, :30],
+            "b.png": PIXELS[:9, :9, 0],
+            "c.png": Image.new("P", (5, 4)),
+        }
         data = ddpm_codec.encode_archive(images, model="none")
         with ddpm_codec.open_archive(data) as archive:
             return data + archive["b.png"].tobytes() + archive.pil("c.png").tobytes()
@@ -83,7 +87,7 @@ class Calls:
         return repr(ddpm_codec.info(self.coded)).encode()
 
     def call_bound(self) -> bytes:
-        models = ("photo", FLOAT)
+        models: tuple[str | Path, ...] = ("photo", FLOAT)
         return b"".join(
             ddpm_codec.bound(PIXELS[:32, :32], model=model, steps=steps).diffusion_bpd.tobytes()
             for model, steps in zip(models, (None, 3), strict=True)

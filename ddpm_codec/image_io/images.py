@@ -13,6 +13,7 @@ from ddpm_codec.picture import Picture
 
 _LOADED_WHEN_OPENED: Final = "ICO"
 """The one format of which Pillow decodes the pixels when it opens a file."""
+_ORIENTATION: Final = 274
 
 
 def picture_from_image(image: Image.Image, name: str) -> Picture:
@@ -33,9 +34,10 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
         try:
             unloaded = _is_unloaded(image)
             stored = _stored(image, name) if unloaded or image.format == _LOADED_WHEN_OPENED else None
+            turned = _is_turned(image)
             found = picture_of(image, name)
             if stored is not None:
-                _compare(found, stored, same_pixels=unloaded)
+                _compare(found, stored, same_pixels=unloaded and not turned)
                 found = _scaled(found, stored)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
@@ -64,6 +66,12 @@ def _stored(image: Image.Image, name: str) -> Picture | None:
         return READERS[kind].read(file, name).picture
     finally:
         file.seek(before)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether Pillow turns the pixels as the orientation says when it loads them, as of TIFF."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(_ORIENTATION, 1) != 1
 
 
 def _compare(found: Picture, stored: Picture, *, same_pixels: bool) -> None:

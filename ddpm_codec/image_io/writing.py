@@ -15,6 +15,7 @@ from ddpm_codec.image_io.metadata.density import same_density
 from ddpm_codec.image_io.readers import READERS
 from ddpm_codec.image_io.writers import WRITERS
 from ddpm_codec.image_io.writers.simple import pnm_largest
+from ddpm_codec.image_io.writers.tiff_pixels import TIFF_MODES, bits_of
 from ddpm_codec.image_io.writers.written import Written
 from ddpm_codec.picture import METADATA_KEYS, MODES, MetadataKey, Picture, PictureInfo
 
@@ -35,7 +36,7 @@ _FORMATS: Final = {
 _HOLDS: Final = {
     "png": frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"}),
     "webp": frozenset({"RGB", "RGBA"}),
-    "tiff": frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"}),
+    "tiff": TIFF_MODES,
     "ppm": frozenset({"1", "L", "RGB", "I;16", "RGB;16"}),
     "bmp": frozenset({"1", "L", "P", "RGB"}),
     "npy": frozenset(MODES),
@@ -49,7 +50,7 @@ _HOLDS_METADATA: Final[dict[str, frozenset[MetadataKey]]] = {
     "npy": frozenset(),
 }
 _EXTENSIONS: Final = {"png": ".png", "tiff": ".tiff", "ppm": ".ppm"}
-_HOLDS_WHITE: Final = frozenset({"ppm", "npy"})
+_HOLDS_WHITE: Final = frozenset({"ppm", "npy", "tiff"})
 
 Metadata = dict[MetadataKey, bytes]
 
@@ -121,6 +122,8 @@ def _obstacle(picture: PictureInfo, kind: str) -> str | None:
         return f"samples that are white at {picture.white}"
     if kind in ("png", "npy"):
         return None
+    if kind == "tiff" and bits_of(picture) is None:
+        return f"mode {picture.mode} with white at {picture.white}"
     if kind == "ppm" and pnm_largest(picture.mode, picture.white) is None:
         return f"mode {picture.mode} with white at {picture.white}"
     if picture.transparency is not None or (picture.palette is not None and picture.palette.channels == 4):

@@ -114,13 +114,15 @@ def _tiff(data: bytes, ours: Picture) -> Samples:
     layout = MODES[ours.mode]
     if ours.info.white is not None or ours.mode in ("YCbCr", "LAB"):
         raise UnreadError
-    if layout.in_pillow and layout.sample_bits <= 8:
+    if layout.in_pillow and layout.sample_bits <= 8 and not data.startswith(b"MM\0+"):  # which Pillow does not read
         with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
             if ours.mode in ("La", "RGBa"):
                 raise UnreadError  # Pillow divides by alpha
             image.load()
             return np.asarray(image) if image.mode == "CMYK" else np.asarray(image.convert("RGBA"))
-    return four(np.asarray(imagecodecs.tiff_decode(data)))
+    samples = np.asarray(imagecodecs.tiff_decode(data))
+    separate_planes = samples.ndim == 3 and samples.shape[1:] == ours.size[::-1]
+    return four(np.moveaxis(samples, 0, 2) if separate_planes else samples)
 
 
 def _simple(decode: Any) -> Any:  # noqa: ANN401 - one of imagecodecs' functions

@@ -1,9 +1,8 @@
 """TIFF and BigTIFF files.
 
-What a picture holds is what the file holds, with these exceptions: where white is stored as 0, samples of unsigned integers
-are inverted, so that black is 0 in every picture; grey of 2 and 4 bits is scaled to 8 bits; JPEG-compressed YCbCr becomes RGB,
-as every decoder gives it. Each can be undone exactly, but for JPEG, whose pixels are those of libjpeg. The orientation is not
-applied but kept as a tag.
+What a picture holds is what the file holds, with these exceptions: grey of up to 8 bits whose white is stored as 0 is
+inverted, so that black is 0 in every picture, and grey of 2 and 4 bits is scaled to 8 bits; both can be undone exactly, and
+Pillow does the same. JPEG-compressed YCbCr becomes RGB by libjpeg. The orientation is not applied but kept as a tag.
 """
 
 from typing import Any, BinaryIO, Final

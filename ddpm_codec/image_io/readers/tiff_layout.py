@@ -178,6 +178,9 @@ def _unsigned_mode(page: Directory, photometric: int, base: str, bits: int) -> s
         return base if allowed or (base, bits) == ("PA", 8) else ""
     if photometric == SEPARATED and bits not in (8, 16):
         return ""
+    # Of others, some readers give the stored numbers and some the grey that they mean.
+    if photometric == WHITE_IS_ZERO and (base != "L" or bits not in (1, 2, 4, 8)):
+        return ""
     if base == "L" and bits == 1:
         return "1"
     if bits <= 8:

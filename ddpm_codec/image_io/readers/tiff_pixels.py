@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io.metadata.ifd import BYTE, LONG, LONG8, SHORT, Directory, Entry
+from ddpm_codec.image_io.metadata.ifd import LONG8, Directory, Entry
 from ddpm_codec.image_io.readers.tiff_jpeg import decode_jpeg
 from ddpm_codec.image_io.readers.tiff_layout import (
     CCITT_RLE,
@@ -35,10 +35,17 @@ from ddpm_codec.image_io.readers.tiff_layout import (
 _DECODED: Final = frozenset({256, 257, 258, 259, 266, 277, 278, 284, 292, 293, 317, 322, 323, 338, 339})
 """Tags that decoding depends on, beside the meaning of samples and the places of strips and tiles."""
 _PHOTOMETRIC, _TABLES = 262, 347
-_INTEGERS: Final = frozenset({BYTE, SHORT, LONG, LONG8})
 _FAX: Final = frozenset({CCITT_RLE, CCITT_T4, CCITT_T6})
-_PROBED: Final = frozenset({*_FAX, LZW})
 _PROBES: Final = (bytes.fromhex("a53c96e1785ac31e") * 8, bytes.fromhex("5ac3691e87a53ce1") * 8)
+# Codes of short runs, lines that begin with an end-of-line code, and pieces of codes that end what was cut anywhere.
+_FAX_PROBES: Final = (
+    *_PROBES,
+    b"\xff" * 64,
+    b"\x77\xb6" * 32,
+    b"\0\x01\xff\x77\x0f\xb6" * 16,
+    b"\0\x10\xff\x77\x0f\xb6" * 16,
+    *(bytes((lead, 0xDB, 0x6F, 0xB7)) * 16 for lead in (0x2F, 0x5B, 0x8E, 0xB3, 0xCD, 0xF1)),
+)
 _HEADER_BYTES: Final = 16
 _JPEG2000_SIZE: Final = b"\xff\x4f\xff\x51"
 
@@ -83,13 +90,16 @@ def _data(file: BinaryIO, layout: Layout, index: int) -> bytes:
 
 def _without_pixels(page: Directory, layout: Layout, offsets: tuple[int, ...]) -> bytes:
     """Return a BigTIFF file without pixels, whose only directory holds the tags that decoding depends on."""
-    entries = [entry for entry in page.entries if entry.tag in _DECODED and entry.type in _INTEGERS]
     # Of YCbCr that is not JPEG, only what is not subsampled gets here, and its samples are stored like those of RGB.
     meaning = RGB if layout.photometric == YCBCR else layout.photometric
-    entries.append(Entry(_PHOTOMETRIC, SHORT, 1, struct.pack(page.order + "H", meaning)))
     tiled = page.find(322) is not None
-    for tag, values in ((324 if tiled else 273, offsets), (325 if tiled else 279, layout.counts)):
-        entries.append(Entry(tag, LONG8, len(values), struct.pack(f"{page.order}{len(values)}Q", *values)))
+    tags = {tag: page.integers(tag) for tag in _DECODED}
+    tags |= {_PHOTOMETRIC: (meaning,), 324 if tiled else 273: offsets, 325 if tiled else 279: layout.counts}
+    entries = [
+        Entry(tag, LONG8, len(values), struct.pack(f"{page.order}{len(values)}Q", *values))
+        for tag, values in tags.items()
+        if values
+    ]
     mark = (b"II" if page.order == "<" else b"MM") + struct.pack(page.order + "HHHQ", 43, 8, 0, _HEADER_BYTES)
     return mark + Directory(page.order, entries).to_bytes(_HEADER_BYTES, big=True)
 
@@ -109,7 +119,10 @@ def _segment(
     Raises:
         InputError: its data are damaged or incomplete.
     """
-    _, place, shape = decoder.decode(None, index)
+    try:
+        _, place, shape = decoder.decode(None, index)
+    except Exception as error:  # tifffile finds out here what it cannot decode
+        raise InputError(f"is not read ({' '.join(str(error).split())[:200]})") from error
     at = place[0], place[2], place[3]
     if layout.compression == JPEG:
         found = page.find(_TABLES)
@@ -123,7 +136,7 @@ def _segment(
         return part, at
     _check_size(data, shape, layout)
     part = _decoded(decoder, data, index)
-    for probe in _PROBES if layout.compression in _PROBED else ():
+    for probe in _FAX_PROBES if layout.compression in _FAX else _PROBES if layout.compression == LZW else ():
         # As bytes, since NaN is not equal to itself.
         if _decoded(decoder, data + probe, index).tobytes() != part.tobytes():
             raise InputError("is damaged (the data of a strip or tile end too early)")
