@@ -109,7 +109,7 @@ def _checked(file: BinaryIO, label: str, *, first_frame: bool, max_pixels: int) 
     header = READERS[kind].header(file)
     width, height = header.size
     if width * height > max_pixels:
-        raise InputError(f"has {width * height} pixels; more than {max_pixels} pixels are not read")
+        raise InputError(f"has {width * height} pixels, more than {max_pixels}")
     if width < 1 or height < 1:
         raise InputError(f"has no pixels ({width}x{height})")
     if header.pictures > 1 and not first_frame:

@@ -174,3 +174,31 @@ def test_headers_that_claim_more_than_is_read_are_refused_at_once() -> None:
         with pytest.raises(InputError, match="more than 100"):
             read(sample.data, sample.name, max_pixels=100)
     assert time.perf_counter() - began < 10
+
+
+def many_scans() -> bytes:
+    file = saved(image("L"), "JPEG", progressive=True)
+    start = file.rindex(b"\xff\xda")
+    return file[:start] + file[start:-2] * 600 + file[-2:]
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (saved(image("L"), "JPEG")[:-2] + b"\xff" * (4 << 20) + b"\0\xff\xd9", ""),
+        (many_scans(), "scans; more than 500"),
+        (b"P5 1 1 255\n\0" * (1 << 18), "has 1001 pictures"),
+        (b"P2 2 2 255\n#" + b"#" * (4 << 20), "has 0 of 4 samples"),
+    ],
+    ids=["fill bytes", "scans", "pictures", "comments"],
+)
+def test_what_is_built_to_take_long_does_not(data: bytes, line: str) -> None:
+    began = time.perf_counter()
+    try:
+        read_stored(data, name="x")
+    except InputError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    assert line in refusal
+    assert time.perf_counter() - began < 5

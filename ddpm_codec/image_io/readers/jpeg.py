@@ -43,10 +43,14 @@ _OTHER_PROCESSES: Final = {
     0xCF: "an arithmetic-coded hierarchical lossless",
 }
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-_END_OF_SCAN: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-_RESTART: Final = re.compile(rb"\xff+[\xd0-\xd7]", re.DOTALL)
+# Without the look behind, the time for many bytes 0xFF would be the square of their number.
+_END_OF_SCAN: Final = re.compile(rb"(?<!\xff)\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_RESTART: Final = re.compile(rb"(?<!\xff)\xff+[\xd0-\xd7]", re.DOTALL)
 _LAST_COEFFICIENT: Final = 63
 _PROBES: Final = 2
+_MAX_SCANS: Final = 500
+"""Each takes a pass over the whole picture; encoders make about a dozen."""
+
 _SEVERAL: Final = "pictures (gain maps for HDR, other views)"
 
 
@@ -199,6 +203,8 @@ def _check_allowed(frame: _Frame) -> None:
 
 def _check_scans(frame: _Frame) -> None:
     """Refuse a picture that lacks scans or restart intervals, which libjpeg would make up."""
+    if len(frame.scans) > _MAX_SCANS:
+        raise InputError(f"has {len(frame.scans)} scans; more than {_MAX_SCANS} are not read")
     missing = {(component, k): 16 for component in frame.sampling for k in range(_LAST_COEFFICIENT + 1)}
     for scan, index in zip(frame.scans, frame.data, strict=True):
         unknown = [component for component in scan.components if component not in frame.sampling]
