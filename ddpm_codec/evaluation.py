@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.tiling import Rect
-from ddpm_codec.datasets import change_lines, open_images, read_all
+from ddpm_codec.datasets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.crossing import log_snr_at
@@ -49,7 +49,8 @@ class BoundReport(BoundTerms):
         facts: ``steps`` (K as the user counts it: of a DDPM its timesteps), ``evaluations`` of the network per image,
             ``schedule``, ``variance``, ``seconds``, ``images_per_second``, ``model``, ``device``, ``dtype``; with a pixel
             decoder also ``decoder``, ``decoder_dtype`` and ``crossing`` (noise in grey levels); ``changed``, a ``path`` and
-            ``what`` for every image that was not bounded as its file has it.
+            ``what`` for every image that was not bounded as its file has it; ``left_out``, ``path`` and ``reason`` of what
+            is not a picture in the folder.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -116,10 +117,12 @@ def evaluate_bpd(
     frozen = None if decoder is None else load_pixel_decoder(Path(decoder))
     used = images if limit is None else images.subset(range(min(limit, len(images))))
     changes = read_all(used)
-    for line in change_lines(changes):
+    for line in (*left_out_lines(images), *change_lines(changes)):
         note(line)
     report = bound_of(used, opened, decoder=frozen, **settings)
-    return replace(report, facts=report.facts | {"changed": [change._asdict() for change in changes]})
+    left_out = [one.to_json() for one in images.left_out]
+    changed = [change._asdict() for change in changes]
+    return replace(report, facts=report.facts | {"changed": changed, "left_out": left_out})
 
 
 @isolated()
@@ -194,6 +197,7 @@ def bound_of(
         "device": target.type,
         "dtype": dtype,
         "changed": [],
+        "left_out": [],
     }
     if decoder is not None:
         facts |= {"decoder": decoder.name, "decoder_dtype": "float32", "crossing": grey_levels}

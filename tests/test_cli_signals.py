@@ -206,8 +206,23 @@ def test_a_signal_ends_the_workers_of_rd(tmp_path: Path) -> None:
 def test_training_writes_a_checkpoint_before_it_goes(number: signal.Signals, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "data.npy", rng.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8))
-    words = ["train", tmp_path / "data.npy", "-o", tmp_path / "run", "--size", "tiny", "--crop", "16", "--batch", "4"]
-    words += ["--holdout", "4", "--device", "cpu", "--dtype", "float32", "--threads", "1", "--warmup", "1"]
+    words: list[str | Path] = ["train", tmp_path / "data.npy", "-o", tmp_path / "run", "--size", "tiny"]
+    words += [
+        "--crop",
+        "16",
+        "--batch",
+        "4",
+        "--holdout",
+        "4",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--threads",
+        "1",
+        "--warmup",
+        "1",
+    ]
     words += ["--checkpoint-every", "100000", "--validate-every", "100000", "--log-every", "1"]
     process = start(*words, "--train-steps", "100000")
     log = tmp_path / "run" / "log.jsonl"

@@ -74,6 +74,11 @@ def test_default_extensions() -> None:
     assert {mode: default_extension(picture(mode).info) for mode in MODES} == expected
 
 
+def test_the_default_for_samples_of_another_white() -> None:
+    infos = [PictureInfo("x", mode, (1, 1), white=1000) for mode in ("I;16", "RGB;16", "RGBA;16")]
+    assert [default_extension(info) for info in infos] == [".ppm", ".ppm", ".npy"]
+
+
 GREY_AND_RGB = {"1", "L", "RGB"}
 HOLDS = {
     ".png": {*GREY_AND_RGB, "LA", "P", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"},
@@ -294,7 +299,7 @@ def test_size_limit_is_ours_and_pillow_keeps_its_own(tmp_path: Path) -> None:
 def test_a_header_that_claims_two_to_the_31_pixels(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(png(1 << 16, 1 << 15, 8, 2, b"\0"))
-    with pytest.raises(InputError, match="has 2147483648 pixels; more than 268435456 pixels are not read"):
+    with pytest.raises(InputError, match="has 2147483648 pixels, more than 268435456"):
         read_picture(path)
 
 

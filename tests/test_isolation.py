@@ -1,5 +1,6 @@
 """The library in somebody else's process: hostile settings change nothing, and nothing of the process is changed."""
 
+import ast
 import decimal
 import locale
 import logging
@@ -74,7 +75,8 @@ class Calls:
         return ddpm_codec.decode(self.floating, model=FLOAT).tobytes()
 
     def call_archive(self) -> bytes:
-        images = {"a.png": PIXELS[:20, :30], "b.png": PIXELS[:9, :9, 0], "c.png": Image.new("P", (5, 4))}
+        images: dict[str, ddpm_codec.Image] = {"a.png": PIXELS[:20, :30], "b.png": PIXELS[:9, :9, 0]}
+        images["c.png"] = Image.new("P", (5, 4))
         data = ddpm_codec.encode_archive(images, model="none")
         with ddpm_codec.open_archive(data) as archive:
             return data + archive["b.png"].tobytes() + archive.pil("c.png").tobytes()
@@ -83,7 +85,7 @@ class Calls:
         return repr(ddpm_codec.info(self.coded)).encode()
 
     def call_bound(self) -> bytes:
-        models = ("photo", FLOAT)
+        models: tuple[str | Path, ...] = ("photo", FLOAT)
         return b"".join(
             ddpm_codec.bound(PIXELS[:32, :32], model=model, steps=steps).diffusion_bpd.tobytes()
             for model, steps in zip(models, (None, 3), strict=True)
@@ -188,6 +190,23 @@ def test_results_do_not_depend_on_the_callers_settings(
     # What was made there serves without them.
     assert calls.call_encode() == usual["encode"]
     assert calls.call_decode_float() == usual["decode_float"]
+
+
+MAKERS = {"zeros", "ones", "empty", "full", "rand", "randn", "linspace", "logspace", "Conv2d", "Linear", "GroupNorm"}
+
+
+def test_tensors_and_layers_name_their_dtype() -> None:
+    """The default dtype belongs to the process, and to nobody else."""
+    unnamed = []
+    for path in sorted(Path(ddpm_codec.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            of = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            named = "dtype" in {keyword.arg for keyword in node.keywords}
+            if of in ("torch", "nn") and node.func.attr in MAKERS and not named:
+                unnamed.append(f"{path.name}:{node.lineno}")
+    assert unnamed == []
 
 
 def state() -> dict[str, Any]:

@@ -61,7 +61,7 @@ def encode(
         steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: chosen by the codec.
         tile: side of the tiles that a large image is cut into, a multiple of 8; None: chosen by the codec.
         device: device of the network, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays on its device.
-        threads: CPU threads of torch during the call, in the whole process; None: unchanged.
+        threads: CPU threads of torch during the call, for what it computes; None: unchanged. A forked process has one.
 
     Returns:
         A ``.ddpm`` file.

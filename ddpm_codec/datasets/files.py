@@ -1,10 +1,9 @@
 """Image files as models take them: read exactly, then as 8-bit RGB, with words for whatever that changes."""
 
-import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -12,15 +11,9 @@ from PIL import Image
 
 from ddpm_codec.datasets.image_set import Header, Opened
 from ddpm_codec.errors import InputError
-from ddpm_codec.image_io import DEFAULT_MAX_PIXELS, check_header, picture_from_image, read_picture, to_image
-from ddpm_codec.image_io.pillow import pillow_errors
-from ddpm_codec.picture import Picture
-
-_FORMATS: Final = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF"),
-    "WEBP",
-)
-"""Pillow's names of what is opened; others, such as PostScript, never are."""
+from ddpm_codec.image_io import check_header, read_stored, to_image
+from ddpm_codec.image_io.pillow import opened, pillow_errors
+from ddpm_codec.image_io.readers import format_of
 
 _NAME: Final = "picture"
 _BITS_PER_SAMPLE_TAG: Final = 258
@@ -53,13 +46,14 @@ def open_file(source: Path | bytes, name: str, *, first_frame: bool = False) -> 
         InputError: it cannot be read exactly, has several frames, more than 8 bits a sample, or no meaning in RGB.
     """
     several = False
-    try:
-        picture = _picture(source, name, first_frame=False)
-    except InputError:
-        if not first_frame:
-            raise
-        # What can be read only as a first frame has others behind it.
-        picture, several = _picture(source, name, first_frame=True), True
+    with _named(source, name) as inner:
+        try:
+            picture = read_stored(source, name=inner).picture
+        except InputError:
+            if not first_frame:
+                raise
+            # What can be read only as a first frame has others behind it.
+            picture, several = read_stored(source, name=inner, first_frame=True).picture, True
     _check_depth(picture.info.layout.sample_bits > 8, picture.mode, name)
     changed = changed_of(picture.mode, transparent=picture.transparency is not None, several=several)
     if picture.mode == "RGB":
@@ -80,19 +74,16 @@ def file_header(source: Path | BinaryIO, name: str, *, first_frame: bool = False
     Raises:
         InputError: :func:`open_file` would refuse the file for what its header says.
     """
-    if not isinstance(source, Path):
-        with pillow_errors(name), Image.open(source, formats=_formats()) as image:
-            _check_image(image, name, first_frame=first_frame)
-            return Header(image.size, _changed_of(image))
-    size, mode, changed, deep = check_header(source, first_frame=first_frame), "", "", False
-    # Files that Pillow does not open may be readable by another library: then decoding shows the rest.
-    with (
-        suppress(InputError),
-        pillow_errors(name),
-        source.open("rb") as file,
-        Image.open(file, formats=_formats()) as image,
-    ):
-        mode, changed, deep = image.mode, _changed_of(image), _is_deep(image)
+    with _named(source, name) as inner:
+        size = check_header(source, name=inner, first_frame=first_frame)
+    mode, changed, deep = "", "", False
+    # What Pillow does not open, such as 16-bit colour, shows the rest when it is decoded.
+    with suppress(InputError), pillow_errors(name):
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                mode, changed, deep = _peek(file, name)
+        else:
+            mode, changed, deep = _peek(source, name)
     _check_depth(deep, mode, name)
     return Header(size, changed)
 
@@ -113,40 +104,27 @@ def changed_of(mode: str, *, transparent: bool, several: bool) -> str:
     return ", ".join(part for part in said if part)
 
 
-def _picture(source: Path | bytes, name: str, *, first_frame: bool) -> Picture:
-    """Read a picture exactly, or refuse it; the only place that knows how."""
-    if isinstance(source, Path):
-        return read_picture(source, name=_NAME, first_frame=first_frame)
-    with pillow_errors(name), Image.open(io.BytesIO(source), formats=_formats()) as image:
-        _check_image(image, name, first_frame=first_frame)
-        if getattr(image, "n_frames", 1) > 1:
-            image.seek(0)
-        try:
-            return picture_from_image(image, _NAME)
-        except InputError as error:
-            raise InputError(f"{name}: {str(error).removeprefix(f'{_NAME}: ')}") from None
+@contextmanager
+def _named(source: Path | bytes | BinaryIO, name: str) -> Iterator[str]:
+    """Give a name that a picture may have, and let errors begin with the one that the user knows."""
+    inner = _NAME + PurePath(name).suffix
+    try:
+        yield inner
+    except InputError as error:
+        if isinstance(source, Path):
+            raise
+        raise InputError(f"{name}: {str(error).removeprefix(f'{inner}: ')}") from None
 
 
-def _check_image(image: Image.Image, name: str, *, first_frame: bool) -> None:
-    """Refuse an image in a zip as the exact reader refuses a file."""
-    if image.width * image.height > DEFAULT_MAX_PIXELS:
-        raise InputError(f"{name}: has {image.width * image.height} pixels, more than {DEFAULT_MAX_PIXELS}")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and not first_frame:
-        raise InputError(f"{name}: has {frames} frames (--first-frame takes the first)")
-    _check_depth(_is_deep(image), image.mode, name)
+def _peek(file: BinaryIO, name: str) -> tuple[str, str, bool]:
+    """Return Pillow's mode, what changes, and whether there are more than 8 bits, as the header tells."""
+    with opened(file, format_of(file, name) or "") as image:
+        return image.mode, _changed_of(image), _is_deep(image)
 
 
 def _check_depth(deep: bool, mode: str, name: str) -> None:
     if deep:
         raise InputError(f"{name}: {mode} pixels have more than 8 bits; models take 8-bit pixels")
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Return the formats that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _changed_of(image: Image.Image) -> str:

@@ -6,6 +6,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.errors import Untaken
+
 Pixels = NDArray[np.uint8]
 CACHE_BYTES = 4 << 30
 
@@ -42,11 +44,13 @@ class ImageSet(Sequence[Pixels]):
         load: decodes an image by index; raises InputError where it cannot.
         header: reads its header alone; raises InputError where that tells that the image cannot be used. None: decodes it.
         paths: what messages call the images; None: their names.
+        left_out: contents of the folder that are not pictures.
         cache_bytes: keep decoded images up to this size together.
 
     Attributes:
         names: of the images.
         paths: what messages call them.
+        left_out: contents of the folder that are not pictures.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class ImageSet(Sequence[Pixels]):
         header: Callable[[int], Header] | None = None,
         *,
         paths: list[str] | None = None,
+        left_out: Sequence[Untaken] = (),
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.names, self.paths = names, names if paths is None else paths
+        self.left_out = tuple(left_out)
         self._load, self._header = load, header
         self._cache: dict[int, Opened] = {}
         self._room = cache_bytes
@@ -114,6 +120,7 @@ class ImageSet(Sequence[Pixels]):
             lambda i: self.opened(chosen[i]),
             lambda i: self.header(chosen[i]),
             paths=[self.paths[i] for i in chosen],
+            left_out=self.left_out,
             cache_bytes=0,
         )
 
@@ -133,7 +140,9 @@ def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
         return images.header(place)
 
     names = [images.names[index] for images, index in places]
-    return ImageSet(names, load, header, paths=[images.paths[index] for images, index in places], cache_bytes=0)
+    paths = [images.paths[index] for images, index in places]
+    left_out = [one for images in sets for one in images.left_out]
+    return ImageSet(names, load, header, paths=paths, left_out=left_out, cache_bytes=0)
 
 
 def from_array(images: Pixels, prefix: str = "", source: str = "") -> ImageSet:

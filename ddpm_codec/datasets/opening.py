@@ -11,8 +11,8 @@ from ddpm_codec.datasets.arrays import cause, read_array, read_cifar
 from ddpm_codec.datasets.files import file_header, open_file
 from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, from_array
 from ddpm_codec.datasets.saying import read_all
-from ddpm_codec.errors import InputError
-from ddpm_codec.image_io import IMAGE_EXTENSIONS
+from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, list_inputs
 
 
 def open_images(data: str, *, test: bool = False, first_frame: bool = False) -> ImageSet:
@@ -56,10 +56,10 @@ def _open_pictures(path: Path, first_frame: bool) -> ImageSet:
     """Open a folder, a zip or a single image."""
     if path.suffix.lower() == ".zip" and path.is_file():
         return _open_zip(path, first_frame)
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    files = [file for file in files if _is_picture(file.name) and file.is_file()]
-    names = [file.name if path.is_file() else file.relative_to(path).as_posix() for file in files]
-    _check_some(path, names)
+    listing = list_inputs([path])
+    if listing.refused:
+        raise InputError(str(listing.refused[0]))
+    files, names = [file for file, _ in listing.files], [name for _, name in listing.files]
     paths = [str(file) for file in files]
 
     def load(index: int) -> Opened:
@@ -68,7 +68,7 @@ def _open_pictures(path: Path, first_frame: bool) -> ImageSet:
     def header(index: int) -> Header:
         return file_header(files[index], paths[index], first_frame=first_frame)
 
-    return ImageSet(names, load, header, paths=paths)
+    return ImageSet(names, load, header, paths=paths, left_out=listing.left_out)
 
 
 def _open_zip(path: Path, first_frame: bool) -> ImageSet:
@@ -77,7 +77,10 @@ def _open_zip(path: Path, first_frame: bool) -> ImageSet:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable zip ({cause(error)})") from error
     # By entry and not by name: a zip may have a name twice.
-    entries = sorted((entry for entry in archive.infolist() if _is_picture(entry.filename)), key=lambda e: e.filename)
+    members = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = sorted((entry for entry in members if _is_picture(entry.filename)), key=lambda e: e.filename)
+    others = [entry.filename for entry in members if not _is_picture(entry.filename)]
+    left_out = [Untaken(f"{path}:{name}", "not a picture by its name") for name in others]
     names = [entry.filename for entry in entries]
     _check_some(path, names)
     paths = [f"{path}:{name}" for name in names]
@@ -97,7 +100,7 @@ def _open_zip(path: Path, first_frame: bool) -> ImageSet:
         with stream:
             return file_header(cast(BinaryIO, stream), paths[index], first_frame=first_frame)
 
-    return ImageSet(names, load, header, paths=paths)
+    return ImageSet(names, load, header, paths=paths, left_out=left_out)
 
 
 def _is_picture(name: str) -> bool:
@@ -128,7 +131,7 @@ def _open_sheets(data: str, first_frame: bool) -> ImageSet:
         cells += found
         paths += [path] * len(found)
     names = [f"{index:06d}" for index in range(len(cells))]
-    return ImageSet(names, cells.__getitem__, paths=paths, cache_bytes=0)
+    return ImageSet(names, cells.__getitem__, paths=paths, left_out=pages.left_out, cache_bytes=0)
 
 
 def _cut(sheet: Pixels, name: str, width: int, height: int) -> Pixels:

@@ -78,6 +78,12 @@ def read_all(images: ImageSet, advice: str = "") -> list[Change]:
     return list(dict.fromkeys(changes))
 
 
+def left_out_lines(images: ImageSet) -> list[str]:
+    """Return a line about what is left out of the folders; empty: nothing."""
+    found = [str(one) for one in images.left_out]
+    return [f"left out, {len(found)} in all: {listed(found, '; ')}"] if found else []
+
+
 def _counted(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
 

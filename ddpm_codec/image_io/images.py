@@ -1,10 +1,9 @@
 """Pillow images that users hand over."""
 
 from dataclasses import replace
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from PIL import Image
-from PIL.ImageFile import ImageFile
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.pillow import pillow_errors
@@ -56,15 +55,15 @@ def _stored(image: Image.Image, name: str) -> Picture | None:
     Raises:
         InputError: the file is damaged, or holds what would be lost.
     """
-    if getattr(image, "fp", None) is None or image.tell() != getattr(image, "_min_frame", 0):
+    file: BinaryIO | None = getattr(image, "fp", None)
+    if file is None or image.tell() != getattr(image, "_min_frame", 0):
         return None
-    file = cast(ImageFile, image).fp
     before = file.tell()
     try:
-        kind = "TGA" if image.format == "TGA" else format_of(cast(BinaryIO, file), "")
+        kind = "TGA" if image.format == "TGA" else format_of(file, "")
         if kind is None or kind not in READERS:
             return None
-        return READERS[kind].read(cast(BinaryIO, file), name).picture
+        return READERS[kind].read(file, name).picture
     finally:
         file.seek(before)
 

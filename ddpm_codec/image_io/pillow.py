@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -31,7 +31,7 @@ def opened(file: bytes | BinaryIO, kind: str) -> ImageFile:
     if kind not in Image.OPEN:
         Image.init()
     factory, _ = Image.OPEN[kind]
-    return cast(ImageFile, factory(io.BytesIO(file) if isinstance(file, bytes) else file, ""))
+    return factory(io.BytesIO(file) if isinstance(file, bytes) else file, "")
 
 
 @contextmanager

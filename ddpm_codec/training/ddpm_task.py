@@ -146,7 +146,7 @@ class DdpmTask(Task):
     def _error(self, network: nn.Module, x_0: Tensor, index: int, generator: torch.Generator) -> Tensor:
         """Return x_0 minus the clipped prediction from one timestep."""
         noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
-        t = torch.full((len(x_0),), index, device=x_0.device)
+        t = torch.full((len(x_0),), index, dtype=torch.int64, device=x_0.device)
         log_snr = self._levels(x_0.device)[t]
         x_t = q_sample(x_0, log_snr, noise)
         with autocast(x_0.device, self.config.dtype):

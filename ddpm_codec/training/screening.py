@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from ddpm_codec.datasets import Change, ImageSet, Refused, change_lines, refusal
+from ddpm_codec.datasets import Change, ImageSet, Refused, change_lines, left_out_lines, refusal
 from ddpm_codec.errors import InputError
 
 _ADVICE: Final = " (skip_small leaves such images out)"
@@ -28,7 +28,7 @@ class Screened:
     def notes(self) -> list[str]:
         """Return lines about what is left out and changed."""
         left = [f"{refusal(self.left_out, self.total)}; left out"] if self.left_out else []
-        return [*left, *change_lines(self.changes)]
+        return [*left_out_lines(self.images), *left, *change_lines(self.changes)]
 
 
 def screened(images: ImageSet, crop: int, *, skip_small: bool) -> Screened:

@@ -330,12 +330,12 @@ def test_every_key_is_read_or_named_by_every_format(tmp_path: Path) -> None:
 def test_hostile_metadata_take_no_time_and_few_notes() -> None:
     """None of these may take more than a second or two: backtracking, repeated bombs, countless damaged chunks."""
     bombs = [chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(60 << 20), 9))] * 40
-    broken = [chunk(b"tE" + bytes([97 + n // 26 % 26, 65 + n % 26]), b"?")[:-1] + b"!" for n in range(600)] * 20
+    broken = [chunk(b"tE" + bytes([97 + n // 26 % 26, 65 + n % 26]), b"?")[:-4] + bytes(4) for n in range(600)] * 20
     spaces = chunk(b"tEXt", b"Raw profile type iptc\0iptc 1" + b" " * (1 << 20) + b"x")
-    start = time.monotonic()
+    start = time.process_time()
     metadata, notes = read_metadata(png(rgb(), before_pixels=(*bombs, *broken, spaces)), "PNG")
     assert metadata == {"png": stored(bombs[0], spaces)}
     assert len(notes) == 20
     assert keys_of_chunks({"png": stored(spaces)})[0] == {}
     assert read_metadata(b"P6" + b" " * 100_000 + b"x", "PPM") == ({}, [])
-    assert time.monotonic() - start < 8
+    assert time.process_time() - start < 8

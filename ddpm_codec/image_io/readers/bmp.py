@@ -1,5 +1,6 @@
 """Windows and OS/2 bitmaps: 1, 4 and 8 bits with a palette, RLE included, 24 bits, 32 bits with or without alpha."""
 
+import os
 import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -33,6 +34,7 @@ class Bitmap:
         masks: of red, green, blue and alpha.
         palette: of the colours, [n, 3] RGB.
         end: offset behind header, masks and palette.
+        stored_bytes: how many bytes the pixels take by the header; 0 if it does not say.
     """
 
     size: tuple[int, int]
@@ -42,6 +44,7 @@ class Bitmap:
     masks: tuple[int, ...]
     palette: NDArray[np.uint8]
     end: int
+    stored_bytes: int = 0
 
     @property
     def row_bytes(self) -> int:
@@ -59,12 +62,12 @@ def bitmap(file: BinaryIO, at: int) -> Bitmap:
     (length,) = struct.unpack("<I", read_exactly(file, 4))
     allowed(length, _HEADERS, f"has a bitmap header of {length} bytes, which is not known")
     body = read_exactly(file, length - 4)
-    masks, colours, compression = _RED_GREEN_BLUE, 0, _RAW
+    masks, colours, compression, stored_bytes = _RED_GREEN_BLUE, 0, _RAW, 0
     if length == _CORE:
         width, height, _, bits = struct.unpack("<HHHH", body)
     else:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", body)
-        (colours,) = struct.unpack_from("<I", body, 28)
+        stored_bytes, _, _, colours = struct.unpack_from("<IiiI", body, 16)
     if length == 64 and compression >= _BITFIELDS:
         raise InputError("is an OS/2 bitmap with a compression that is not read")
     if compression == _BITFIELDS:
@@ -81,7 +84,7 @@ def bitmap(file: BinaryIO, at: int) -> Bitmap:
         entry = 3 if length == _CORE else 4
         entries = np.frombuffer(read_exactly(file, entry * colours), np.uint8).reshape(-1, entry)
         palette = np.ascontiguousarray(entries[:, 2::-1])
-    return Bitmap((width, abs(height)), height > 0, bits, compression, masks, palette, file.tell())
+    return Bitmap((width, abs(height)), height > 0, bits, compression, masks, palette, file.tell(), stored_bytes)
 
 
 def _check(bits: int, compression: int, masks: tuple[int, ...]) -> None:
@@ -114,6 +117,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
         samples: NDArray[Any] = _unpacked_runs(file.read(), found)
     else:
         samples = pixels_of_bitmap(read_exactly(file, found.row_bytes * found.size[1]), found)
+    if found.bits <= 8 and samples.max() >= len(found.palette):
+        raise InputError("is damaged (a pixel has a colour beyond the palette)")
     metadata, notes = file_metadata(file, "BMP")
     mode, palette = _mode(found, samples)
     pixels = np.packbits(samples, axis=1) if mode == "1" else samples
@@ -123,8 +128,10 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
 def _opened(file: BinaryIO) -> tuple[int, Bitmap]:
     """Return where the pixels start, and the header."""
     file.seek(0)
-    (start,) = struct.unpack_from("<I", read_exactly(file, FILE_HEADER_BYTES), 10)
+    length, _, start = struct.unpack_from("<III", read_exactly(file, FILE_HEADER_BYTES), 2)
     found = bitmap(file, FILE_HEADER_BYTES)
+    if max(length, start + found.stored_bytes) > file.seek(0, os.SEEK_END):
+        raise InputError("is damaged (it is shorter than it says)")
     if start < found.end:
         raise InputError("is damaged (its pixels start inside its header)")
     return start, found

@@ -31,22 +31,26 @@ _EXTENSIONS: Final = (b"RESI", b"FINE", b"RFIN", b"ALFA", b"AFIN")
 
 _PROGRESSIVE: Final = 0xC2
 _OTHER_PROCESSES: Final = {
-    0xC3: "lossless",
-    0xC5: "hierarchical",
-    0xC6: "hierarchical",
-    0xC7: "hierarchical lossless",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded progressive",
-    0xCB: "arithmetic-coded lossless",
-    0xCD: "arithmetic-coded hierarchical",
-    0xCE: "arithmetic-coded hierarchical",
-    0xCF: "arithmetic-coded hierarchical lossless",
+    0xC3: "a lossless",
+    0xC5: "a hierarchical",
+    0xC6: "a hierarchical",
+    0xC7: "a hierarchical lossless",
+    0xC9: "an arithmetic-coded",
+    0xCA: "an arithmetic-coded progressive",
+    0xCB: "an arithmetic-coded lossless",
+    0xCD: "an arithmetic-coded hierarchical",
+    0xCE: "an arithmetic-coded hierarchical",
+    0xCF: "an arithmetic-coded hierarchical lossless",
 }
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-_END_OF_SCAN: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-_RESTART: Final = re.compile(rb"\xff+[\xd0-\xd7]", re.DOTALL)
+# Without the look behind, the time for many bytes 0xFF would be the square of their number.
+_END_OF_SCAN: Final = re.compile(rb"(?<!\xff)\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_RESTART: Final = re.compile(rb"(?<!\xff)\xff+[\xd0-\xd7]", re.DOTALL)
 _LAST_COEFFICIENT: Final = 63
 _PROBES: Final = 2
+_MAX_SCANS: Final = 500
+"""Each takes a pass over the whole picture; encoders make about a dozen."""
+
 _SEVERAL: Final = "pictures (gain maps for HDR, other views)"
 
 
@@ -186,7 +190,7 @@ def _take(frame: _Frame, marker: int, body: bytes) -> None:
 def _check_allowed(frame: _Frame) -> None:
     """Refuse what would not come back exactly."""
     if frame.process in _OTHER_PROCESSES:
-        raise InputError(f"is a {_OTHER_PROCESSES[frame.process]} JPEG, which is not read")
+        raise InputError(f"is {_OTHER_PROCESSES[frame.process]} JPEG, which is not read")
     if not frame.process:
         raise InputError("is damaged (it has no frame header)")
     if frame.precision != 8:
@@ -199,6 +203,8 @@ def _check_allowed(frame: _Frame) -> None:
 
 def _check_scans(frame: _Frame) -> None:
     """Refuse a picture that lacks scans or restart intervals, which libjpeg would make up."""
+    if len(frame.scans) > _MAX_SCANS:
+        raise InputError(f"has {len(frame.scans)} scans; more than {_MAX_SCANS} are not read")
     missing = {(component, k): 16 for component in frame.sampling for k in range(_LAST_COEFFICIENT + 1)}
     for scan, index in zip(frame.scans, frame.data, strict=True):
         unknown = [component for component in scan.components if component not in frame.sampling]

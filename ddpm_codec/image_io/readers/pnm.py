@@ -17,6 +17,7 @@ from ddpm_codec.image_io.stored import Header, ReadPicture
 from ddpm_codec.picture import Picture, PictureInfo, check_name
 
 _MAX_HEADER_BYTES: Final = 1 << 16
+_MAX_COUNTED: Final = 1000
 _BITMAPS: Final = (b"P1", b"P4")
 _PLAIN: Final = (b"P1", b"P2", b"P3")
 _CHANNELS: Final = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
@@ -95,7 +96,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
 def _header(file: BinaryIO, at: int) -> _Header:
     file.seek(at)
     data = file.read(_MAX_HEADER_BYTES)
-    kind, tokens, offset = data[:2], [], 2
+    tokens: list[bytes] = []
+    kind, offset = data[:2], 2
     wanted = 2 if kind in _BITMAPS else 3
     if kind not in _CHANNELS:
         raise InputError("is damaged (its header names no format of the PNM family)")
@@ -143,13 +145,13 @@ def _shown(word: bytes) -> str:
 
 
 def _further(file: BinaryIO, first: _Header) -> tuple[int, int]:
-    """Return how many pictures follow the first in a binary file, and the bytes behind the first."""
+    """Return how many pictures follow the first in a binary file, a thousand at most, and the bytes behind the first."""
     if first.kind in _PLAIN:
         return 0, 0
     end = file.seek(0, 2)
     count, at = 0, first.start + first.byte_count
     surplus = max(0, end - at)
-    while at < end:
+    while at < end and count < _MAX_COUNTED:
         file.seek(at)
         space = file.read(16)
         at += len(space) - len(space.lstrip())

@@ -65,9 +65,11 @@ def _unpacked(file: BinaryIO, head: _Header, kind: np.dtype[Any]) -> NDArray[Any
     rows = head.size[1] * head.channels
     table = np.frombuffer(read_exactly(file, 8 * rows), ">u4").reshape(2, rows)
     samples = np.zeros((rows, head.size[0]), kind)
+    longest = (2 * head.size[0] + 1) * kind.itemsize
     for row, (start, length) in enumerate(table.T.tolist()):
         file.seek(start)
-        samples[row] = _row(np.frombuffer(read_exactly(file, length - length % kind.itemsize), kind), head.size[0])
+        codes = read_exactly(file, min(length - length % kind.itemsize, longest))
+        samples[row] = _row(np.frombuffer(codes, kind), head.size[0])
     return samples
 
 
