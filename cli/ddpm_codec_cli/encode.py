@@ -49,9 +49,6 @@ PROGRESSIVE_LABELS = {
 }
 
 
-LEFT_OUT_SHOWN = 10
-
-
 @click.command()
 @options.file_argument("inputs", "INPUT...", several=True, stream=True)
 @options.output_option(
@@ -160,7 +157,7 @@ def _print_left_out(left_out: Sequence[Untaken]) -> None:
 def _print_refused(refused: Sequence[Untaken]) -> None:
     """Print a line for each input that was refused."""
     for one in refused:
-        click.echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
+        echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)
 
 
 def _print_archive(report: "EncodeReport", as_json: bool) -> None:
@@ -182,17 +179,3 @@ def _print_progressive(reports: "ProgressiveReports", as_json: bool, *, quiet: b
         print_table(["file", "file bytes", "file bits/pixel"], rows)
     for line in (note for report in reports for note in report.notes):
         print_note(line)
-
-
-def _print_left_out(left_out: Sequence[Untaken]) -> None:
-    """Print a note for each of the first files that were left out, and one about the others."""
-    for one in left_out[:LEFT_OUT_SHOWN]:
-        print_note(f"left out: {one}")
-    if len(left_out) > LEFT_OUT_SHOWN:
-        print_note(f"left out: {len(left_out) - LEFT_OUT_SHOWN:,} more (--json lists them all)")
-
-
-def _print_refused(refused: Sequence[Untaken]) -> None:
-    """Print a line for each input that was refused."""
-    for one in refused:
-        echo(f"ddpm-codec: refused: {printable(str(one))}", err=True)

@@ -156,3 +156,13 @@ def test_chunks_out_of_place_and_unknown_critical_ones_are_refused() -> None:
     for data, line in cases:
         with pytest.raises(InputError, match=line):
             read(data)
+
+
+def test_a_transparent_value_of_one_bit_comes_back_as_one_bit(run: Run, tmp_path: Path) -> None:
+    source, back = tmp_path / "x.png", tmp_path / "back.png"
+    for value in (0, 1):
+        source.write_bytes(png(noise(1, 0), 1, 0, before=[(b"tRNS", struct.pack(">H", value))]))
+        options = ["--model", "none", "--verify", "--overwrite"]
+        assert run("encode", source, "-o", tmp_path / "x.ddpm", *options)[0] == 0
+        assert run("decode", tmp_path / "x.ddpm", "-o", back, "--overwrite")[0] == 0
+        assert chunk(b"tRNS", struct.pack(">H", value)) in back.read_bytes()

@@ -66,10 +66,18 @@ def write_png(picture: Picture, metadata: dict[MetadataKey, bytes]) -> Written:
 def _pixels(picture: Picture) -> list[Chunk]:
     """Return the chunks of the picture itself, but for ``IEND``."""
     if picture.mode not in WIDE_COLOUR:
-        return [chunk for chunk in chunks_of(saved(picture, "PNG")) if chunk.type in _OF_THE_PICTURE]
+        chunks = [chunk for chunk in chunks_of(saved(picture, "PNG")) if chunk.type in _OF_THE_PICTURE]
+        if picture.mode == "1":
+            # Pillow writes a transparent white as 255, which is no value of one bit.
+            return [chunk._replace(data=_one_bit(chunk.data)) if chunk.type == b"tRNS" else chunk for chunk in chunks]
+        return chunks
     file = imagecodecs.png_encode(np.ascontiguousarray(picture.samples()))
     head, *pixels = [chunk for chunk in chunks_of(bytes(file)) if chunk.type in _OF_THE_PICTURE]
     return [head, *_transparent(picture), *pixels]
+
+
+def _one_bit(grey: bytes) -> bytes:
+    return struct.pack(">H", int(any(grey)))
 
 
 def _transparent(picture: Picture) -> list[Chunk]:

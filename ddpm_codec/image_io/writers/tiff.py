@@ -160,10 +160,12 @@ def _opens_in_pillow(file: bytes, picture: Picture, tags: Directory) -> bool:
 
 def _accepted(picture: Picture, packing: Packing, tags: Directory, notes: list[str]) -> Directory:
     """Return the tags without those that keep Pillow from opening a file, tried one by one on a picture of one pixel."""
-    info = replace(picture.info, size=(1, 1), metadata={})
-    pixel = Picture(info, bytes(info.layout.byte_count((1, 1))))
     if picture.info.white is not None:
         return tags
+    info = replace(picture.info, size=(1, 1), metadata={})
+    first = picture.pixels[: info.layout.byte_count((1, 1))]
+    # A byte of mode 1 has further pixels behind the first, where a picture of one pixel has zeros.
+    pixel = Picture(info, bytes([first[0] & 0x80]) if picture.mode == "1" else first)
     base = write_pixels(pixel, packing, tags.order, big=False)
 
     def opens(tried: Directory) -> bool:
