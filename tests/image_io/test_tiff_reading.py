@@ -278,3 +278,24 @@ def test_directories_in_a_circle_or_outside() -> None:
         refused(bytes(data), message)
     refused(b"II*\0\0\0\0\0" + bytes(9), "no directory")
     refused(b"II*\0", "header")
+
+
+def test_a_long_chain_of_directories_below_each_other() -> None:
+    data, at = b"II*\0\x08\0\0\0", 8
+    for _ in range(3000):
+        data += directory([(330, 4, 1, struct.pack("<I", at + 18))], at, "<")
+        at = len(data)
+    refused(data + directory([(330, 4, 1, bytes(4))], at, "<"), "circle, or without end")
+
+
+def test_the_error_state_of_numpy_changes_nothing() -> None:
+    with np.errstate(all="raise"):
+        for options in (
+            {"photometric": "miniswhite"},
+            {"photometric": "minisblack", "compression": "lzw", "predictor": True},
+        ):
+            assert read(tiff(samples(9, 14), **options)).size == (14, 9)
+        array = samples(9, 14, dtype="f4")
+        array[0, 0] = np.nan
+        floats = tiff(array, photometric="minisblack", compression="zlib", predictor=True)
+        assert read(floats).pixels == array.tobytes()

@@ -10,6 +10,7 @@ _NEW_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _SUB_IFDS, _JPEG_OFFSET = 254, 255,
 _REDUCED: Final = 1
 _OLD_REDUCED: Final = 2
 _MAX_PAGES: Final = 1 << 16
+_MAX_DEPTH: Final = 16
 
 
 @dataclass
@@ -62,10 +63,10 @@ def read_pages(reader: TiffReader) -> Pages:
     return pages
 
 
-def _follow(reader: TiffReader, offset: int, pages: Pages, visited: set[int]) -> None:
+def _follow(reader: TiffReader, offset: int, pages: Pages, visited: set[int], depth: int = 0) -> None:
     """Take a chain of directories and the sub-IFDs of each."""
     while offset:
-        if offset in visited or len(visited) >= _MAX_PAGES:
+        if offset in visited or len(visited) >= _MAX_PAGES or depth > _MAX_DEPTH:
             raise InputError("is damaged (its directories follow each other in a circle, or without end)")
         visited.add(offset)
         notes: list[str] = []
@@ -73,7 +74,7 @@ def _follow(reader: TiffReader, offset: int, pages: Pages, visited: set[int]) ->
         pages.all.append(directory)
         pages.notes[id(directory)] = notes
         for below in _sub_directories(directory, notes.append):
-            _follow(reader, below, pages, visited)
+            _follow(reader, below, pages, visited, depth + 1)
         offset = directory.next
 
 
