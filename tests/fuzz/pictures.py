@@ -51,7 +51,7 @@ def _images() -> dict[str, Image.Image]:
 def _by_pillow() -> dict[str, bytes]:
     images = _images()
     held = {
-        "bmp": ("grey", "rgb", "palette", "bits", "rgba"),
+        "bmp": ("grey", "rgb", "palette", "bits"),
         "gif": ("palette", "grey"),
         "webp": ("rgb", "rgba"),
         "jpeg": ("rgb", "grey"),
