@@ -65,8 +65,20 @@ def seen(kind: str, data: bytes, ours: Picture) -> Samples:
 def _png(data: bytes, ours: Picture) -> Samples:
     if ours.transparency is not None:
         raise UnreadError  # libraries differ in how they give a transparent colour
-    # Of 16-bit colour, libpng is our own reader.
-    return four(_wide_png(data) if ours.info.layout.sample_bits == 16 else np.asarray(imagecodecs.png_decode(data)))
+    # Damaged metadata do not cost the pixels; of 16-bit colour, libpng is our own reader.
+    plain = _critical(data)
+    return four(_wide_png(plain) if ours.info.layout.sample_bits == 16 else np.asarray(imagecodecs.png_decode(plain)))
+
+
+def _critical(data: bytes) -> bytes:
+    """Return a PNG without its ancillary chunks, whose names begin with a small letter, but for transparency."""
+    out, at = data[:8], 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        out += data[at : at + 12 + length] if not kind[0] & 0x20 or kind == b"tRNS" else b""
+        at += 12 + length
+    return out
 
 
 def _wide_png(data: bytes) -> Samples:
