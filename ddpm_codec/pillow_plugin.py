@@ -213,7 +213,9 @@ class DdpmImageFile(ImageFile.ImageFile):
 
 def _pillow_info(picture: PictureInfo) -> dict[str | tuple[int, int], Any]:
     """Return what Pillow keeps in ``info``; EXIF with the prefix that its other formats give and expect."""
-    found: dict[str | tuple[int, int], Any] = {**metadata_to_info(picture.metadata)}
+    found: dict[str | tuple[int, int], Any] = {}
+    for key, value in metadata_to_info(picture.metadata).items():
+        found[key] = value
     if "exif" in found:
         found["exif"] = _EXIF_PREFIX + found["exif"]
     if picture.transparency is not None:

@@ -145,7 +145,7 @@ def _netpbm(data: bytes, _ours: Picture) -> Samples:
     """Read PBM, PGM and PPM by the words of their manual pages."""
     if not (found := re.match(rb"P([1-6])((?:\s|#[^\n]*\n)+)", data)):
         raise ValueError("no magic number")
-    number, at, fields = int(found[1]), found.end(), []
+    number, at, fields = int(found[1]), found.end(), list[int]()
     while len(fields) < (2 if number in (1, 4) else 3):
         word = re.match(rb"(?:\s|#[^\n]*\n)*(\d+)", data[at:])
         if word is None:

@@ -128,11 +128,11 @@ def joined(preamble: bytes, sections: list[Section]) -> bytes:
     out = bytearray(preamble)
     start = zlib.crc32(preamble)
     for section in sections:
-        framed = bytearray(section.tag)
-        write_varint(framed, len(section.payload))
-        framed += section.payload
-        crc = zlib.crc32(framed, start)
-        out += framed + struct.pack("<I", crc)
+        tagged = bytearray(section.tag)
+        write_varint(tagged, len(section.payload))
+        tagged += section.payload
+        crc = zlib.crc32(tagged, start)
+        out += tagged + struct.pack("<I", crc)
         if section.tag in (TAG_HEAD, TAG_TABLE):
             start = crc
     return bytes(out) + TAG_END

@@ -1,6 +1,7 @@
 """TIFF files of modes whose pixels are packed: metadata stay."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,12 @@ from tests.helpers import Run
 def test_bilevel_pictures_keep_their_tags(run: Run, tmp_path: Path, seed: int) -> None:
     source, archive, back = tmp_path / "a.tif", tmp_path / "a.ddpm", tmp_path / "b.tif"
     bits = np.random.default_rng(seed).random((7, 9)) < 0.5
-    tags = {"description": "a drawing", "software": "pen", "resolution": (300, 150), "resolutionunit": 2}
+    tags: dict[str, Any] = {
+        "description": "a drawing",
+        "software": "pen",
+        "resolution": (300, 150),
+        "resolutionunit": 2,
+    }
     tifffile.imwrite(source, bits, metadata=None, **tags)
     assert run("encode", source, "-o", archive, "--model", "none", "--verify")[::2] == (0, "")
     assert run("decode", archive, "-o", back)[::2] == (0, "")
