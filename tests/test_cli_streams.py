@@ -129,3 +129,14 @@ def test_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
     values = json.loads(done.stdout)
     json.dumps(values, ensure_ascii=False).encode("utf-8")
     assert "\\udcff.ddpm" in json.dumps(values, ensure_ascii=False).replace("\\\\", "\\")
+
+
+def test_names_that_the_locale_cannot_write_are_one_line(tmp_path: Path) -> None:
+    picture = tmp_path / "\u65e5\u672c.png"
+    picture.write_bytes(TINY.read_bytes())
+    assert shell(f"PROGRAM encode {TINY} '{picture.name}' -o a.ddpm --model none", tmp_path).returncode == 0
+    done = shell("PROGRAM decode a.ddpm -o back", tmp_path, **C_LOCALE)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"ddpm-codec: error: \\u65e5\\u672c.png: no file can have this name under a locale of ascii\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ddpm", picture.name]
+    assert shell("PROGRAM decode a.ddpm -o back", tmp_path).returncode == 0

@@ -429,3 +429,23 @@ def test_a_name_twice_in_a_zip_is_two_images(tmp_path: Path, pictures: Pictures)
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.write(tmp_path / "1.png", "a.png")
     assert same(open_images(str(tmp_path / "x.zip")), pictures[:2])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("largest", "line"), [(100, "white at 100"), (1, "white at 1;"), (65535, "more than 8 bits")])
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_samples_of_another_scale_are_refused_by_the_header_and_by_the_image(
+    kind: bytes, largest: int, line: str, packed: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.ppm"
+    samples = bytes(8 * 8 * (3 if kind == b"P6" else 1) * (2 if largest > 255 else 1))
+    file.write_bytes(b"%s\n8 8\n%d\n" % (kind, largest) + samples)
+    data = file
+    if packed:
+        data = tmp_path / "in.zip"
+        with zipfile.ZipFile(data, "w") as archive:
+            archive.write(file, file.name)
+    images = open_images(str(data))
+    for read in (images.header, images.opened):
+        with pytest.raises(InputError, match=rf"a\.ppm: .*{line}"):
+            read(0)

@@ -309,3 +309,13 @@ def test_the_middle_of_a_picture() -> None:
 def test_names_become_file_names_that_differ() -> None:
     assert len({slug(name) for name in ("a/b.png", "a_b.png", "..", "é.png", "x" * 300, "\udcff.png")}) == 6
     assert all("/" not in slug(name) and not slug(name).startswith(".") for name in ("../a", "..", "/"))
+
+
+def test_pictures_of_another_white_are_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6\n8 8\n255\n" + bytes(192))
+    (tmp_path / "b.ppm").write_bytes(b"P6\n8 8\n100\n" + bytes(192))
+    lines: list[str] = []
+    source = open_pictures(str(tmp_path), limit=None, crop=None, note=lines.append)
+    assert [picture.name for picture in source if picture] == ["a.ppm"]
+    assert [refused.path for refused in source.left_out] == [str(tmp_path / "b.ppm")]
+    assert "white at 100" in lines[0]

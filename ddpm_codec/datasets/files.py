@@ -17,6 +17,7 @@ from ddpm_codec.image_io.readers import format_of
 
 _NAME: Final = "picture"
 _BITS_PER_SAMPLE_TAG: Final = 258
+_WHITE: Final = 255
 _FRAMES: Final = "first frame only"
 
 _CHANGED: Final = {
@@ -43,7 +44,8 @@ def open_file(source: Path | bytes, name: str, *, first_frame: bool = False) -> 
         first_frame: take the first frame of a file that has several, instead of refusing it.
 
     Raises:
-        InputError: it cannot be read exactly, has several frames, more than 8 bits a sample, or no meaning in RGB.
+        InputError: it cannot be read exactly, has several frames, more than 8 bits a sample, another white than 255, or
+            no meaning in RGB.
     """
     several = False
     with _named(source, name) as inner:
@@ -55,6 +57,7 @@ def open_file(source: Path | bytes, name: str, *, first_frame: bool = False) -> 
             # What can be read only as a first frame has others behind it.
             picture, several = read_stored(source, name=inner, first_frame=True).picture, True
     _check_depth(picture.info.layout.sample_bits > 8, picture.mode, name)
+    _check_white(picture.info.white, name)
     changed = changed_of(picture.mode, transparent=picture.transparency is not None, several=several)
     if picture.mode == "RGB":
         return Opened(picture.array(), changed)
@@ -76,15 +79,16 @@ def file_header(source: Path | BinaryIO, name: str, *, first_frame: bool = False
     """
     with _named(source, name) as inner:
         size = check_header(source, name=inner, first_frame=first_frame)
-    mode, changed, deep = "", "", False
+    mode, changed, deep, white = "", "", False, None
     # What Pillow does not open, such as 16-bit colour, shows the rest when it is decoded.
     with suppress(InputError), pillow_errors(name):
         if isinstance(source, Path):
             with source.open("rb") as file:
-                mode, changed, deep = _peek(file, name)
+                mode, changed, deep, white = _peek(file, name)
         else:
-            mode, changed, deep = _peek(source, name)
+            mode, changed, deep, white = _peek(source, name)
     _check_depth(deep, mode, name)
+    _check_white(white, name)
     return Header(size, changed)
 
 
@@ -116,15 +120,29 @@ def _named(source: Path | bytes | BinaryIO, name: str) -> Iterator[str]:
         raise InputError(f"{name}: {str(error).removeprefix(f'{inner}: ')}") from None
 
 
-def _peek(file: BinaryIO, name: str) -> tuple[str, str, bool]:
-    """Return Pillow's mode, what changes, and whether there are more than 8 bits, as the header tells."""
+def _peek(file: BinaryIO, name: str) -> tuple[str, str, bool, int | None]:
+    """Return Pillow's mode, what changes, whether there are more than 8 bits, and a white below 255, as the header tells."""
     with opened(file, format_of(file, name) or "") as image:
-        return image.mode, _changed_of(image), _is_deep(image)
+        largest = _largest(image)
+        deep = _is_deep(image) or largest > _WHITE
+        return image.mode, _changed_of(image), deep, largest if largest < _WHITE else None
+
+
+def _largest(image: Image.Image) -> int:
+    """Return the largest sample value that the header of a PGM or PPM file names; of others 255."""
+    arguments = image.tile[0][3] if image.format == "PPM" and getattr(image, "tile", None) else None
+    # The decoders that scale samples are told the mode and this value; the others take 255, or modes that tell.
+    return int(arguments[1]) if isinstance(arguments, tuple) and len(arguments) == 2 else _WHITE
 
 
 def _check_depth(deep: bool, mode: str, name: str) -> None:
     if deep:
         raise InputError(f"{name}: {mode} pixels have more than 8 bits; models take 8-bit pixels")
+
+
+def _check_white(white: int | None, name: str) -> None:
+    if white is not None:
+        raise InputError(f"{name}: has samples that are white at {white}; models take those that are white at {_WHITE}")
 
 
 def _changed_of(image: Image.Image) -> str:

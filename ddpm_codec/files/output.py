@@ -26,6 +26,9 @@ def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosi
     Args:
         infos: the image table.
         extension: extension of all pictures; None: the first of PNG, TIFF and NPY that supports each picture.
+
+    Raises:
+        OutputError: a name has characters that file names do not have under the locale of the process.
     """
     folders = {str(parent).casefold() for info in infos for parent in PurePosixPath(info.name).parents}
     taken: set[str] = set()
@@ -45,8 +48,11 @@ def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosi
 
 
 def _shortened(stem: str, ending: str) -> str:
-    while len(os.fsencode(stem + ending)) > MAX_NAME_BYTES:
-        stem = stem[:-1]
+    try:
+        while len(os.fsencode(stem + ending)) > MAX_NAME_BYTES:
+            stem = stem[:-1]
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{stem + ending}: no file can have this name under a locale of {error.encoding}") from None
     return stem + ending
 
 
@@ -66,7 +72,7 @@ class PictureSink:
         InputError: ``output`` is a file but there are several pictures, its extension does not match ``output_format``,
             or a format does not support a picture.
         OutputExistsError: an output exists.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or a name is none of a file here.
     """
 
     def __init__(self, output: Path, infos: list[PictureInfo], *, overwrite: bool, output_format: str | None) -> None:

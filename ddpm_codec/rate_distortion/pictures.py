@@ -91,6 +91,8 @@ def _read_rgb(path: Path, name: str) -> Picture:
     picture = read_picture(path, name=name)
     if picture.mode != "RGB":
         raise InputError(f"{path}: pixel mode is {picture.mode}, but only RGB can be measured")
+    if picture.info.white is not None:
+        raise InputError(f"{path}: has samples that are white at {picture.info.white}, but only 255 can be measured")
     # Metadata must not count towards the rate.
     return Picture(PictureInfo(name, "RGB", picture.size), picture.pixels)
 
