@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -448,4 +449,27 @@ def test_samples_of_another_scale_are_refused_by_the_header_and_by_the_image(
     images = open_images(str(data))
     for read in (images.header, images.opened):
         with pytest.raises(InputError, match=rf"a\.ppm: .*{line}"):
+            read(0)
+
+
+def deep_files() -> dict[str, bytes]:
+    """Return files of 10 and 16 bits a sample, of which Pillow's header does not always tell."""
+    samples = np.random.default_rng(0).integers(0, 1024, (16, 16, 3)).astype(np.uint16)
+    planar = io.BytesIO()
+    tifffile.imwrite(planar, samples.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    return {
+        "a.avif": imagecodecs.avif_encode(samples, bitspersample=10, level=100),
+        "a.jp2": imagecodecs.jpeg2k_encode(samples, level=0, reversible=True),
+        "a.png": imagecodecs.png_encode(samples),
+        "a.sgi": struct.pack(">HBBHHHH4xI80x", 474, 0, 2, 3, 16, 16, 3, 65535).ljust(512, b"\0") + samples.tobytes(),
+        "a.tif": planar.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jp2", "a.png", "a.sgi", "a.tif"])
+def test_more_than_8_bits_are_found_by_the_header(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(deep_files()[name])
+    images = open_images(str(tmp_path / name))
+    for read in (images.header, images.opened):
+        with pytest.raises(InputError, match=rf"{name}: .*pixels have more than 8 bits"):
             read(0)

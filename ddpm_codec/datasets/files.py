@@ -16,7 +16,6 @@ from ddpm_codec.image_io.pillow import opened, pillow_errors
 from ddpm_codec.image_io.readers import format_of
 
 _NAME: Final = "picture"
-_BITS_PER_SAMPLE_TAG: Final = 258
 _WHITE: Final = 255
 _FRAMES: Final = "first frame only"
 
@@ -78,18 +77,18 @@ def file_header(source: Path | BinaryIO, name: str, *, first_frame: bool = False
         InputError: :func:`open_file` would refuse the file for what its header says.
     """
     with _named(source, name) as inner:
-        size = check_header(source, name=inner, first_frame=first_frame)
-    mode, changed, deep, white = "", "", False, None
-    # What Pillow does not open, such as 16-bit colour, shows the rest when it is decoded.
+        header = check_header(source, name=inner, first_frame=first_frame)
+    mode, changed = "", ""
+    # What Pillow does not open shows the rest when it is decoded.
     with suppress(InputError), pillow_errors(name):
         if isinstance(source, Path):
             with source.open("rb") as file:
-                mode, changed, deep, white = _peek(file, name)
+                mode, changed = _peek(file, name)
         else:
-            mode, changed, deep, white = _peek(source, name)
-    _check_depth(deep, mode, name)
-    _check_white(white, name)
-    return Header(size, changed)
+            mode, changed = _peek(source, name)
+    _check_depth(header.bits > 8, mode, name)
+    _check_white(header.white, name)
+    return Header(header.size, changed)
 
 
 def changed_of(mode: str, *, transparent: bool, several: bool) -> str:
@@ -120,24 +119,15 @@ def _named(source: Path | bytes | BinaryIO, name: str) -> Iterator[str]:
         raise InputError(f"{name}: {str(error).removeprefix(f'{inner}: ')}") from None
 
 
-def _peek(file: BinaryIO, name: str) -> tuple[str, str, bool, int | None]:
-    """Return Pillow's mode, what changes, whether there are more than 8 bits, and a white below 255, as the header tells."""
+def _peek(file: BinaryIO, name: str) -> tuple[str, str]:
+    """Return Pillow's mode and what changes."""
     with opened(file, format_of(file, name) or "") as image:
-        largest = _largest(image)
-        deep = _is_deep(image) or largest > _WHITE
-        return image.mode, _changed_of(image), deep, largest if largest < _WHITE else None
-
-
-def _largest(image: Image.Image) -> int:
-    """Return the largest sample value that the header of a PGM or PPM file names; of others 255."""
-    arguments = image.tile[0][3] if image.format == "PPM" and getattr(image, "tile", None) else None
-    # The decoders that scale samples are told the mode and this value; the others take 255, or modes that tell.
-    return int(arguments[1]) if isinstance(arguments, tuple) and len(arguments) == 2 else _WHITE
+        return image.mode, _changed_of(image)
 
 
 def _check_depth(deep: bool, mode: str, name: str) -> None:
     if deep:
-        raise InputError(f"{name}: {mode} pixels have more than 8 bits; models take 8-bit pixels")
+        raise InputError(f"{name}: {f'{mode} ' if mode else ''}pixels have more than 8 bits; models take 8-bit pixels")
 
 
 def _check_white(white: int | None, name: str) -> None:
@@ -148,16 +138,3 @@ def _check_white(white: int | None, name: str) -> None:
 def _changed_of(image: Image.Image) -> str:
     several = getattr(image, "n_frames", 1) > 1
     return changed_of(image.mode, transparent="transparency" in image.info, several=several)
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether the header says that samples have more than 8 bits."""
-    if image.mode.startswith(("I", "F")):
-        return True
-    tiles = getattr(image, "tile", None)
-    arguments = tiles[0][3] if tiles else ""
-    rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    if isinstance(rawmode, str) and (";16" in rawmode or ";12" in rawmode):
-        return True
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and any(int(bits) > 8 for bits in tags.get(_BITS_PER_SAMPLE_TAG, (1,)))

@@ -57,7 +57,7 @@ def read_stored(
 
 def check_header(
     source: ImageSource, *, first_frame: bool = False, name: str | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, int]:
+) -> Header:
     """Read an image file's header alone: refuse what :func:`read_stored` would refuse for what the header says.
 
     Args:
@@ -67,16 +67,16 @@ def check_header(
         max_pixels: see :func:`read_stored`.
 
     Returns:
-        (width, height) in pixels.
+        What it says.
 
     Raises:
         InputError: as :func:`read_stored` does, except for damage that only decoding shows.
     """
     with _opened(source, name) as (file, label):
         at = file.tell()
-        size = _checked(file, label, first_frame=first_frame, max_pixels=max_pixels).size
+        header = _checked(file, label, first_frame=first_frame, max_pixels=max_pixels)
         file.seek(at)
-        return size
+        return header
 
 
 @contextmanager

@@ -15,6 +15,8 @@ class Header:
         pictures: number of pictures: frames, pages, sizes, gain maps; thumbnails inside metadata do not count.
         noun: what several of them are called.
         taken: which of several is read.
+        bits: bits per sample of the picture, where they are not 8 and the header tells.
+        white: the sample value that is white, where it is not the largest of the mode and the header tells.
     """
 
     format: str
@@ -22,6 +24,8 @@ class Header:
     pictures: int = 1
     noun: str = "frames"
     taken: str = "first"
+    bits: int = 8
+    white: int | None = None
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,11 @@ def header(file: BinaryIO) -> Header:
     file.seek(0)
     data = file.read()
     found = list(boxes(data, 0, len(data)))
-    _bits(data, found)
+    bits = _bits(data, found)
+    white = None if bits == 8 else (1 << bits) - 1
     with opened(data, "AVIF") as image:
-        frames = int(getattr(image, "n_frames", 1))
-        return Header("AVIF", image.size, frames + _further(data, _items(data, found)), _SEVERAL)
+        pictures = int(getattr(image, "n_frames", 1)) + _further(data, _items(data, found))
+        return Header("AVIF", image.size, pictures, _SEVERAL, bits=bits, white=white)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:

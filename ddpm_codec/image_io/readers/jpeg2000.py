@@ -46,7 +46,7 @@ def header(file: BinaryIO) -> Header:
     file.seek(0)
     data = file.read()
     stream, streams = _stream(data)
-    return Header("JPEG2000", stream.size, streams, "pictures")
+    return Header("JPEG2000", stream.size, streams, "pictures", bits=stream.bits, white=_white(stream))
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:
@@ -61,9 +61,12 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     if _decoded(_extended(data, stream), stream, mode) != pixels:
         raise InputError("is damaged (its compressed data end too early)")
     metadata, notes = file_metadata(data, "JPEG2000")
-    white = None if stream.bits == depth else (1 << stream.bits) - 1
-    info = PictureInfo(name, mode, stream.size, None, None, metadata, white)
+    info = PictureInfo(name, mode, stream.size, None, None, metadata, _white(stream))
     return ReadPicture(Picture(info, pixels), notes)
+
+
+def _white(stream: _Stream) -> int | None:
+    return None if stream.bits in (8, 16) else (1 << stream.bits) - 1
 
 
 def _stream(data: bytes) -> tuple[_Stream, int]:

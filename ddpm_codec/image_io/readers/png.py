@@ -71,7 +71,7 @@ class _Parts:
 def header(file: BinaryIO) -> Header:
     """See :class:`~ddpm_codec.image_io.readers.Reader`. Only IHDR's checksum is looked at; chunks are passed over."""
     layout = _layout(file)
-    return Header("PNG", (layout.width, layout.height), _frames(file))
+    return Header("PNG", (layout.width, layout.height), _frames(file), bits=layout.depth)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:

@@ -51,6 +51,13 @@ class _Header:
         return 1 if self.white < 256 else 2
 
     @property
+    def other_white(self) -> int | None:
+        """The white of the picture, where it is not the largest value of its mode."""
+        if self.kind in _BITMAPS or self.sample_bytes == 4 or self.white == _MODE_WHITE[self.sample_bytes]:
+            return None
+        return self.white
+
+    @property
     def samples(self) -> int:
         return self.width * self.height * _CHANNELS[self.kind]
 
@@ -65,7 +72,8 @@ class _Header:
 def header(file: BinaryIO) -> Header:
     """See :class:`~ddpm_codec.image_io.readers.Reader`."""
     first = _header(file, 0)
-    return Header("PPM", (first.width, first.height), 1 + _further(file, first)[0], "pictures")
+    pictures, bits = 1 + _further(file, first)[0], 8 * first.sample_bytes
+    return Header("PPM", (first.width, first.height), pictures, "pictures", bits=bits, white=first.other_white)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:
@@ -88,8 +96,7 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     if samples.dtype.kind == "u" and samples.size and int(samples.max()) > head.white:
         raise InputError(f"is damaged (it has samples above {head.white}, the largest value that its header allows)")
     mode = _MODES[_CHANNELS[head.kind], head.sample_bytes]
-    white = None if head.sample_bytes == 4 or head.white == _MODE_WHITE[head.sample_bytes] else head.white
-    info = PictureInfo(name, mode, size, metadata=metadata, white=white)
+    info = PictureInfo(name, mode, size, metadata=metadata, white=head.other_white)
     return ReadPicture(Picture(info, samples.astype(samples.dtype.newbyteorder("<")).tobytes()), notes)
 
 

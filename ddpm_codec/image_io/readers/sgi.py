@@ -26,7 +26,8 @@ class _Header:
 
 def header(file: BinaryIO) -> Header:
     """See :class:`~ddpm_codec.image_io.readers.Reader`."""
-    return Header("SGI", _header(file).size)
+    head = _header(file)
+    return Header("SGI", head.size, bits=8 * head.sample_bytes)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:

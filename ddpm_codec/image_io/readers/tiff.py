@@ -27,7 +27,8 @@ def header(file: BinaryIO) -> Header:
     reader, pages = _opened(file)
     layout = layout_of(pages.first, reader.size)
     _palette(pages.first, layout)
-    return Header("TIFF", layout.size, len(pages.pictures))
+    bits = MODES[layout.mode].sample_bits
+    return Header("TIFF", layout.size, len(pages.pictures), bits=bits, white=layout.white)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:
