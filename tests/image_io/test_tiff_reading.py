@@ -249,7 +249,7 @@ def test_pages_count_and_copies_do_not() -> None:
         assert (header.pictures, header.size) == (count, (side, side))
         assert read(data).pixels == samples(side, side, below=side).tobytes()
     notes = reader.read(io.BytesIO(pages((9, 0), (5, 1), (3, 1))), "x").notes
-    assert notes == ("has 2 smaller copies of the picture, which are left out",)
+    assert notes == ("has 2 smaller copies of the picture; left out",)
 
 
 def test_pictures_below_a_page_count() -> None:

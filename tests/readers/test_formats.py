@@ -169,11 +169,11 @@ def test_changed_headers_that_want_more_pixels_are_refused(sample: Sample) -> No
 
 
 def test_headers_that_claim_more_than_is_read_are_refused_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for sample in FILES:
         with pytest.raises(InputError, match="more than 100"):
             read(sample.data, sample.name, max_pixels=100)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def many_scans() -> bytes:
@@ -193,7 +193,7 @@ def many_scans() -> bytes:
     ids=["fill bytes", "scans", "pictures", "comments"],
 )
 def test_what_is_built_to_take_long_does_not(data: bytes, line: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         read_stored(data, name="x")
     except InputError as error:
@@ -201,4 +201,4 @@ def test_what_is_built_to_take_long_does_not(data: bytes, line: str) -> None:
     else:
         refusal = ""
     assert line in refusal
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

@@ -135,7 +135,7 @@ def test_previews_of_cameras_are_no_pictures_but_named() -> None:
         if tag == 0xB002:
             struct.pack_into(f"{order}I", indexed, start + at + 16, 0x010001)
     found = read_stored(bytes(indexed), name="x")
-    assert found.notes[-1].startswith("has 1 smaller copies of the picture")
+    assert found.notes[-1].startswith("has 1 smaller copy of the picture")
     assert found.picture.size == RGB.size
 
 

@@ -41,7 +41,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     pixels = _pixels(decode_pixels(file, page, layout), layout)
     notes = list(pages.notes[id(page)])
     if pages.copies:
-        notes.append(f"has {pages.copies} smaller copies of the picture, which are left out")
+        copies = "1 smaller copy" if pages.copies == 1 else f"{pages.copies} smaller copies"
+        notes.append(f"has {copies} of the picture; left out")
     changed = layout.inverted or layout.scale > 1
     metadata = metadata_of_directory(page, notes.append, changed_samples=changed)
     info = PictureInfo(name, layout.mode, layout.size, palette, metadata=metadata, white=layout.white)
