@@ -110,10 +110,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     behind = _behind(data, frame)
     metadata, notes = file_metadata(data, "JPEG")
     if behind.previews:
-        notes = (
-            *notes,
-            f"has {behind.previews} smaller copies of the picture behind it, as previews; they are left out",
-        )
+        copies = "1 smaller copy" if behind.previews == 1 else f"{behind.previews} smaller copies"
+        notes = (*notes, f"has {copies} of the picture behind it, for previews; left out")
     if behind.other_bytes:
         notes = (*notes, f"{behind.other_bytes} bytes behind the picture are left out")
     with opened(b"".join(frame.pieces), "JPEG") as image:
