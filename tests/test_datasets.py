@@ -473,3 +473,19 @@ def test_more_than_8_bits_are_found_by_the_header(name: str, tmp_path: Path) -> 
     for read in (images.header, images.opened):
         with pytest.raises(InputError, match=rf"{name}: .*pixels have more than 8 bits"):
             read(0)
+
+
+def test_members_of_a_zip_are_told_apart_by_their_first_bytes(tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(png, "PNG")
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name, data in {"a": png.getvalue(), "b.heic": heic, "c.txt": b"words", ".d/e.png": png.getvalue()}.items():
+            archive.writestr(name, data)
+    images = open_images(str(tmp_path / "x.zip"))
+    assert (images.names, images[0][0, 0].tolist()) == (["a"], [255, 0, 0])
+    assert {one.path.rpartition(":")[2]: one.reason for one in images.left_out} == {
+        "b.heic": "HEIC is a format that cannot be read",
+        "c.txt": "is not a picture",
+        ".d/e.png": "is hidden",
+    }

@@ -76,7 +76,7 @@ def test_default_extensions() -> None:
 
 def test_the_default_for_samples_of_another_white() -> None:
     infos = [PictureInfo("x", mode, (1, 1), white=1000) for mode in ("I;16", "RGB;16", "RGBA;16")]
-    assert [default_extension(info) for info in infos] == [".ppm", ".ppm", ".npy"]
+    assert [default_extension(info) for info in infos] == [".pgm", ".ppm", ".npy"]
 
 
 GREY_AND_RGB = {"1", "L", "RGB"}

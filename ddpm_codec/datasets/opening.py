@@ -13,6 +13,8 @@ from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, from
 from ddpm_codec.datasets.saying import read_all
 from ddpm_codec.errors import InputError, Untaken
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, list_inputs
+from ddpm_codec.image_io.readers import READERS
+from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
 
 
 def open_images(data: str, *, test: bool = False, first_frame: bool = False) -> ImageSet:
@@ -78,9 +80,9 @@ def _open_zip(path: Path, first_frame: bool) -> ImageSet:
         raise InputError(f"{path}: not a readable zip ({cause(error)})") from error
     # By entry and not by name: a zip may have a name twice.
     members = [entry for entry in archive.infolist() if not entry.is_dir()]
-    entries = sorted((entry for entry in members if _is_picture(entry.filename)), key=lambda e: e.filename)
-    others = [entry.filename for entry in members if not _is_picture(entry.filename)]
-    left_out = [Untaken(f"{path}:{name}", "not a picture by its name") for name in others]
+    kinds = {id(entry): _left_out(archive, entry) for entry in members}
+    entries = sorted((entry for entry in members if not kinds[id(entry)]), key=lambda e: e.filename)
+    left_out = [Untaken(f"{path}:{entry.filename}", kinds[id(entry)]) for entry in members if kinds[id(entry)]]
     names = [entry.filename for entry in entries]
     _check_some(path, names)
     paths = [f"{path}:{name}" for name in names]
@@ -103,9 +105,20 @@ def _open_zip(path: Path, first_frame: bool) -> ImageSet:
     return ImageSet(names, load, header, paths=paths, left_out=left_out)
 
 
-def _is_picture(name: str) -> bool:
-    base = name.rsplit("/", 1)[-1]
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in IMAGE_EXTENSIONS
+def _left_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
+    """Return why an entry is no picture, by its name or else by its first bytes; empty: it is one."""
+    if any(part.startswith(".") for part in entry.filename.split("/")):
+        return "is hidden"
+    if os.path.splitext(entry.filename)[1].lower() in IMAGE_EXTENSIONS:
+        return ""
+    try:
+        with archive.open(entry) as stream:
+            kind = sniff(stream.read(HEAD_BYTES))
+    except Exception as error:  # damaged, encrypted or packed in a way that this Python lacks
+        return f"is not readable ({cause(error)})"
+    if kind is None:
+        return "is not a picture"
+    return "" if kind in READERS else f"{kind} is a format that cannot be read"
 
 
 def _check_some(path: Path, names: list[str]) -> None:

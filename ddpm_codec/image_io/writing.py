@@ -56,10 +56,10 @@ Metadata = dict[MetadataKey, bytes]
 
 
 def default_extension(picture: PictureInfo) -> str:
-    """Return the first of ``.png``, ``.tiff`` and ``.npy`` that holds the picture; ``.ppm`` before ``.npy`` for its white."""
+    """Return the first of ``.png``, ``.tiff``, for its white ``.pgm`` or ``.ppm``, and ``.npy`` that holds the picture."""
     for kind, extension in _EXTENSIONS.items():
         if (kind != "ppm" or picture.white is not None) and _obstacle(picture, kind) is None:
-            return extension
+            return ".pgm" if kind == "ppm" and picture.layout.channels == 1 else extension
     return ".npy"
 
 

@@ -28,7 +28,7 @@ def header(file: BinaryIO) -> Header:
     layout = layout_of(pages.first, reader.size)
     _palette(pages.first, layout)
     bits = MODES[layout.mode].sample_bits
-    return Header("TIFF", layout.size, len(pages.pictures), bits=bits, white=layout.white)
+    return Header("TIFF", layout.size, pages.count, bits=bits, white=layout.white)
 
 
 def read(file: BinaryIO, name: str) -> ReadPicture:
@@ -40,9 +40,8 @@ def read(file: BinaryIO, name: str) -> ReadPicture:
     check_name(name)
     pixels = _pixels(decode_pixels(file, page, layout), layout)
     notes = list(pages.notes[id(page)])
-    if pages.copies:
-        copies = "1 smaller copy" if pages.copies == 1 else f"{pages.copies} smaller copies"
-        notes.append(f"has {copies} of the picture; left out")
+    if pages.thumbnails:
+        notes.append("has a thumbnail of EXIF; left out")
     changed = layout.inverted or layout.scale > 1
     metadata = metadata_of_directory(page, notes.append, changed_samples=changed)
     info = PictureInfo(name, layout.mode, layout.size, palette, metadata=metadata, white=layout.white)

@@ -32,12 +32,7 @@ class Pages:
 
     @property
     def pictures(self) -> list[Directory]:
-        """The pages that are pictures of their own.
-
-        A page that says that it is a reduced-resolution version of another, and is smaller than some page that says no such
-        thing, is a copy and does not count: overviews, thumbnails. The thumbnail of EXIF does not either. A transparency mask
-        counts, as it would be lost.
-        """
+        """The pages of full size: those that are no smaller than one that does not say that it is a reduced version."""
         full = [page for page in self.all if not _says_reduced(page)]
         if not full:
             return self.all
@@ -45,9 +40,18 @@ class Pages:
         return [page for page in self.all if page in full or _pixels(page) >= largest]
 
     @property
-    def copies(self) -> int:
-        """How many pages are smaller copies."""
-        return len(self.all) - len(self.pictures)
+    def count(self) -> int:
+        """How many pictures the file has.
+
+        Overviews and transparency masks count: nobody can tell that they hold nothing new, and they would be lost. The
+        thumbnail of EXIF does not.
+        """
+        return sum(page in self.pictures or not _is_thumbnail(page) for page in self.all)
+
+    @property
+    def thumbnails(self) -> int:
+        """How many thumbnails of EXIF there are."""
+        return len(self.all) - self.count
 
 
 def read_pages(reader: TiffReader) -> Pages:
@@ -87,9 +91,13 @@ def _sub_directories(directory: Directory, note: Note) -> tuple[int, ...]:
 
 
 def _says_reduced(page: Directory) -> bool:
-    if page.find(_JPEG_OFFSET) is not None and page.find(_WIDTH) is None:
+    if _is_thumbnail(page):
         return True
     return bool(page.integer(_NEW_SUBFILE, 0) & _REDUCED) or page.integer(_OLD_SUBFILE, 0) == _OLD_REDUCED
+
+
+def _is_thumbnail(page: Directory) -> bool:
+    return page.find(_JPEG_OFFSET) is not None and page.find(_WIDTH) is None
 
 
 def _pixels(page: Directory) -> int:
