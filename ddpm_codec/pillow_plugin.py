@@ -96,15 +96,13 @@ class DdpmImageFile(ImageFile.ImageFile):
             # A SyntaxError, the other choice, would lose the reason: Image.open has its own text for it.
             raise UnidentifiedImageError(str(error)) from error
         self._infos = tuple(self._archive.infos)
-        for picture in self._infos:
-            if not picture.layout.in_pillow or picture.white is not None:
-                white = "" if picture.white is None else f" that are white at {picture.white}"
-                raise UnidentifiedImageError(
-                    f"{picture.name}: Pillow has no mode for samples of mode {picture.mode}{white}"
-                )
         self.names = tuple(self._archive.names)
         self.n_frames = len(self._infos)
         self.is_animated = self.n_frames > 1
+        if not any(_is_shown(info) for info in self._infos):
+            raise UnidentifiedImageError(_unshown(self._infos[0]))
+        if not _is_shown(self._infos[0]):
+            self._frame = next(index for index, info in enumerate(self._infos) if _is_shown(info))
         self._describe()
 
     def seek(self, frame: int) -> None:
@@ -112,9 +110,12 @@ class DdpmImageFile(ImageFile.ImageFile):
 
         Raises:
             EOFError: there is no such frame.
+            OSError: Pillow has no mode for its samples, such as 16-bit colour.
         """
         if not self._seek_check(frame):
             return
+        if not _is_shown(self._infos[frame]):
+            raise OSError(_unshown(self._infos[frame]))
         # Image.open has looked at the first frame only.
         Image._decompression_bomb_check(self._infos[frame].size)
         self._frame = frame
@@ -209,6 +210,15 @@ class DdpmImageFile(ImageFile.ImageFile):
     def _close_fp(self) -> None:
         self._close_archive()
         super()._close_fp()
+
+
+def _is_shown(picture: PictureInfo) -> bool:
+    return picture.layout.in_pillow and picture.white is None
+
+
+def _unshown(picture: PictureInfo) -> str:
+    white = "" if picture.white is None else f" that are white at {picture.white}"
+    return f"{picture.name}: Pillow has no mode for samples of mode {picture.mode}{white}"
 
 
 def _pillow_info(picture: PictureInfo) -> dict[str | tuple[int, int], Any]:

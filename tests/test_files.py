@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ddpm_codec
 from ddpm_codec.codecs.lossless import decoder
 from ddpm_codec.container import ContainerWriter
 from ddpm_codec.errors import (
@@ -214,6 +215,27 @@ def test_planned_names_never_collide() -> None:
     assert not folders & set(planned)
     assert all(name.endswith(".png") and len(Path(name).name) <= 255 for name in planned)
     assert planned[2] == "n/a.png/q.png"
+
+
+def test_a_picture_never_gets_the_name_of_another() -> None:
+    infos = [PictureInfo(name, "RGB", (1, 1)) for name in ("a.PNG", "a.png", "p.pcx", "p.png", "q.bmp")]
+    planned = [str(name) for name in plan_names(infos, None)]
+    assert planned == ["a.PNG.png", "a.png", "p.pcx.png", "p.png", "q.png"]
+
+
+def test_decoding_says_which_picture_went_where_and_all_that_a_format_does_not_hold(tmp_path: Path) -> None:
+    pictures = {"a.PNG": (1, "RGB"), "a.png": (2, "RGB"), "b": (3, "P"), "c": (4, "LA")}
+    data = ddpm_codec.encode_archive(
+        {name: Image.new(mode, (2, 2), shade) for name, (shade, mode) in pictures.items()}, model="none"
+    )
+    report = decode_file(data, tmp_path / "out")
+    assert dict(report.pictures) == {
+        name: str(tmp_path / "out" / file)
+        for name, file in {"a.PNG": "a.PNG.png", "a.png": "a.png", "b": "b.png", "c": "c.png"}.items()
+    }
+    with pytest.raises(InputError, match=r"^2 of 4 pictures: .*b\.webp: .*; .*c\.webp: [^\n]*$"):
+        decode_file(data, tmp_path / "webp", output_format="webp")
+    assert not (tmp_path / "webp").exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", PHOTO.read_bytes()[:3000]])

@@ -51,10 +51,10 @@ def decode(
     as_json: bool,
     **values: Any,  # noqa: ANN401 - keywords of decode_file
 ) -> None:
-    """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm or bmp).
+    """Decode a .ddpm file into lossless picture files (png, webp, tiff, ppm, bmp, or npy for the bare samples).
 
-    FILE.ddpm is a file, or - for standard input. Files coded in floating point set their own threads and arithmetic. An
-    output folder with a dot in its name must already exist.
+    FILE.ddpm is a file, or - for standard input. Files coded in floating point set their own threads and arithmetic. A
+    single picture goes into a folder with a dot in its name only if that exists.
     """
     from ddpm_codec.files import decode_file
 

@@ -36,7 +36,8 @@ class FilePath(click.Path):
     """
 
     def __init__(self, *, stream: bool = False) -> None:
-        super().__init__(path_type=Path)
+        # What cannot be read or written is found, and said, by who reads or writes it.
+        super().__init__(path_type=Path, readable=False)
         self._stream = stream
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's own
@@ -140,7 +141,8 @@ MODEL_METAVAR = "NAME|FILE|FOLDER"
 
 model_option = text(
     "--model",
-    "Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM.",
+    "Name of a model (see `ddpm-codec models`), a model file, or the folder of a trained DDPM; "
+    "`encode` takes none, for the fallback alone.",
     metavar=MODEL_METAVAR,
     default=DEFAULT,
     data=True,

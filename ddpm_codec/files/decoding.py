@@ -96,6 +96,7 @@ def decode_file(
                 reader = ProgressiveReader(sections, model=model, device=device, keep_going=keep_going)
                 report = _decode_progressive(reader, limits, pictures, progress)
                 pictures.commit()
+                report.pictures = pictures.written
         else:
             container = read_container(opened, max_pixels=max_pixels, tolerant=keep_going)
             if (max_bpp, level, reconstruction) != (None, None, None):
@@ -108,6 +109,8 @@ def decode_file(
                 if report.damaged and not report.images:
                     raise FormatError(f"{opened.label}: no picture can be recovered ({report.damaged[0]})")
                 pictures.commit()
+                report.pictures = pictures.written
+                report.lossless = not report.damaged
             if model is not None and container.head.codec == CODEC_FALLBACK:
                 report.notes.insert(0, f"{opened.label}: needs no model; {model} was ignored")
         if not isinstance(output, str | Path):

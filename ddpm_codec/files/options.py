@@ -53,6 +53,8 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if self.progressive and self.model == "none":
             raise InputError("progressive files need a model; model none codes archives alone")
+        if self.model == "none" and self.steps is not None:
+            raise InputError("steps need a model; model none has no chain")
         if self.progressive and self.block_pixels != DEFAULT_BLOCK_PIXELS:
             raise InputError("block-pixels does not apply to progressive files")
         if not self.progressive and any(

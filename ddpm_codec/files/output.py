@@ -13,6 +13,7 @@ from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExi
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
+OBSTACLES_SHOWN = 10
 MAX_NAME_BYTES = 240
 """Maximum bytes of a path component; file systems allow 255."""
 
@@ -31,11 +32,14 @@ def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosi
         OutputError: a name has characters that file names do not have under the locale of the process.
     """
     folders = {str(parent).casefold() for info in infos for parent in PurePosixPath(info.name).parents}
+    planned: dict[int, PurePosixPath] = {}
     taken: set[str] = set()
-    names = []
-    for info in infos:
+    # Names that need not change come first, so that no picture gets the name of another.
+    suffixes = [extension or default_extension(info) for info in infos]
+    changed = [not info.name.endswith(suffix) for info, suffix in zip(infos, suffixes, strict=True)]
+    for index in sorted(range(len(infos)), key=changed.__getitem__):
+        info, suffix = infos[index], suffixes[index]
         original = PurePosixPath(info.name)
-        suffix = extension or default_extension(info)
         number = 0
         name = original.with_name(_shortened(original.stem, suffix))
         while str(name).casefold() in taken or str(name).casefold() in folders:
@@ -43,8 +47,8 @@ def plan_names(infos: list[PictureInfo], extension: str | None) -> list[PurePosi
             name = original.with_name(_shortened(original.name, ending))
             number += 1
         taken.add(str(name).casefold())
-        names.append(name)
-    return names
+        planned[index] = name
+    return [planned[index] for index in range(len(infos))]
 
 
 def _shortened(stem: str, ending: str) -> str:
@@ -107,8 +111,16 @@ class PictureSink:
 
     def _check_folder(self) -> Path:
         """Check an output folder and every path in it; return the folder for its temporary files."""
+        obstacles = []
         for info, name in zip(self._infos, self._names, strict=True):
-            format_for(info, self._output / name)
+            try:
+                format_for(info, self._output / name)
+            except InputError as error:
+                obstacles.append(str(error))
+        if obstacles:
+            count = f"{len(obstacles)} of {len(self._infos)} pictures: " if len(obstacles) > 1 else ""
+            rest = f"; and {len(obstacles) - OBSTACLES_SHOWN} more" if len(obstacles) > OBSTACLES_SHOWN else ""
+            raise InputError(count + "; ".join(obstacles[:OBSTACLES_SHOWN]) + rest)
         if self._output.is_dir():
             for name in self._names:
                 self._check_place(name)
@@ -144,6 +156,14 @@ class PictureSink:
             raise OutputError(self._named(f"{target}: cannot be written ({reason(error)})")) from error
         self._written.append(name)
         return [self._named(line) for line in notes]
+
+    @property
+    def written(self) -> list[tuple[str, str]]:
+        """What has been written: the picture's name in the file, and where it goes."""
+        places = {name: str(self._output if self.single else self._output / name) for name in self._written}
+        return [
+            (info.name, places[name]) for info, name in zip(self._infos, self._names, strict=True) if name in places
+        ]
 
     def commit(self) -> None:
         """Publish the picture or the new folder, or move the pictures into an existing folder, all or none.

@@ -96,7 +96,8 @@ class DecodeReport:
         notes: one line for each kind of metadata that a picture file does not support, and other remarks.
         model: name of the model; None if none was needed.
         device: device of the network.
-        lossless: whether the pictures are identical to the originals; False for an incomplete progressive file.
+        lossless: whether all pictures are there and identical to the originals; False for an incomplete progressive file.
+        pictures: name of each picture that was written, and its path.
         level: progressive files: level reached; -1 is the picture itself.
         used_bytes: progressive files: bytes used.
     """
@@ -113,6 +114,7 @@ class DecodeReport:
     model: str | None = None
     device: str = "cpu"
     lossless: bool = True
+    pictures: list[tuple[str, str]] = field(default_factory=list)
     level: int | None = None
     used_bytes: int | None = None
 
@@ -125,6 +127,7 @@ class DecodeReport:
         """Return the common keys, damage and notes."""
         values = {key: value for key, value in vars(self).items() if key != "coding_seconds"}
         values["coder_seconds"] = self.coder_seconds
+        values["pictures"] = [{"name": name, "path": path} for name, path in self.pictures]
         return values | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None}
 
 

@@ -1,14 +1,17 @@
 """Pillow images that users hand over."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO, Final
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io.pillow import pillow_errors
 from ddpm_codec.image_io.readers import READERS, format_of
 from ddpm_codec.image_io.readers.simple import picture_of
+from ddpm_codec.image_io.reading import check_header
 from ddpm_codec.picture import Picture
 
 _LOADED_WHEN_OPENED: Final = "ICO"
@@ -20,15 +23,16 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
     """Return a Pillow image as a picture: pixels, mode, palette, transparency, ICC profile, EXIF, XMP, comment and density.
 
     The image is loaded if it is not yet; of several frames, the current one is taken. An image that is opened from a file
-    and not loaded yet has to be what the file holds.
+    and not loaded yet has to be what the file holds. If it is loaded, and was opened from a path, the file's header is looked
+    at again, because Pillow gives 16-bit colour as 8 bits.
 
     Args:
         image: an image of any of Pillow's modes in ``MODES``, opened from a file or made in memory.
         name: the picture's name, a plain relative path (see :func:`~ddpm_codec.picture.check_name`).
 
     Raises:
-        InputError: the mode is not supported, the image has no pixels or cannot be loaded, or it is a file, not loaded
-            yet, that is damaged or holds more than Pillow gives; or the name is unusable.
+        InputError: the mode is not supported, the image has no pixels or cannot be loaded, or its file is damaged or holds
+            more than Pillow gives; or the name is unusable.
     """
     with pillow_errors(name):
         try:
@@ -36,6 +40,8 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
             stored = _stored(image, name) if unloaded or image.format == _LOADED_WHEN_OPENED else None
             turned = _is_turned(image)
             found = picture_of(image, name)
+            if not unloaded:
+                _check_file(image, found)
             if stored is not None:
                 _compare(found, stored, same_pixels=unloaded and not turned)
                 found = _scaled(found, stored)
@@ -47,6 +53,28 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
 def _is_unloaded(image: Image.Image) -> bool:
     """Whether the pixels are still to be read from a file: there is no public way to ask."""
     return getattr(image, "fp", None) is not None and vars(image).get("_im", vars(image).get("im")) is None
+
+
+def _check_file(image: Image.Image, found: Picture) -> None:
+    """Look again at the file of an image that is loaded already: Pillow may have given less than it holds.
+
+    This is possible where the image is still the one that was opened, and from a path.
+
+    Raises:
+        InputError: the file holds what Pillow does not give.
+    """
+    path = getattr(image, "filename", "")
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in READERS or not isinstance(path, str | bytes):
+        return
+    source = Path(os.fsdecode(path))
+    if not path or not source.is_file():
+        return
+    try:
+        header = check_header(source, first_frame=True)
+    except InputError as error:
+        raise InputError(f"Pillow may give only a part of its file: {error}") from None
+    if header.format == image.format and header.size == image.size:
+        _check_depth(found, header.bits, header.white)
 
 
 def _stored(image: Image.Image, name: str) -> Picture | None:
@@ -76,14 +104,20 @@ def _is_turned(image: Image.Image) -> bool:
 
 def _compare(found: Picture, stored: Picture, *, same_pixels: bool) -> None:
     """Refuse what Pillow made of a file, if that is not what it holds."""
-    bits = found.info.layout.sample_bits
-    if stored.info.layout.sample_bits > bits:
-        raise InputError(f"has more than {bits} bits per colour sample; Pillow reads only {bits}")
-    if stored.info.white is not None and stored.info.white != found.info.white:
-        raise InputError(f"has samples that are white at {stored.info.white}; Pillow scales them")
+    _check_depth(found, stored.info.layout.sample_bits, stored.info.white)
+    if stored.info.layout.stored == "<u4":
+        raise InputError("has unsigned samples of 32 bits; Pillow reads them as signed ones")
     same_kind = (found.mode, found.size) == (stored.mode, stored.size)
     if same_pixels and same_kind and found.pixels != stored.pixels:
         raise InputError("holds other pixels than Pillow reads")
+
+
+def _check_depth(found: Picture, stored_bits: int, white: int | None) -> None:
+    bits = found.info.layout.sample_bits
+    if stored_bits > max(bits, 8):
+        raise InputError(f"has more than {max(bits, 8)} bits per colour sample; Pillow reads only {max(bits, 8)}")
+    if white is not None and white != found.info.white:
+        raise InputError(f"has samples that are white at {white}; Pillow scales them")
 
 
 def _scaled(found: Picture, stored: Picture) -> Picture:

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageSequence
+from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
+import ddpm_codec
 from ddpm_codec import encode, encode_archive, info, open_archive, pillow_plugin
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io import read_picture
@@ -266,3 +269,41 @@ def test_a_coded_file_is_no_input_of_the_library(tmp_path: Path) -> None:
     (tmp_path / "x.ddpm").write_bytes(encode(np.zeros((4, 4, 3), np.uint8), model="none"))
     with pytest.raises(InputError, match="is not an image"):
         read_picture(tmp_path / "x.ddpm")
+
+
+def test_an_archive_shows_the_frames_that_pillow_has_a_mode_for(tmp_path: Path) -> None:
+    images = {
+        "a": np.zeros((4, 5, 3), np.uint16),
+        "b": np.full((4, 5), 7, np.uint8),
+        "c": np.ones((4, 5, 3), np.float32),
+    }
+    (tmp_path / "x.ddpm").write_bytes(ddpm_codec.encode_archive(images, model="none"))
+    with Image.open(tmp_path / "x.ddpm") as image:
+        assert (image.n_frames, image.tell(), image.getpixel((0, 0))) == (3, 1, 7)
+        for frame in (0, 2):
+            with pytest.raises(OSError, match="Pillow has no mode for samples of mode RGB;"):
+                image.seek(frame)
+    (tmp_path / "x.ddpm").write_bytes(ddpm_codec.encode(images["a"], model="none"))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "x.ddpm")
+
+
+def test_what_pillow_gives_in_part_is_refused_when_it_is_loaded_too(tmp_path: Path) -> None:
+    wide = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 999
+    (tmp_path / "wide.png").write_bytes(imagecodecs.png_encode(wide))
+    tifffile.imwrite(
+        tmp_path / "nir.tif", np.zeros((4, 5, 4), np.uint8), photometric="rgb", extrasamples=["unspecified"]
+    )
+    Image.fromarray(np.uint8(wide >> 8)).save(tmp_path / "plain.png")
+    for name, reason in (("wide.png", "more than 8 bits"), ("nir.tif", "only a part of its file")):
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            with pytest.raises(ddpm_codec.InputError, match=reason):
+                ddpm_codec.encode(image, model="none")
+            with pytest.raises((OSError, ddpm_codec.InputError), match=reason):
+                image.save(tmp_path / "x.ddpm", model="none")
+            # A copy is no file any more.
+            assert ddpm_codec.decode(ddpm_codec.encode(image.copy(), model="none")).dtype == np.uint8
+    with Image.open(tmp_path / "plain.png") as image:
+        image.load()
+        assert np.array_equal(ddpm_codec.decode(ddpm_codec.encode(image, model="none")), np.uint8(wide >> 8))

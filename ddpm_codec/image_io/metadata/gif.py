@@ -20,7 +20,7 @@ def read_gif(file: bytes, found: Found) -> None:
     if aspect:
         # Width to height of a pixel is (aspect + 15) / 64.
         found.keep("density", density(64, aspect + 15, "none"))
-    others: set[str] = set()
+    others: set[str] = {"background colour"} if file[11] else set()
     for label, data in _extensions(file):
         content = _joined(data)
         name = data[1:12] if label == _APPLICATION else b""
@@ -31,6 +31,8 @@ def read_gif(file: bytes, found: Found) -> None:
             found.keep("xmp", raw.removesuffix(_TRAILER + b"\0") if raw.endswith(_TRAILER + b"\0") else content[11:])
         elif name == _ICC:
             found.keep("icc", content[11:])
+        elif label == _CONTROL and content[1:3].strip(b"\0"):
+            others.add("delay of a frame")
         elif label == _PLAIN_TEXT:
             others.add("plain text")
         elif label != _CONTROL and name not in _LOOPING:
