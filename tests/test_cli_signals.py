@@ -40,8 +40,14 @@ def start(*words: str | Path, program: str | None = None, **options: object) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
+        **{"preexec_fn": heed_signals, **options},  # type: ignore[call-overload]
     )
+
+
+def heed_signals() -> None:
+    """Undo what a shell does to programs in the background, which is to let them ignore SIGINT."""
+    for number in WORDS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -458,9 +458,9 @@ def deep_files() -> dict[str, bytes]:
     planar = io.BytesIO()
     tifffile.imwrite(planar, samples.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
     return {
-        "a.avif": imagecodecs.avif_encode(samples, bitspersample=10, level=100),
-        "a.jp2": imagecodecs.jpeg2k_encode(samples, level=0, reversible=True),
-        "a.png": imagecodecs.png_encode(samples),
+        "a.avif": bytes(imagecodecs.avif_encode(samples, bitspersample=10, level=100)),
+        "a.jp2": bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True)),
+        "a.png": bytes(imagecodecs.png_encode(samples)),
         "a.sgi": struct.pack(">HBBHHHH4xI80x", 474, 0, 2, 3, 16, 16, 3, 65535).ljust(512, b"\0") + samples.tobytes(),
         "a.tif": planar.getvalue(),
     }
@@ -480,7 +480,7 @@ def test_members_of_a_zip_are_told_apart_by_their_first_bytes(tmp_path: Path) ->
     Image.new("RGB", (4, 4), "red").save(png, "PNG")
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        for name, data in {"a": png.getvalue(), "b.heic": heic, "c.txt": b"words", ".d/e.png": png.getvalue()}.items():
+        for name, data in (("a", png.getvalue()), ("b.heic", heic), ("c.txt", b"words"), (".d/e.png", png.getvalue())):
             archive.writestr(name, data)
     images = open_images(str(tmp_path / "x.zip"))
     assert (images.names, images[0][0, 0].tolist()) == (["a"], [255, 0, 0])

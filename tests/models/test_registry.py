@@ -75,11 +75,16 @@ def test_a_folder_is_no_model_by_itself(folder: Path) -> None:
     assert find_model(str(folder)) == folder
 
 
-@pytest.mark.parametrize("name", ["", "gamma", "../zoo/alpha", "alpha/", "x" * 5000, "nul\0byte", "a\nb"])
+@pytest.mark.parametrize("name", ["gamma", "../zoo/alpha", "alpha/", "x" * 5000, "nul\0byte", "a\nb"])
 def test_unknown_models(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"no such model or file; shipped models: alpha, beta\Z"):
         find_model(name)
+
+
+def test_an_empty_name_is_no_folder(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"\Athe name of the model is empty\Z"):
+        find_model("")
 
 
 def test_an_empty_zoo(folder: Path) -> None:

@@ -272,13 +272,14 @@ def test_a_coded_file_is_no_input_of_the_library(tmp_path: Path) -> None:
 
 
 def test_an_archive_shows_the_frames_that_pillow_has_a_mode_for(tmp_path: Path) -> None:
-    images = {
+    images: dict[str, NDArray[Any]] = {
         "a": np.zeros((4, 5, 3), np.uint16),
         "b": np.full((4, 5), 7, np.uint8),
         "c": np.ones((4, 5, 3), np.float32),
     }
     (tmp_path / "x.ddpm").write_bytes(ddpm_codec.encode_archive(images, model="none"))
     with Image.open(tmp_path / "x.ddpm") as image:
+        assert isinstance(image, pillow_plugin.DdpmImageFile)
         assert (image.n_frames, image.tell(), image.getpixel((0, 0))) == (3, 1, 7)
         for frame in (0, 2):
             with pytest.raises(OSError, match="Pillow has no mode for samples of mode RGB;"):
