@@ -191,6 +191,13 @@ def test_the_same_path_twice_is_refused(again: str, run: Run, here: Path) -> Non
     assert "a.png: is given twice" in err
 
 
+def test_a_file_in_two_given_folders_is_given_twice(run: Run, here: Path) -> None:
+    (here / "mix/2020").mkdir(parents=True)
+    save(here / "mix/2020/i.png")
+    code, _, err = run("encode", "mix/2020", "mix", "-o", "x.ddpm", "--model", "none")
+    assert (code, err) == (1, "ddpm-codec: error: mix/2020/i.png: is given twice\n")
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -39,7 +39,8 @@ def list_inputs(paths: Iterable[Path], *, output: Path | None = None) -> Listing
         output: where given, a file that may lie in one of the folders without being mentioned.
 
     Raises:
-        InputError: there are no paths, a file is given twice by the same name, or names stay equal.
+        InputError: there are no paths, a file is given twice by the same path, if only inside two folders, or names stay
+            equal.
     """
     listing, found = Listing(), list[tuple[Path, str]]()
     given = list(paths)
@@ -80,6 +81,11 @@ def _expand(path: Path, listing: Listing) -> list[tuple[Path, str]]:
 def _told_apart(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
     """Put as many folders in front of equal names as tell them apart."""
     whole = [Path(os.path.abspath(path)).parts[1:] for path, _ in found]
+    seen: set[tuple[str, ...]] = set()
+    for (path, _), parts in zip(found, whole, strict=True):
+        if parts in seen:
+            raise InputError(f"{path}: is given twice")
+        seen.add(parts)
     lengths = [len(Path(name).parts) for _, name in found]
     while True:
         owners: dict[tuple[str, ...], list[int]] = defaultdict(list)
