@@ -76,8 +76,8 @@ def others(folder: Path) -> dict[str, str]:
     (folder / "round.png").symlink_to("round.png")
     os.mkfifo(folder / "pipe.png")
     return {
-        "notes.txt": "is not a picture",
-        "none": "is not a picture",
+        "notes.txt": "is no picture of a format that is read",
+        "none": "is no picture of a format that is read",
         "b.heic": "HEIC is a format that cannot be read",
         "c.bin": "HEIC is a format that cannot be read",
         "d.jxl": "JPEG XL is a format that cannot be read",
@@ -120,10 +120,10 @@ def test_strict_refuses_to_leave_anything_out(run: Run, here: Path) -> None:
     (here / "one/Thumbs.db").write_bytes(b"1")
     code, out, err = run("encode", "one", "-o", "x.ddpm", "--strict", "--model", "none")
     assert (code, out) == (1, "")
-    assert err == "ddpm-codec: error: one/Thumbs.db: is not a picture; nothing may be left out\n"
+    assert err == "ddpm-codec: error: one/Thumbs.db: is no picture of a format that is read; nothing may be left out\n"
     with pytest.raises(LeftOutError) as caught:
         encode_files([Path("one")], here / "x.ddpm", model="none", strict=True)
-    assert caught.value.left_out == (("one/Thumbs.db", "is not a picture"),)
+    assert caught.value.left_out == (("one/Thumbs.db", "is no picture of a format that is read"),)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs sockets in the file system")

@@ -486,6 +486,6 @@ def test_members_of_a_zip_are_told_apart_by_their_first_bytes(tmp_path: Path) ->
     assert (images.names, images[0][0, 0].tolist()) == (["a"], [255, 0, 0])
     assert {one.path.rpartition(":")[2]: one.reason for one in images.left_out} == {
         "b.heic": "HEIC is a format that cannot be read",
-        "c.txt": "is not a picture",
+        "c.txt": "is no picture of a format that is read",
         ".d/e.png": "is hidden",
     }

@@ -361,7 +361,7 @@ def test_listing(tmp_path: Path) -> None:
     assert listing.left_out == [
         (str(a / ".git"), "is hidden"),
         (str(a / ".hidden.png"), "is hidden"),
-        (str(a / "notes.txt"), "is not a picture"),
+        (str(a / "notes.txt"), "is no picture of a format that is read"),
     ]
     assert listing.refused == []
 

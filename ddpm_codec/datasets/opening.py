@@ -117,7 +117,7 @@ def _left_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     except Exception as error:  # damaged, encrypted or packed in a way that this Python lacks
         return f"is not readable ({cause(error)})"
     if kind is None:
-        return "is not a picture"
+        return "is no picture of a format that is read"
     return "" if kind in READERS else f"{kind} is a format that cannot be read"
 
 

@@ -114,7 +114,7 @@ def why_left_out(path: Path) -> str | None:
         return "is a camera raw file, of which only the preview could be read"
     if kind is not None:
         return None
-    return "is a .ddpm file" if suffix == ".ddpm" else "is not a picture"
+    return "is a .ddpm file" if suffix == ".ddpm" else "is no picture of a format that is read"
 
 
 class _Walk:
