@@ -6,10 +6,10 @@ repeats. Without PHOTO: the middle of the first Kodak photo.
 """
 
 import argparse
-import io
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,17 +64,14 @@ def main() -> None:
         for file, settings in FILES.items():
             path = Path(name, file)
             image.save(path, **settings)
-            peer = least_seconds(lambda path=path: _load(path), options.repeats)  # type: ignore[misc]
-            ours = least_seconds(lambda path=path: read_picture(path), options.repeats)  # type: ignore[misc]
+            peer = least_seconds(partial(_load, path), options.repeats)
+            ours = least_seconds(partial(read_picture, path), options.repeats)
             row = [file, 1000 * peer, 1000 * ours, ours / peer]
             if file in WRITTEN:
                 picture = read_picture(path)
                 kind = "TIFF" if file == "x.tif" else file.partition(".")[2].upper()
-                peer = least_seconds(lambda k=kind, s=settings: image.save(io.BytesIO(), k, **s), options.repeats)  # type: ignore[misc]
-                ours = least_seconds(
-                    lambda p=picture, path=path: write_picture(p, path, overwrite=True),  # type: ignore[misc]
-                    options.repeats,
-                )
+                peer = least_seconds(partial(image.save, path, kind, **settings), options.repeats)
+                ours = least_seconds(partial(write_picture, picture, path, overwrite=True), options.repeats)
                 row += [1000 * peer, 1000 * ours, ours / peer]
             rows.append([*row, *["-"] * (7 - len(row))])
     headers = ["file", "Pillow reads, ms", "ours, ms", "ratio", "Pillow writes, ms", "ours, ms", "ratio"]

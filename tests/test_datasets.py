@@ -32,6 +32,14 @@ from ddpm_codec.errors import InputError
 Pictures = NDArray[np.uint8]
 
 
+def zipped(file: Path) -> Path:
+    """Return a zip of a file, beside it."""
+    packed = file.with_name("in.zip")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(file, file.name)
+    return packed
+
+
 @pytest.fixture
 def pictures() -> Pictures:
     """Smooth random pictures, [24, 24, 32, 3]."""
@@ -380,12 +388,7 @@ def test_what_is_refused_is_refused_by_its_header(kind: str, packed: bool, tmp_p
     else:
         path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
         cause = "not an image"
-    source = path
-    if packed:
-        source = tmp_path / "x.zip"
-        with zipfile.ZipFile(source, "w") as archive:
-            archive.write(path, path.name)
-    images = open_images(str(source))
+    images = open_images(str(zipped(path) if packed else path))
     for read in (images.header, images.opened):
         with pytest.raises(InputError, match=rf"\A[^\n]*{path.name}: [^\n]*{cause}[^\n]*\Z") as caught:
             read(0)
@@ -441,12 +444,7 @@ def test_samples_of_another_scale_are_refused_by_the_header_and_by_the_image(
     file = tmp_path / "a.ppm"
     samples = bytes(8 * 8 * (3 if kind == b"P6" else 1) * (2 if largest > 255 else 1))
     file.write_bytes(b"%s\n8 8\n%d\n" % (kind, largest) + samples)
-    data = file
-    if packed:
-        data = tmp_path / "in.zip"
-        with zipfile.ZipFile(data, "w") as archive:
-            archive.write(file, file.name)
-    images = open_images(str(data))
+    images = open_images(str(zipped(file) if packed else file))
     for read in (images.header, images.opened):
         with pytest.raises(InputError, match=rf"a\.ppm: .*{line}"):
             read(0)

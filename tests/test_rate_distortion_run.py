@@ -265,6 +265,12 @@ def test_grey_pictures_are_named_and_left_out(photos: Path, fake: Path, run: Run
     assert re.fullmatch(r"ddpm-codec: note: .*grey\.png: pixel mode is L, .*; skipped\n", err)
 
 
+def two_peers(photos: Path, out: Path, metrics: str) -> tuple[str | Path, ...]:
+    """Return the words of a run beside JPEG and WebP."""
+    peers = ("--peers", "jpeg,webp", "--metrics", metrics, "--reconstructions", "mean")
+    return ("rd", photos, "-o", out, *peers)
+
+
 def rd_json(folder: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((folder / "rd.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     return values
@@ -274,18 +280,7 @@ def test_a_black_picture_takes_no_points_from_the_curves(photos: Path, fake: Pat
     """JPEG and WebP give it back exactly at several qualities, so that its PSNR is infinite there."""
     Image.new("RGB", (40, 40)).save(photos / "black.png")
     out = fake.parent / "out"
-    words = (
-        "rd",
-        photos,
-        "-o",
-        out,
-        "--peers",
-        "jpeg,webp",
-        "--metrics",
-        "psnr,ssimulacra2",
-        "--reconstructions",
-        "mean",
-    )
+    words = two_peers(photos, out, "psnr,ssimulacra2")
     code, _, err = run(*words)
     note = "exact where others are not, counted with an error of zero: black.png"
     assert (code, err) == (0, f"ddpm-codec: note: {note}\n")
@@ -318,20 +313,7 @@ def test_a_black_picture_takes_no_points_from_the_curves(photos: Path, fake: Pat
 def test_a_picture_that_one_codec_refuses_takes_no_points_from_the_others(photos: Path, fake: Path, run: Run) -> None:
     Image.fromarray(np.zeros((8, 16400, 3), np.uint8) + np.uint8(7)).save(photos / "wide.png")
     out = fake.parent / "out"
-    words = (
-        "rd",
-        photos,
-        "-o",
-        out,
-        "--peers",
-        "jpeg,webp",
-        "--metrics",
-        "psnr",
-        "--reconstructions",
-        "mean",
-        "--json",
-    )
-    code, printed, err = run(*words)
+    code, printed, err = run(*two_peers(photos, out, "psnr"), "--json")
     assert (code, json.loads(printed)["pictures"]) == (0, 4)
     assert "note: wide.png: webp q0 cannot encode a picture of 16400x8" in err
     assert "note: mean psnr of webp: without wide.png\n" in err

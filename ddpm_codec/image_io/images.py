@@ -8,6 +8,7 @@ from typing import BinaryIO, Final
 from PIL import Image, ImageFile
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_io.exact import pixels_of, to_image
 from ddpm_codec.image_io.pillow import pillow_errors
 from ddpm_codec.image_io.readers import READERS, format_of
 from ddpm_codec.image_io.readers.simple import picture_of
@@ -17,6 +18,16 @@ from ddpm_codec.picture import Picture
 _LOADED_WHEN_OPENED: Final = "ICO"
 """The one format of which Pillow decodes the pixels when it opens a file."""
 _ORIENTATION: Final = 274
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the value of the tag (TIFF 6.0, page 36), what turns a picture upright."""
 
 
 def picture_from_image(image: Image.Image, name: str) -> Picture:
@@ -38,13 +49,15 @@ def picture_from_image(image: Image.Image, name: str) -> Picture:
         try:
             unloaded = _is_unloaded(image)
             stored = _stored(image, name) if unloaded or image.format == _LOADED_WHEN_OPENED else None
-            turned = _is_turned(image)
+            orientation = _orientation(image)
             found = picture_of(image, name)
             if not unloaded:
                 _check_file(image, found)
             if stored is not None:
-                _compare(found, stored, same_pixels=unloaded and not turned)
+                _compare(found, stored, orientation if unloaded else None)
                 found = _scaled(found, stored)
+                if orientation == 1:  # any other would turn the pixels once more
+                    found = _with_stored_exif(found, stored)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     return found
@@ -96,19 +109,26 @@ def _stored(image: Image.Image, name: str) -> Picture | None:
         file.seek(before)
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Whether Pillow turns the pixels as the orientation says when it loads them, as of TIFF."""
+def _orientation(image: Image.Image) -> int:
+    """Return how Pillow turns the pixels of a TIFF file when it loads them; 1: not at all."""
     tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(_ORIENTATION, 1) != 1
+    found = 1 if tags is None else tags.get(_ORIENTATION, 1)
+    return found if found in _TURNS else 1
 
 
-def _compare(found: Picture, stored: Picture, *, same_pixels: bool) -> None:
-    """Refuse what Pillow made of a file, if that is not what it holds."""
+def _compare(found: Picture, stored: Picture, orientation: int | None) -> None:
+    """Refuse what Pillow made of a file, if that is not what it holds, turned; pixels are compared unless that is None."""
     _check_depth(found, stored.info.layout.sample_bits, stored.info.white)
     if stored.info.layout.stored == "<u4":
         raise InputError("has unsigned samples of 32 bits; Pillow reads them as signed ones")
-    same_kind = (found.mode, found.size) == (stored.mode, stored.size)
-    if same_pixels and same_kind and found.pixels != stored.pixels:
+    if orientation is None or found.mode != stored.mode:
+        return
+    if orientation != 1:
+        # Pillow decodes some of these files as if they were turned already.
+        image = to_image(stored).transpose(_TURNS[orientation])
+        if (image.size, pixels_of(image)) != (found.size, found.pixels):
+            raise InputError("holds other pixels than Pillow reads")
+    elif found.size == stored.size and found.pixels != stored.pixels:
         raise InputError("holds other pixels than Pillow reads")
 
 
@@ -118,6 +138,14 @@ def _check_depth(found: Picture, stored_bits: int, white: int | None) -> None:
         raise InputError(f"has more than {max(bits, 8)} bits per colour sample; Pillow reads only {max(bits, 8)}")
     if white is not None and white != found.info.white:
         raise InputError(f"has samples that are white at {white}; Pillow scales them")
+
+
+def _with_stored_exif(found: Picture, stored: Picture) -> Picture:
+    """Take EXIF as the file has it where Pillow has any: that of TIFF it writes anew, with ``?`` for what is not ASCII."""
+    if "exif" not in found.metadata or "exif" not in stored.metadata:
+        return found
+    metadata = {**found.metadata, "exif": stored.metadata["exif"]}
+    return replace(found, info=replace(found.info, metadata=metadata))
 
 
 def _scaled(found: Picture, stored: Picture) -> Picture:

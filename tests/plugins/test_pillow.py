@@ -308,3 +308,40 @@ def test_what_pillow_gives_in_part_is_refused_when_it_is_loaded_too(tmp_path: Pa
     with Image.open(tmp_path / "plain.png") as image:
         image.load()
         assert np.array_equal(ddpm_codec.decode(ddpm_codec.encode(image, model="none")), np.uint8(wide >> 8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_tiff_through_pillow_images_is_upright_or_refused(
+    orientation: int, compression: str | None, tmp_path: Path
+) -> None:
+    artist = "M\u00fcller".encode() + b"\0"
+    pixels = np.arange(60, dtype=np.uint8).reshape(5, 12)
+    tags: list[Any] = [(315, 2, len(artist), artist, True), (274, 3, 1, orientation, True)]
+    how = "lzw" if compression else None
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, extratags=tags, compression=how)
+    turns: dict[int, Any] = {
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: lambda a: np.rot90(a, -1),
+    }
+    turns |= {7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
+    refused = ""
+    with Image.open(tmp_path / "a.tif") as image:
+        try:
+            coded = open_archive(encode(image, model="none"))
+        except InputError as error:
+            refused = str(error)
+    if refused:
+        # Pillow 13 decodes uncompressed ones of other sides as if they were turned already.
+        assert orientation >= 5
+        assert "other pixels than Pillow reads" in refused
+        return
+    found = Image.Exif()
+    found.load(b"Exif\0\0" + coded.infos[0].metadata["exif"])
+    # What Pillow has turned must not be turned once more.
+    assert found.get(274, 1) == 1
+    assert np.array_equal(coded[coded.names[0]], turns.get(orientation, np.asarray)(pixels))
+    assert orientation > 1 or artist in coded.infos[0].metadata["exif"]

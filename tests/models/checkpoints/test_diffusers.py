@@ -1,7 +1,7 @@
 """Folders of diffusers: our network and our process compute what that library computes, and damage is named."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,14 +53,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 Save = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[ModuleType]:
-    """Return diffusers, kept from the network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield pytest.importorskip("diffusers")
 
 
 @pytest.fixture

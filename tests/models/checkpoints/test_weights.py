@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,14 +28,6 @@ KINDS = {True: "safetensors", False: "bin"}
 STEM = "diffusion_pytorch_model"
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[ModuleType]:
-    """Return diffusers, kept from the network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield pytest.importorskip("diffusers")
 
 
 @pytest.fixture
