@@ -19,6 +19,11 @@ class Untaken(NamedTuple):
     path: str
     reason: str
 
+    @classmethod
+    def of(cls, path: str, error: Exception) -> "Untaken":
+        """Return the file that an error is about, whose line may begin with the path."""
+        return cls(path, str(error).removeprefix(f"{path}: "))
+
     def __str__(self) -> str:
         """Return both as one line."""
         return f"{self.path}: {self.reason}"

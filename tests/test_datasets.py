@@ -19,7 +19,6 @@ from ddpm_codec.datasets import (
     Change,
     ImageSet,
     Opened,
-    Refused,
     change_lines,
     concatenate,
     from_array,
@@ -27,7 +26,7 @@ from ddpm_codec.datasets import (
     read_all,
     refusal,
 )
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, Untaken
 
 Pictures = NDArray[np.uint8]
 
@@ -419,7 +418,7 @@ def test_lines_about_many_images() -> None:
     names = ", ".join(f"{index}.png" for index in range(10))
     assert first == f"alpha dropped: 13 images ({names}, and 3 more)"
     assert second == "first frame only: 1 image (x.gif)"
-    bad = [Refused(f"{index}.png", f"{index}.png: is damaged") for index in range(12)]
+    bad = [Untaken(f"{index}.png", "is damaged") for index in range(12)]
     assert str(refusal(bad[:1], 1)) == "0.png: is damaged"
     assert str(refusal(bad[:2], 9, "!")) == "2 of 9 images unusable: 0.png: is damaged; 1.png: is damaged!"
     assert str(refusal(bad, 40)).endswith("9.png: is damaged; and 2 more")

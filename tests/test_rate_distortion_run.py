@@ -341,7 +341,7 @@ def test_pictures_of_a_zip_that_are_not_rgb_are_named_and_left_out(photos: Path,
     assert [one["path"] for one in left] == [
         f"{photos.parent / 'in.zip'}:{name}" for name in ("bad.png", "grey<é>.png")
     ]
-    assert "is not 8-bit RGB (grey counted as three equal channels), but only that can be measured" in left[1]["why"]
+    assert "is not 8-bit RGB (grey counted as three equal channels), but only that can be measured" in left[1]["reason"]
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "2 of 5 images unusable: " in page
     assert "grey&lt;&#233;&gt;.png: is not 8-bit RGB" in page

@@ -2,7 +2,7 @@
 
 from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, concatenate, from_array
 from ddpm_codec.datasets.opening import open_images
-from ddpm_codec.datasets.saying import SHOWN, Change, Refused, change_lines, left_out_lines, listed, read_all, refusal
+from ddpm_codec.datasets.saying import SHOWN, Change, change_lines, left_out_lines, listed, read_all, refusal
 
 __all__ = [
     "SHOWN",
@@ -11,7 +11,6 @@ __all__ = [
     "ImageSet",
     "Opened",
     "Pixels",
-    "Refused",
     "change_lines",
     "concatenate",
     "from_array",

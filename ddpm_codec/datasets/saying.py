@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ddpm_codec.datasets.image_set import ImageSet
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, Untaken
 
 SHOWN: Final = 10
 """Names in a line; the others are counted."""
@@ -22,18 +22,6 @@ class Change(NamedTuple):
     what: str
 
 
-class Refused(NamedTuple):
-    """An image that cannot be used.
-
-    Attributes:
-        path: of the image.
-        why: a line that begins with its path.
-    """
-
-    path: str
-    why: str
-
-
 def change_lines(changes: Iterable[Change]) -> list[str]:
     """Return a line for each kind of change: what, of how many images, and the names of the first."""
     kinds: dict[str, list[str]] = {}
@@ -42,7 +30,7 @@ def change_lines(changes: Iterable[Change]) -> list[str]:
     return [f"{what}: {_counted(len(paths))} ({listed(paths)})" for what, paths in sorted(kinds.items())]
 
 
-def refusal(refused: Sequence[Refused], total: int, advice: str = "") -> InputError:
+def refusal(refused: Sequence[Untaken], total: int, advice: str = "") -> InputError:
     """Return the error about images that cannot be used: the cause of the first few, and how many there are.
 
     Args:
@@ -50,7 +38,7 @@ def refusal(refused: Sequence[Refused], total: int, advice: str = "") -> InputEr
         total: number of images, the good ones included.
         advice: what can be done.
     """
-    causes = listed([one.why for one in refused], "; ")
+    causes = listed([str(one) for one in refused], "; ")
     return InputError(causes + advice if total == 1 else f"{len(refused)} of {total} images unusable: {causes}{advice}")
 
 
@@ -64,12 +52,12 @@ def read_all(images: ImageSet, advice: str = "") -> list[Change]:
         InputError: naming those that cannot be used.
     """
     changes: list[Change] = []
-    refused: list[Refused] = []
+    refused: list[Untaken] = []
     for index, path in enumerate(images.paths):
         try:
             changed = images.opened(index).changed
         except InputError as error:
-            refused.append(Refused(path, str(error)))
+            refused.append(Untaken.of(path, error))
         else:
             if changed:
                 changes.append(Change(path, changed))

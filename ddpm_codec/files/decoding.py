@@ -116,6 +116,7 @@ def decode_file(
         if not isinstance(output, str | Path):
             report.notes = [line.replace(str(target), STANDARD_OUTPUT) for line in report.notes]
             report.damaged = [line.replace(str(target), STANDARD_OUTPUT) for line in report.damaged]
+            report.pictures = [(name, STANDARD_OUTPUT) for name, _ in report.pictures]
     report.seconds = whole.seconds
     return report
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ddpm_codec.datasets import ImageSet, Refused, open_images
-from ddpm_codec.errors import InputError, RefusedInputsError
+from ddpm_codec.datasets import ImageSet, open_images
+from ddpm_codec.errors import InputError, RefusedInputsError, Untaken
 from ddpm_codec.image_io.folders import IMAGE_EXTENSIONS
 from ddpm_codec.image_io.listing import list_inputs
 from ddpm_codec.image_io.reading import read_picture
@@ -25,7 +25,7 @@ class PictureSource:
 
     count: int
     load: Callable[[int], Picture | None]
-    left_out: list[Refused]
+    left_out: list[Untaken]
 
     def __iter__(self) -> Iterator[Picture | None]:
         """Read them in order."""
@@ -61,7 +61,7 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
     else:
         images = open_images(data, test=True)
         load, paths = _from_images(images), images.paths
-    left_out: list[Refused] = []
+    left_out: list[Untaken] = []
 
     def load_cut(index: int) -> Picture | None:
         try:
@@ -69,7 +69,7 @@ def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Calla
         except InputError as error:
             if len(paths) == 1:
                 raise
-            left_out.append(Refused(paths[index], str(error)))
+            left_out.append(Untaken.of(paths[index], error))
             note(f"{error}; skipped")
             return None
         return picture if crop is None else crop_middle(picture, crop)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.datasets import Refused, listed, refusal
+from ddpm_codec.datasets import listed, refusal
+from ddpm_codec.errors import Untaken
 from ddpm_codec.rate_distortion.curves import (
     AVERAGING,
     IDEAL,
@@ -78,7 +79,7 @@ class RdReport:
     peers: tuple[str, ...]
     reconstructions: tuple[str, ...]
     facts: dict[str, Any]
-    left_out: tuple[Refused, ...] = ()
+    left_out: tuple[Untaken, ...] = ()
 
     @cached_property
     def curves(self) -> dict[str, list[Curve]]:
@@ -155,7 +156,7 @@ class RdReport:
             "metrics": list(self.metrics),
             "peers": list(self.peers),
             "reconstructions": list(self.reconstructions),
-            "left_out": [{"path": one.path, "why": one.why} for one in self.left_out],
+            "left_out": [one.to_json() for one in self.left_out],
             "averaging": {metric: AVERAGING[metric] for metric in self.metrics},
             "exact": self.exact_pictures(),
             "curves": {metric: [self._curve_json(curve) for curve in curves] for metric, curves in self.curves.items()},

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.datasets import ImageSet, Pixels, Refused, concatenate, open_images, refusal
-from ddpm_codec.errors import InputError
+from ddpm_codec.datasets import ImageSet, Pixels, concatenate, open_images, refusal
+from ddpm_codec.errors import InputError, Untaken
 from ddpm_codec.training.augment import Augmentation, augmented
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.screening import Screened, screened, too_small
@@ -38,7 +38,7 @@ class Split:
         """Return lines about images that were left out or changed into 8-bit RGB."""
         return [line for screening in self.screenings for line in screening.notes()]
 
-    def left_out(self) -> list[Refused]:
+    def left_out(self) -> list[Untaken]:
         """Return the images that were left out."""
         return [refused for screening in self.screenings for refused in screening.left_out]
 
@@ -118,7 +118,7 @@ class CropSampler:
         seed: int,
         weights: NDArray[np.float64] | None = None,
         augmentation: Augmentation | None = None,
-        on_damage: Callable[[Refused], None] = lambda refused: None,
+        on_damage: Callable[[Untaken], None] = lambda refused: None,
     ) -> None:
         self._images, self.crop, self._flip, self._seed = images, crop, flip, seed
         # Equal weights draw integers, like the runs whose figures are published.
@@ -126,7 +126,7 @@ class CropSampler:
         self._chances = None if alike or weights is None else np.cumsum(weights / weights.sum())
         self._augmentation = augmentation if augmentation is not None and augmentation.share > 0.0 else None
         self._on_damage = on_damage
-        self._damaged: dict[int, Refused] = {}
+        self._damaged: dict[int, Untaken] = {}
 
     def batch(self, step: int, count: int, part: slice) -> Pixels:
         """Return the images ``part`` of the batch of ``count`` at ``step``, [n, 3, crop, crop] uint8.
@@ -165,15 +165,15 @@ class CropSampler:
         try:
             image = self._images[index]
         except InputError as error:
-            self._set_aside(index, Refused(path, str(error)))
+            self._set_aside(index, Untaken.of(path, error))
             return None
         height, width = image.shape[:2]
         if min(height, width) < self.crop:
-            self._set_aside(index, Refused(path, too_small(path, (width, height), self.crop)))
+            self._set_aside(index, Untaken(path, too_small((width, height), self.crop)))
             return None
         return image
 
-    def _set_aside(self, index: int, refused: Refused) -> None:
+    def _set_aside(self, index: int, refused: Untaken) -> None:
         self._damaged[index] = refused
         count, total = len(self._damaged), len(self._images)
         if count > max(1.0, MAX_DAMAGED_SHARE * total) or count == total:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.datasets import Refused, concatenate
+from ddpm_codec.datasets import concatenate
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.measurement import LevelMeasurement, measure_levels
@@ -18,7 +18,7 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
-from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.errors import InputError, ModelError, Untaken
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.frozen import FrozenModel, model_bytes
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
@@ -120,8 +120,8 @@ def export_model(
     for line in lines:
         note(line)
 
-    def replaced(refused: Refused) -> None:
-        note(f"{refused.why}; replaced by another image")
+    def replaced(refused: Untaken) -> None:
+        note(f"{refused}; replaced by another image")
 
     crops = _training_crops(split, config, replaced)
     prior = PriorModel.fit(_prior_batches(crops), transform)
@@ -242,7 +242,7 @@ def _calibration_set(split: Split, data: Sequence[str], config: TrainConfig) -> 
     return [screened(images, config.crop, skip_small=config.skip_small)]
 
 
-def _training_crops(split: Split, config: TrainConfig, on_damage: Callable[[Refused], None]) -> CropSampler:
+def _training_crops(split: Split, config: TrainConfig, on_damage: Callable[[Untaken], None]) -> CropSampler:
     return CropSampler(
         split.train, config.crop, flip=False, seed=config.seed, weights=split.weights, on_damage=on_damage
     )

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.datasets import Refused
-from ddpm_codec.errors import OutputError
+from ddpm_codec.errors import OutputError, Untaken
 
 
 class RunLog:
@@ -47,7 +46,7 @@ class RunLog:
             for key, value in values.items():
                 self._board.add_scalar(key, value, step)
 
-    def leave_out(self, step: int, refused: Refused) -> None:
+    def leave_out(self, step: int, refused: Untaken) -> None:
         """Append a line about an image that is not used, unless there is one already.
 
         Raises:
@@ -56,7 +55,7 @@ class RunLog:
         if refused.path in self._left_out:
             return
         self._left_out.add(refused.path)
-        self._append({"step": step, "left_out": refused.path, "why": refused.why})
+        self._append({"step": step, "left_out": refused.path, "reason": refused.reason})
 
     def _append(self, values: dict[str, Any]) -> None:
         try:

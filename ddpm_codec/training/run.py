@@ -162,7 +162,7 @@ def _run(
                     log.write(trainer.step, **figures)
             for refused in trainer.newly_damaged():
                 bar.clear()
-                note(f"{refused.why}; replaced by another image")
+                note(f"{refused}; replaced by another image")
                 if log is not None:
                     log.leave_out(trainer.step, refused)
             if _due(trainer, config.checkpoint_every) or stopped or _is_first_to_keep(trainer):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from ddpm_codec.datasets import Change, ImageSet, Refused, change_lines, left_out_lines, refusal
-from ddpm_codec.errors import InputError
+from ddpm_codec.datasets import Change, ImageSet, change_lines, left_out_lines, refusal
+from ddpm_codec.errors import InputError, Untaken
 
 _ADVICE: Final = " (skip_small leaves such images out)"
 
@@ -21,7 +21,7 @@ class Screened:
     """
 
     images: ImageSet
-    left_out: tuple[Refused, ...]
+    left_out: tuple[Untaken, ...]
     changes: tuple[Change, ...]
     total: int
 
@@ -43,16 +43,16 @@ def screened(images: ImageSet, crop: int, *, skip_small: bool) -> Screened:
         InputError: some cannot be used, and ``skip_small`` is not set; or none can. Counts all and names the first.
     """
     usable: list[int] = []
-    refused: list[Refused] = []
+    refused: list[Untaken] = []
     changes: list[Change] = []
     for index, path in enumerate(images.paths):
         try:
             size, changed = images.header(index)
         except InputError as error:
-            refused.append(Refused(path, str(error)))
+            refused.append(Untaken.of(path, error))
             continue
         if min(size) < crop:
-            refused.append(Refused(path, too_small(path, size, crop)))
+            refused.append(Untaken(path, too_small(size, crop)))
             continue
         usable.append(index)
         if changed:
@@ -63,6 +63,6 @@ def screened(images: ImageSet, crop: int, *, skip_small: bool) -> Screened:
     return Screened(kept, tuple(refused), tuple(changes), len(images))
 
 
-def too_small(path: str, size: tuple[int, int], crop: int) -> str:
-    """Return the line about an image of ``size`` (width, height) that is smaller than the crop."""
-    return f"{path}: {size[0]}x{size[1]} is smaller than the crop of {crop}"
+def too_small(size: tuple[int, int], crop: int) -> str:
+    """Return what is said of an image of ``size`` (width, height) that is smaller than the crop."""
+    return f"{size[0]}x{size[1]} is smaller than the crop of {crop}"

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ddpm_codec.datasets import Refused
 from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.pictures import to_model_values
-from ddpm_codec.errors import InputError, ModelError
+from ddpm_codec.errors import InputError, ModelError, Untaken
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, state_to_resume
 from ddpm_codec.training.codec_task import CodecTask
 from ddpm_codec.training.config import Kind, TrainConfig
@@ -75,7 +74,7 @@ class Trainer:
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.task = task_of(config)
         self.split = split = split_holdout(config)
-        self._damaged: list[Refused] = []
+        self._damaged: list[Untaken] = []
         self.sampler = CropSampler(
             split.train,
             config.crop,
@@ -154,7 +153,7 @@ class Trainer:
         """
         self.task.prepare(self.denoiser, self.average, self.sampler, self.step, self.device)
 
-    def newly_damaged(self) -> list[Refused]:
+    def newly_damaged(self) -> list[Untaken]:
         """Return the images that turned out damaged since the last call, and were replaced by others."""
         found = self._damaged.copy()
         self._damaged.clear()

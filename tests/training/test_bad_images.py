@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.datasets import Refused, from_array, open_images
-from ddpm_codec.errors import InputError
+from ddpm_codec.datasets import from_array, open_images
+from ddpm_codec.errors import InputError, Untaken
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler
@@ -105,7 +105,7 @@ def test_they_are_left_out_when_asked_and_all_are_in_the_log(tiny: Make, folder:
     assert [(line["step"], line["left_out"]) for line in left] == [
         (0, path) for path in [str(folder / "aa.png"), *small]
     ]
-    assert left[1]["why"] == f"{small[0]}: 15x40 is smaller than the crop of 16"
+    assert left[1]["reason"] == "15x40 is smaller than the crop of 16"
     assert TrainConfig.from_sources(Path(config.output) / "config.toml", {}).skip_small
     assert load_checkpoint(Path(config.output)).config.skip_small
     # A resumed run says it again, and writes it once.
@@ -253,7 +253,7 @@ def test_a_replacement_changes_no_other_crop(folder: Path) -> None:
     chosen = np.random.default_rng([0, 3]).integers(24, size=8)
     bad = int(chosen[2])
     cut(folder / f"{bad:02d}.png")
-    told: list[Refused] = []
+    told: list[Untaken] = []
     sampler = CropSampler(open_images(str(folder)), 16, flip=True, seed=0, on_damage=told.append)
     found = sampler.batch(3, 8, slice(None))
     hit = chosen == bad
