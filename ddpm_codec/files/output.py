@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from ddpm_codec.atomic import check_target, keep_permissions, publish, reason
+from ddpm_codec.datasets import listed
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
-OBSTACLES_SHOWN = 10
 MAX_NAME_BYTES = 240
 """Maximum bytes of a path component; file systems allow 255."""
 
@@ -119,8 +119,7 @@ class PictureSink:
                 obstacles.append(str(error))
         if obstacles:
             count = f"{len(obstacles)} of {len(self._infos)} pictures: " if len(obstacles) > 1 else ""
-            rest = f"; and {len(obstacles) - OBSTACLES_SHOWN} more" if len(obstacles) > OBSTACLES_SHOWN else ""
-            raise InputError(count + "; ".join(obstacles[:OBSTACLES_SHOWN]) + rest)
+            raise InputError(count + listed(obstacles, "; "))
         if self._output.is_dir():
             for name in self._names:
                 self._check_place(name)
