@@ -5,7 +5,8 @@ sum, a fused multiply-add or a power of two gives the same number on any device;
 float64. Tests compare it with an implementation in int64.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,16 +24,16 @@ from ddpm_codec.nn.exact.parameters import (
     PICTURE_REACH,
     PICTURE_SHIFT,
     PIXEL_INDEX_RANGE,
-    STREAM_LIMIT,
-    T_LIMIT,
     Array,
     Convolution,
     ExactParameters,
 )
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, IntegerPrediction
+from ddpm_codec.workers import Workers
 
 CHUNK_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Pixels that go through the network at once: on a CPU as many as its caches like."""
+
 
 class ExactTrunk:
     """The layers under the heads on a device, and whatever layers read their output.
@@ -89,8 +90,38 @@ class ExactTrunk:
         return self.layers[f"{name}.second"].add_to(stream, inner, level)
 
 
+Integers = tuple[Array, NDArray[np.int16] | None, NDArray[np.int16] | None]
+
+
+class Executor(Protocol):
+    """An exact network that runs somewhere."""
+
+    device: torch.device
+
+    def integers(self, picture: Array, level: int, *, pixels: bool, coefficients: bool) -> Integers:
+        """See :meth:`ExactExecutor.integers`."""
+        ...
+
+
+def make_executor(parameters: ExactParameters, device: torch.device) -> Executor:
+    """Return the fastest executor of an exact network on a device.
+
+    Args:
+        parameters: checked.
+        device: where to run.
+    """
+    if device.type == "cpu":
+        # Imported here: the compiler takes some time to load.
+        from ddpm_codec.compilation import compiles
+        from ddpm_codec.nn.exact.fused import FusedExecutor
+
+        if compiles():
+            return FusedExecutor(parameters)
+    return ExactExecutor(parameters, device)
+
+
 class ExactExecutor:
-    """An exact network on a device.
+    """An exact network on a device, all of it in torch. Several threads may use it.
 
     Args:
         parameters: checked.
@@ -108,9 +139,7 @@ class ExactExecutor:
         }
 
     @torch.no_grad()
-    def predict(
-        self, picture: Tensor, level: int, *, pixels: bool, coefficients: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def integers(self, picture: Array, level: int, *, pixels: bool, coefficients: bool) -> Integers:
         """Apply the network to a picture int64 [B, 3, H, W].
 
         Args:
@@ -120,11 +149,14 @@ class ExactExecutor:
             coefficients: whether those of coefficients are.
 
         Returns:
-            (mean [B, 3, H, W], variance index of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]), float64.
+            (mean int64 [B, 3, H, W], variance index int16 of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]).
         """
         # A caller's autocast would round the integers of matrix products.
         with torch.autocast(self.device.type, enabled=False):
-            return self._evaluate(picture, level, pixels, coefficients)
+            found = self._evaluate(torch.from_numpy(picture).to(self.device), level, pixels, coefficients)
+        mean, *indices = found
+        of_pixels, of_coefficients = (None if one is None else one.to(torch.int16).cpu().numpy() for one in indices)
+        return mean.to(torch.int64).cpu().numpy(), of_pixels, of_coefficients
 
     def _evaluate(
         self, picture: Tensor, level: int, pixels: bool, coefficients: bool
@@ -154,7 +186,7 @@ class ExactDenoiser:
         rows: its level for each level of the chain, cleanest first.
     """
 
-    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...]) -> None:
+    def __init__(self, executor: Executor, rows: tuple[int, ...]) -> None:
         self._executor, self._rows = executor, rows
 
     def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
@@ -175,20 +207,25 @@ class ExactDenoiser:
     def _predict(
         self, picture: Array, level: int, *, pixels: bool, coefficients: bool
     ) -> tuple[Array, NDArray[np.int16], NDArray[np.int16]]:
-        """Apply the network in chunks; what was not asked for is empty."""
+        """Apply the network to a few tiles at a time, by as many workers as there are; what was not asked for is empty."""
         device, count = self._executor.device, len(picture)
         if not count:
             # Predictions of no pictures have the shapes of one.
             picture = np.zeros((1, *picture.shape[1:]), np.int64)
+        workers = Workers(1 if device.type == "cuda" else None)
         size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
-        parts: tuple[list[Tensor], ...] = ([], [], [])
-        for start in range(0, len(picture), size):
-            chunk = torch.from_numpy(picture[start : start + size]).to(device)
-            found = self._executor.predict(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
-            for part, values, dtype in zip(parts, found, (torch.int64, torch.int16, torch.int16), strict=True):
-                part.append(torch.empty(0, dtype=dtype) if values is None else values.to(dtype).cpu())
-        mean, of_pixels, of_coefficients = (torch.cat(part).numpy()[:count] for part in parts)
-        return mean, of_pixels, of_coefficients
+        size = min(size, -(-len(picture) // workers.count))
+
+        def evaluate(start: int) -> Integers:
+            chunk = picture[start : start + size]
+            return self._executor.integers(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
+
+        means, *indices = zip(*workers.map(evaluate, range(0, len(picture), size)), strict=True)
+        of_pixels, of_coefficients = (
+            np.concatenate([np.empty(0, np.int16) if part is None else part for part in parts])[:count]
+            for parts in indices
+        )
+        return np.concatenate(means)[:count], of_pixels, of_coefficients
 
 
 def _reordered(name: str, layer: Convolution) -> Convolution:

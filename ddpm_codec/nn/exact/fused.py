@@ -1,7 +1,6 @@
 """The exact network on a CPU, convolutions in torch and all between them in compiled passes.
 
-Streams are int16 [N, h, w, C]. The bytes that a layer reads are written by the pass after the layer before it; nothing else is
-written between them.
+Streams are int16 [N, h, w, C]. The bytes that a layer reads are written by the pass after the layer before it.
 """
 
 from collections.abc import Mapping
@@ -98,7 +97,7 @@ class FusedExecutor:
     def __init__(self, parameters: ExactParameters, kernels: str | None = None) -> None:
         self._heads = heads = parameters.heads
         self._trunk = FusedTrunk(parameters.config, parameters.layers, heads.picture_multiplier, kernels)
-        self.kernels, self._memory = self._trunk.kernels, MemoryPool()
+        self.kernels, self.device, self._memory = self._trunk.kernels, torch.device("cpu"), MemoryPool()
 
     @torch.no_grad()
     def integers(
@@ -196,9 +195,7 @@ class _Way:
             place = strip.image, rows[0] + rows[1] * strip.row, rows[1]
             lower = _NO_SUMS if strip.lower is None else _flat(strip.lower)
             sums = _flat(strip.sums)
-            passes.pass_on(
-                sums, lower, table, of_stream, mode, place, following.reading, following.limit, *places
-            )
+            passes.pass_on(sums, lower, table, of_stream, mode, place, following.reading, following.limit, *places)
 
     def bytes_for(self, name: str, images: int, height: int, width: int) -> Read:
         """Return memory for what a layer reads, with its border, beside that of the layer before it."""

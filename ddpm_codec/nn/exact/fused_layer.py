@@ -1,8 +1,7 @@
-"""The exact network on a CPU, convolutions in torch and all between them in compiled passes.
+"""A layer of the exact network on a CPU: a convolution in torch, and the tables of the compiled pass after it.
 
-Streams are int16 [N, h, w, C]. The bytes that a layer reads are written, inside a border of its zero points, by the pass after
-the layer before it; no intermediate result is written otherwise. Layers hold no memory, so several threads may use them: each
-evaluation works in a :class:`Memory` of its own.
+Layers hold no memory, so several threads may use them: each evaluation works in a :class:`Memory` of its own. The bytes that
+a layer reads have a border of its zero points around them.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from ddpm_codec.nn.exact.kernels import KERNELS, power_of_half, shape_of
 from ddpm_codec.nn.exact.parameters import Convolution
 from ddpm_codec.nn.exact.passes import CHUNK
 
-STRIP_VALUES = 1 << 17
+STRIP_VALUES = 1 << 18
 """Sums at a time, about: they stay in the cache until the pass that reads them."""
 
 _ROUND = 1.5 * 2.0**23
@@ -108,7 +107,7 @@ class FusedLayer:
 
     def __init__(self, layer: Convolution, kernels: str) -> None:
         self.stride, self.padding, reading, scale = layer.stride, layer.padding, layer.reading, layer.rescaling
-        self.wide, self.limit = reading.wide, float(reading.limit)
+        self.outputs, self.wide, self.limit = len(layer.offset), reading.wide, float(reading.limit)
         down = np.ldexp(1.0, -reading.shift)
         half, low, top = reading.half * down, np.zeros_like(down), 2 * reading.half * down
         if not reading.half.any():
@@ -142,9 +141,9 @@ class FusedLayer:
 
     def strips(self, read: Read) -> Iterator[Strip]:
         """Yield the sums, a few rows or images at a time."""
-        images, height, width, channels = read.upper.shape
+        images, height, width, _ = read.upper.shape
         rows, columns = (height - 2 * self.padding) // self.stride, (width - 2 * self.padding) // self.stride
-        row_values = columns * channels * self.stride * self.stride
+        row_values = columns * self.outputs
         at_once, step = max(1, STRIP_VALUES // (rows * row_values)), min(rows, max(1, STRIP_VALUES // row_values))
         for image in range(0, images, at_once):
             for row in range(0, rows, step):

@@ -11,6 +11,7 @@ of one length are what a compiler turns into vector instructions.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_codec.compilation import compiled
 from ddpm_codec.nn.exact.parameters import (
@@ -27,6 +28,8 @@ from ddpm_codec.nn.exact.parameters import (
 )
 from ddpm_codec.nn.integer import LOG_VAR_INDICES
 
+Values = NDArray[Any]
+
 CHUNK = 1024
 """Values of a row at a time, about: all that is read and written for them fits the nearest cache."""
 
@@ -42,8 +45,8 @@ _NONE = np.float32(0.0)
 
 
 @compiled
-def _join(upper: Any, lower: Any, scale: Any, t: Any) -> None:
-    """t = R(clamp(upper + R(lower) 2^-pre_shift)), of sums of two-byte inputs."""
+def _join(upper: Values, lower: Values, scale: Values, t: Values) -> None:
+    """Compute t = R(clamp(upper + R(lower) 2^-pre_shift)), of sums of two-byte inputs."""
     for i in range(len(t)):
         v = upper[i] + ((lower[i] + _ROUND) - _ROUND) * scale[i]
         v = -_T_LIMIT if v < -_T_LIMIT else v
@@ -52,20 +55,21 @@ def _join(upper: Any, lower: Any, scale: Any, t: Any) -> None:
 
 
 @compiled
-def _round(sums: Any, t: Any) -> None:
+def _round(sums: Values, t: Values) -> None:
+    """Compute t = R(sums)."""
     for i in range(len(t)):
         t[i] = (sums[i] + _ROUND) - _ROUND
 
 
 @compiled
-def _rescale(t: Any, multiplier: Any, bias: Any) -> None:
-    """y = R(t multiplier + bias), in place; ``bias`` comes with _ROUND added."""
+def _rescale(t: Values, multiplier: Values, bias: Values) -> None:
+    """Compute y = R(t multiplier + bias), in place; ``bias`` comes with _ROUND added."""
     for i in range(len(t)):
         t[i] = (t[i] * multiplier[i] + bias[i]) - _ROUND
 
 
 @compiled
-def _set(stream: Any, y: Any) -> None:
+def _set(stream: Values, y: Values) -> None:
     """Saturate y and keep it."""
     for i in range(len(y)):
         s = -_STREAM_LIMIT if y[i] < -_STREAM_LIMIT else y[i]
@@ -75,8 +79,8 @@ def _set(stream: Any, y: Any) -> None:
 
 
 @compiled
-def _add(stream: Any, t: Any, multiplier: Any) -> None:
-    """s = clamp(R(s + t multiplier)), in the stream and in place of t."""
+def _add(stream: Values, t: Values, multiplier: Values) -> None:
+    """Compute s = clamp(R(s + t multiplier)), in the stream and in place of t."""
     for i in range(len(t)):
         s = ((np.float32(stream[i]) + _ROUND) + t[i] * multiplier[i]) - _ROUND
         s = -_STREAM_LIMIT if s < -_STREAM_LIMIT else s
@@ -86,8 +90,8 @@ def _add(stream: Any, t: Any, multiplier: Any) -> None:
 
 
 @compiled
-def _read(s: Any, reading: Any, limit: Any, q: Any) -> None:
-    """q = clamp(R(zero + s clamp(s + A, 0, 2 A) 2^-shift)), in one byte."""
+def _read(s: Values, reading: Values, limit: np.float32, q: Values) -> None:
+    """Compute q = clamp(R(zero + s clamp(s + A, 0, 2 A) 2^-shift)), in one byte."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
     for i in range(len(s)):
         slope = s[i] * down[i] + half[i]
@@ -100,8 +104,8 @@ def _read(s: Any, reading: Any, limit: Any, q: Any) -> None:
 
 
 @compiled
-def _read_wide(s: Any, reading: Any, limit: Any, upper: Any, lower: Any) -> None:
-    """The same in two bytes."""
+def _read_wide(s: Values, reading: Values, limit: np.float32, upper: Values, lower: Values) -> None:
+    """Read in two bytes."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
     for i in range(len(s)):
         slope = s[i] * down[i] + half[i]
@@ -117,16 +121,16 @@ def _read_wide(s: Any, reading: Any, limit: Any, upper: Any, lower: Any) -> None
 
 @compiled
 def pass_on(
-    sums: Any,
-    lower: Any,
-    rescaling: Any,
-    stream: Any,
+    sums: Values,
+    lower: Values,
+    rescaling: Values,
+    stream: Values,
     mode: int,
     place: tuple[int, int, int],
-    reading: Any,
+    reading: Values,
     limit: float,
-    q: Any,
-    q_lower: Any,
+    q: Values,
+    q_lower: Values,
     offset: tuple[int, int],
 ) -> None:
     """Rescale sums, update the stream, and read it for the next layer.
@@ -175,7 +179,9 @@ def pass_on(
 
 
 @compiled
-def read_stream(stream: Any, reading: Any, limit: float, q: Any, q_lower: Any, offset: tuple[int, int]) -> None:
+def read_stream(
+    stream: Values, reading: Values, limit: float, q: Values, q_lower: Values, offset: tuple[int, int]
+) -> None:
     """Read a stream int16 [N, H, W C]; other arguments as in :func:`pass_on`."""
     images, rows, values = stream.shape
     chunk, most = reading.shape[1], np.float32(limit)
@@ -200,7 +206,7 @@ def read_stream(stream: Any, reading: Any, limit: float, q: Any, q_lower: Any, o
 
 
 @compiled
-def fill_border(q: Any, zero: Any, border: int) -> None:
+def fill_border(q: Values, zero: Values, border: int) -> None:
     """Set the border of q uint8 [N, H, W, C] to ``zero`` uint8 [C]."""
     images, height, width, channels = q.shape
     for i in range(images):
@@ -224,7 +230,7 @@ def _between(a: int, low: int, high: int) -> int:
 
 
 @compiled
-def read_picture(picture: Any, multiplier: int, upper: Any, lower: Any) -> None:
+def read_picture(picture: Values, multiplier: int, upper: Values, lower: Values) -> None:
     """Read a picture int64 [N, 3, H, W] for the stem, in two bytes [N, H/2 + 2, W/2 + 2, 12], and clamp it in place."""
     images, planes, height, width = picture.shape
     for i in range(images):
@@ -240,8 +246,10 @@ def read_picture(picture: Any, multiplier: int, upper: Any, lower: Any) -> None:
 
 
 @compiled
-def write_mean(sums: Any, picture: Any, skip: int, multiplier: Any, place: tuple[int, int], mean: Any) -> None:
-    """mean = R(picture skip + v multiplier, MEAN_SHIFT), int64 [N, 3, H, W], of sums [n, h, w, 12 or more] at (image, row)."""
+def write_mean(
+    sums: Values, picture: Values, skip: int, multiplier: Values, place: tuple[int, int], mean: Values
+) -> None:
+    """Write R(picture skip + v multiplier, MEAN_SHIFT), int64 [N, 3, H, W], of sums [n, h, w, 12 or more] at (image, row)."""
     images, rows, columns, _ = sums.shape
     for i in range(images):
         for r in range(rows):
@@ -255,8 +263,8 @@ def write_mean(sums: Any, picture: Any, skip: int, multiplier: Any, place: tuple
 
 
 @compiled
-def write_pixel_index(sums: Any, multiplier: Any, base: int, place: tuple[int, int], index: Any) -> None:
-    """Variance indices of sub-pixels, int16 [N, 3, H, W], of the last 12 of the sums [n, h, w, 24] at (image, row)."""
+def write_pixel_index(sums: Values, multiplier: Values, base: int, place: tuple[int, int], index: Values) -> None:
+    """Write variance indices of sub-pixels, int16 [N, 3, H, W], of the last 12 of the sums [n, h, w, 24] at (image, row)."""
     images, rows, columns, _ = sums.shape
     for i in range(images):
         for r in range(rows):
@@ -271,9 +279,9 @@ def write_pixel_index(sums: Any, multiplier: Any, base: int, place: tuple[int, i
 
 @compiled
 def write_coefficient_index(
-    sums: Any, multiplier: Any, bias: Any, base: int, place: tuple[int, int], index: Any
+    sums: Values, multiplier: Values, bias: Values, base: int, place: tuple[int, int], index: Values
 ) -> None:
-    """Variance indices of coefficients, int16 [N, D, H, W], of sums [n, h, w, D] at (image, row)."""
+    """Write variance indices of coefficients, int16 [N, D, H, W], of sums [n, h, w, D] at (image, row)."""
     images, rows, columns, channels = sums.shape
     low, high = COEFFICIENT_INDEX_RANGE
     for i in range(images):
