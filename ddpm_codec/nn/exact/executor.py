@@ -78,7 +78,7 @@ class ExactTrunk:
         batch, height, width, _ = inner.shape
         # Outputs of `up` are ordered (row, column, channel), see _reordered: a spread-out pixel is a view.
         spread = outer.view(batch, height, 2, width, 2, -1).transpose(2, 3)
-        gathered = spread.reshape(batch, height, width, -1)
+        gathered = spread.clone(memory_format=torch.contiguous_format).view(batch, height, width, -1)
         self.layers["up"].add_to(gathered, inner, level)
         spread.copy_(gathered.view(spread.shape))
         for index in range(self._config.outer_blocks):
