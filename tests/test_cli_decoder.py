@@ -185,7 +185,9 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     source = tmp_path / "run"
     check_refused(run("export", source, "-o", decoder, "--float"), 1, "exists")
     assert run("export", source, "-o", decoder, "--float", "--overwrite")[0] == 0
-    check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "cannot be exact yet")
+    check_refused(
+        run("export", source, "-o", tmp_path / "x.safetensors"), 2, "an exact pixel decoder is part of a model"
+    )
     check_refused(
         run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3),
         2,

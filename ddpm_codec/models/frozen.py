@@ -25,13 +25,13 @@ from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
+from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
 
 if TYPE_CHECKING:
     from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
-    from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 
 Key = tuple[int, int]
 """Of a chain: index of its crossing, and K."""
@@ -87,7 +87,7 @@ class FrozenModel:
     exact: ExactParameters | None = None
     rows: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     tables: str = ""
-    decoder: "ExactPixelDecoder | None" = None
+    decoder: ExactPixelDecoder | None = None
     crossings: tuple[float, ...] = ()
     default_crossing: int = 0
     progressive_crossing: int = 0
