@@ -5,7 +5,7 @@ sum, a fused multiply-add or a power of two gives the same number on any device;
 float64. Tests compare it with an implementation in int64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ddpm_codec.nn.codec_net import CodecNetConfig
 from ddpm_codec.nn.exact.kernels import KERNELS, Shape, first_exact, pick_kernels, power_of_half
 from ddpm_codec.nn.exact.parameters import (
     COEFFICIENT_INDEX_RANGE,
@@ -175,6 +176,62 @@ class _Layer:
         return out
 
 
+class ExactTrunk:
+    """The layers under the heads on a device, and whatever layers read their output.
+
+    Args:
+        config: widths and depths.
+        layers: by name, checked; those of a trunk and others that read a stream.
+        picture_multiplier: of the noisy picture before the stem, per level.
+        device: where to run.
+        kernels: a key of KERNELS; None: the fastest that are exact here.
+    """
+
+    def __init__(
+        self,
+        config: CodecNetConfig,
+        layers: Mapping[str, Convolution],
+        picture_multiplier: Array,
+        device: torch.device,
+        kernels: str | None = None,
+    ) -> None:
+        shapes = {_shape(layer) for layer in layers.values()}
+        self.kernels = kernels or first_exact(pick_kernels(device), device, shapes)
+        self.device = device
+        self._config = config
+        scratch = _Scratch(device)
+        self.layers = {
+            name: _Layer(_reordered(name, layer), device, self.kernels, scratch) for name, layer in layers.items()
+        }
+        self._picture_multiplier = torch.from_numpy(picture_multiplier.astype(np.float64)).to(device)
+
+    def __call__(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Return (the clamped picture in float64, the outer stream) for a picture int64 [B, 3, H, W]."""
+        picture = picture.clamp(-PICTURE_REACH, PICTURE_REACH).double()
+        scaled = round_shift(picture * self._picture_multiplier[level], PICTURE_SHIFT)
+        # The stem reads 16 bits; clamped a little beyond, float32 holds all that matters.
+        read = unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float())
+        outer = self.layers["stem"](read, level, saturate=True)
+        for index in range(self._config.outer_blocks):
+            outer = self._block(f"before.{index}", outer, level)
+        inner = self.layers["down"](outer, level, saturate=True)
+        for index in range(self._config.mid_blocks):
+            inner = self._block(f"middle.{index}", inner, level)
+        batch, height, width, _ = inner.shape
+        # Outputs of `up` are ordered (row, column, channel), see _reordered: a spread-out pixel is a view.
+        spread = outer.view(batch, height, 2, width, 2, -1).transpose(2, 3)
+        gathered = spread.clone(memory_format=torch.contiguous_format).view(batch, height, width, -1)
+        self.layers["up"].add_to(gathered, inner, level)
+        spread.copy_(gathered.view(spread.shape))
+        for index in range(self._config.outer_blocks):
+            outer = self._block(f"after.{index}", outer, level)
+        return picture, outer
+
+    def _block(self, name: str, stream: Tensor, level: int) -> Tensor:
+        inner = self.layers[f"{name}.first"](stream, level)
+        return self.layers[f"{name}.second"].add_to(stream, inner, level)
+
+
 class ExactExecutor:
     """An exact network on a device.
 
@@ -185,15 +242,9 @@ class ExactExecutor:
     """
 
     def __init__(self, parameters: ExactParameters, device: torch.device, kernels: str | None = None) -> None:
-        shapes = {_shape(layer) for layer in parameters.layers.values()}
-        self.kernels = kernels or first_exact(pick_kernels(device), device, shapes)
-        self.device = device
-        self._config = parameters.config
-        scratch = _Scratch(device)
-        self._layers = {
-            name: _Layer(_reordered(name, layer), device, self.kernels, scratch)
-            for name, layer in parameters.layers.items()
-        }
+        multiplier = parameters.heads.picture_multiplier
+        self._trunk = ExactTrunk(parameters.config, parameters.layers, multiplier, device, kernels)
+        self.kernels, self.device, self._layers = self._trunk.kernels, device, self._trunk.layers
         self._heads = {
             name: torch.from_numpy(values.astype(np.float64)).to(device)
             for name, values in vars(parameters.heads).items()
@@ -221,47 +272,21 @@ class ExactExecutor:
     def _evaluate(
         self, picture: Tensor, level: int, pixels: bool, coefficients: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        picture, outer = self._body(picture, level)
+        picture, outer = self._trunk(picture, level)
         heads, base = self._heads, self._heads["index_base"][level]
         v = self._layers["pixel_head"].sums(outer).double()
-        skip = _unshuffle(picture * heads["mean_skip"][level])
+        skip = unshuffle(picture * heads["mean_skip"][level])
         mean = torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level])
         of_pixels = of_coefficients = None
         if pixels:
-            index = _round_shift(v[..., 12:] * heads["pixel_multiplier"], INDEX_SHIFT).clamp_(*PIXEL_INDEX_RANGE)
-            of_pixels = _to_picture(index.add_(base).clamp_(0, LOG_VAR_INDICES - 1))
+            index = round_shift(v[..., 12:] * heads["pixel_multiplier"], INDEX_SHIFT).clamp_(*PIXEL_INDEX_RANGE)
+            of_pixels = to_picture(index.add_(base).clamp_(0, LOG_VAR_INDICES - 1))
         if coefficients:
             sums = self._layers["variance_second"].sums(self._layers["variance_first"](outer, level)).double()
             logs = torch.addcmul(heads["coefficient_bias"][level], sums, heads["coefficient_multiplier"])
-            index = _round_shift(logs, INDEX_SHIFT).clamp_(*COEFFICIENT_INDEX_RANGE)
+            index = round_shift(logs, INDEX_SHIFT).clamp_(*COEFFICIENT_INDEX_RANGE)
             of_coefficients = index.add_(base).clamp_(0, LOG_VAR_INDICES - 1).permute(0, 3, 1, 2)
-        return _to_picture(_round_shift(mean, MEAN_SHIFT)), of_pixels, of_coefficients
-
-    def _body(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Return (the clamped picture in float64, the outer stream)."""
-        picture = picture.clamp(-PICTURE_REACH, PICTURE_REACH).double()
-        scaled = _round_shift(picture * self._heads["picture_multiplier"][level], PICTURE_SHIFT)
-        # The stem reads 16 bits; clamped a little beyond, float32 holds all that matters.
-        read = _unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float())
-        outer = self._layers["stem"](read, level, saturate=True)
-        for index in range(self._config.outer_blocks):
-            outer = self._block(f"before.{index}", outer, level)
-        inner = self._layers["down"](outer, level, saturate=True)
-        for index in range(self._config.mid_blocks):
-            inner = self._block(f"middle.{index}", inner, level)
-        batch, height, width, _ = inner.shape
-        # Outputs of `up` are ordered (row, column, channel), see _reordered: a spread-out pixel is a view.
-        spread = outer.view(batch, height, 2, width, 2, -1).transpose(2, 3)
-        gathered = spread.reshape(batch, height, width, -1)
-        self._layers["up"].add_to(gathered, inner, level)
-        spread.copy_(gathered.view(spread.shape))
-        for index in range(self._config.outer_blocks):
-            outer = self._block(f"after.{index}", outer, level)
-        return picture, outer
-
-    def _block(self, name: str, stream: Tensor, level: int) -> Tensor:
-        inner = self._layers[f"{name}.first"](stream, level)
-        return self._layers[f"{name}.second"].add_to(stream, inner, level)
+        return to_picture(round_shift(mean, MEAN_SHIFT)), of_pixels, of_coefficients
 
 
 class ExactDenoiser:
@@ -334,14 +359,16 @@ def _saturate(stream: Tensor) -> Tensor:
     return stream.clamp_(_ROUND - STREAM_LIMIT, _ROUND + STREAM_LIMIT)
 
 
-def _round_shift(values: Tensor, shift: int) -> Tensor:
+def round_shift(values: Tensor, shift: int) -> Tensor:
     """Return values / 2^shift rounded half to even; values are float64 integers below 2^53."""
     return torch.mul(values, 2.0**-shift).round_()
 
 
-def _unshuffle(picture: Tensor) -> Tensor:
+def unshuffle(picture: Tensor) -> Tensor:
+    """Fold [B, C, H, W] into [B, H/2, W/2, 4C], channel = 4 c + 2 row + column."""
     return functional.pixel_unshuffle(picture, 2).permute(0, 2, 3, 1).contiguous()
 
 
-def _to_picture(values: Tensor) -> Tensor:
+def to_picture(values: Tensor) -> Tensor:
+    """Unfold [B, H/2, W/2, 4C] into [B, C, H, W]."""
     return functional.pixel_shuffle(values.permute(0, 3, 1, 2), 2)
