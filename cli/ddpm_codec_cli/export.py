@@ -56,8 +56,10 @@ def export(
 ) -> None:
     """Freeze CHECKPOINT (a file or the folder of a run) with its chains and calibration into one model file.
 
-    With --decoder the model ends in that pixel decoder: it has chains above each of its crossings, and the best of them on
-    the calibration images code files. With an output that ends in .pt, write a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM
+    With --decoder the model ends in that pixel decoder: it has chains above each of its crossings, and files use the one that
+    is best on the calibration images.
+
+    With an output that ends in .pt, write a small checkpoint instead: the averaged weights, for `train --init-from`. A DDPM
     (a U-Net) becomes a folder, which is never replaced and which `calibrate` completes; of the options it takes only
     --name. A pixel decoder on its own becomes a file for `bpd --decoder`, in floating point (--float).
     """

@@ -23,6 +23,8 @@ from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
+from ddpm_codec.nn.exact.decoder_bound import ExactPixelLikelihood
+from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.executor import ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.training.calibration import calibrate_on
@@ -37,6 +39,7 @@ from ddpm_codec.training.chain_choice import (
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_weights
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, screened_data, split_holdout
+from ddpm_codec.training.decoder_freezing import frozen_decoder
 from ddpm_codec.training.export_options import LONGEST_CHAIN, ExportOptions
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.screening import Screened, screened
@@ -151,11 +154,7 @@ class Assembly:
     def _with_decoder(self, model: FrozenModel, saved: Checkpoint, measured: LevelMeasurement) -> FrozenModel:
         """Add the pixel decoder, chains above its crossings, and which of them files use."""
         options, crossings = self._options, self._crossings
-        from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
-        from ddpm_codec.nn.exact.decoder_likelihood import ExactPixelLikelihood
-        from ddpm_codec.training.decoder_freezing import frozen_decoder
-
-        decoder = frozen_decoder(saved, options.decoder, self._crops, self._device)
+        decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device)
         levels = tuple(log_snr_at(grey_levels) for grey_levels in crossings)
         likelihood = ExactPixelLikelihood(PixelDecoderExecutor(decoder, self._device), levels)
         nats = [measure_decoder(likelihood, self._check_batches(), level, self._config.seed) for level in levels]
