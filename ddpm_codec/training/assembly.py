@@ -154,7 +154,7 @@ class Assembly:
     def _with_decoder(self, model: FrozenModel, saved: Checkpoint, measured: LevelMeasurement) -> FrozenModel:
         """Add the pixel decoder, chains above its crossings, and which of them files use."""
         options, crossings = self._options, self._crossings
-        decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device)
+        decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device, REACH_PIXELS)
         levels = tuple(log_snr_at(grey_levels) for grey_levels in crossings)
         likelihood = ExactPixelLikelihood(PixelDecoderExecutor(decoder, self._device), levels)
         nats = [measure_decoder(likelihood, self._check_batches(), level, self._config.seed) for level in levels]

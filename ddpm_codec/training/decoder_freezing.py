@@ -13,11 +13,15 @@ from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.checkpoint import Checkpoint, load_weights
 from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.decoder_calibration import calibrate_decoder_on, decoder_bits
-from ddpm_codec.training.freezing import REACH_PIXELS
 
 
 def frozen_decoder(
-    saved: Checkpoint, source: str, crossings: tuple[float, ...], sampler: CropSampler, device: torch.device
+    saved: Checkpoint,
+    source: str,
+    crossings: tuple[float, ...],
+    sampler: CropSampler,
+    device: torch.device,
+    pixels: int,
 ) -> ExactPixelDecoder:
     """Return the exact decoder of the averaged weights of a checkpoint, with one row of tables a crossing.
 
@@ -29,6 +33,7 @@ def frozen_decoder(
         crossings: noise in grey levels, those of the run.
         sampler: of training crops.
         device: where to calibrate.
+        pixels: of training crops on which ranges are measured, at each crossing.
 
     Raises:
         ModelError: weights that do not fit, or cannot be held in integers without overflow.
@@ -42,7 +47,7 @@ def frozen_decoder(
     levels = log_snr.float()
     if not network.calibrated:
         calibrate_decoder_on(network, sampler, levels, sampler.crop, device)
-    count = max(8, REACH_PIXELS // sampler.crop**2)
+    count = max(8, pixels // sampler.crop**2)
     crops = to_model_values(sampler.batch(1, count, slice(None)), device)
     reach = measure_reach(network, lambda: [decoder_bits(network, crops, level[None]) for level in levels])
     return freeze_decoder(copy.deepcopy(network).cpu(), log_snr.numpy(), reach)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ddpm_codec.atomic import check_target, new_file
-from ddpm_codec.errors import ModelError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.nn.pixel_decoder import decoder_config
@@ -58,6 +58,7 @@ def export_pixel_decoder(
         overwrite: replace ``output``.
 
     Raises:
+        InputError: the run was trained with rounding.
         ModelError: the checkpoint cannot be read, or its weights do not fit.
         OutputError: ``output`` cannot be written.
         OutputExistsError: it exists and ``overwrite`` is not set.
@@ -67,6 +68,8 @@ def export_pixel_decoder(
     config = saved.config
     if config.kind != "pixel decoder":
         raise ModelError(f"{checkpoint}: is a {config.kind}, not a pixel decoder")
+    if config.quantize:
+        raise InputError(f"{checkpoint}: was trained with rounding, so it works in integers only")
     network = PixelDecoderTask(config).build(CPU)
     load_weights(network, saved.ema, str(checkpoint))
     decoder = PixelDecoderModel(
