@@ -101,7 +101,7 @@ class GreyChain:
         variance: variance of each prediction index, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
-        network: stopwatch of the network.
+        network: time in the network, of all threads that were in it.
     """
 
     def __init__(
@@ -162,9 +162,12 @@ class GreyChain:
         return mean, self._pixel_scales[prediction.log_var_index]
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        # The network reuses its buffers: one thread at a time.
-        with self._lock, self.network:
-            return predict(picture, level)
+        # Several threads may be here at once, and each takes its own time.
+        with Stopwatch() as watch:
+            found = predict(picture, level)
+        with self._lock:
+            self.network.seconds += watch.seconds
+        return found
 
 
 class DiffusionLattice:

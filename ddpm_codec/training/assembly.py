@@ -25,7 +25,7 @@ from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.decoder_bound import ExactPixelLikelihood
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
-from ddpm_codec.nn.exact.executor import ExactExecutor
+from ddpm_codec.nn.exact.executor import make_executor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.chain_choice import (
@@ -39,7 +39,6 @@ from ddpm_codec.training.chain_choice import (
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_weights
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, screened_data, split_holdout
-from ddpm_codec.training.decoder_freezing import frozen_decoder
 from ddpm_codec.training.export_options import LONGEST_CHAIN, ExportOptions
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.screening import Screened, screened
@@ -114,7 +113,7 @@ class Assembly:
         parameters = self._freeze(denoiser) if options.exact else None
         source: Denoiser = MixedPrecision(denoiser, config.dtype)
         if parameters is not None:
-            executor = ExactExecutor(parameters, self._device)
+            executor = make_executor(parameters, self._device)
             source = ExactBoundDenoiser(executor, tuple(range(GRID)), tuple(self._grid.tolist()))
         measured = self._measure(source, prior, progress)
         model = FrozenModel(
@@ -153,6 +152,8 @@ class Assembly:
 
     def _with_decoder(self, model: FrozenModel, saved: Checkpoint, measured: LevelMeasurement) -> FrozenModel:
         """Add the pixel decoder, chains above its crossings, and which of them files use."""
+        from ddpm_codec.training.decoder_freezing import frozen_decoder
+
         options, crossings = self._options, self._crossings
         decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device, REACH_PIXELS)
         levels = tuple(log_snr_at(grey_levels) for grey_levels in crossings)

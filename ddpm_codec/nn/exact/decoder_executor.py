@@ -22,12 +22,10 @@ from ddpm_codec.nn.exact.decoder_parameters import (
     GatedReading,
     is_masked_network,
 )
-from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, STRIP_VALUES, ExactTrunk, round_shift, to_picture, unshuffle
-from ddpm_codec.nn.exact.kernels import KERNELS, Shape, first_exact, pick_kernels
+from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, ExactTrunk, round_shift, to_picture, unshuffle
+from ddpm_codec.nn.exact.kernels import KERNELS, choose_kernels, shape_of
+from ddpm_codec.nn.exact.layer import ROUND, STRIP_VALUES
 from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIMIT, Convolution
-
-_ROUND = 1.5 * 2.0**23
-"""Added to a float32 below 2^22, this rounds it half to even."""
 
 
 class PixelDecoderExecutor:
@@ -121,8 +119,7 @@ class _MaskedNetwork:
 
     def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None) -> None:
         layers = {name: layer for name, layer in parameters.layers.items() if is_masked_network(name)}
-        shapes = {_shape(layer) for layer in layers.values()}
-        chosen = kernels or first_exact(pick_kernels(device), device, shapes)
+        chosen = kernels or choose_kernels(device, layers.values())
         self._layers = {name: _MaskedLayer(layer, device, chosen) for name, layer in layers.items()}
         self._blocks = parameters.config.blocks
 
@@ -164,12 +161,12 @@ class _MaskedLayer:
         nothing = torch.zeros_like(offset)
         if self._wide:
             offset, shift = nothing, nothing
-        self._sum = KERNELS[kernels](weight, offset, shift, 1, _shape(layer).limit)
+        self._sum = KERNELS[kernels](weight, offset, shift, 1, shape_of(layer).limit)
         self._multiplier, self._bias = [], []
         if scale is not None:
             up = np.ldexp(1.0, -scale.shift)
             self._multiplier = [self._vector(row * up) for row in scale.multiplier]
-            self._bias = [self._vector(row + _ROUND) for row in scale.bias]
+            self._bias = [self._vector(row + ROUND) for row in scale.bias]
 
     def _vector(self, values: NDArray[np.generic]) -> Tensor:
         """Return values of at most 24 significant bits as float32, which holds them exactly."""
@@ -196,7 +193,7 @@ class _MaskedLayer:
         row = level if len(self._multiplier) > 1 else 0
         out = self._empty(q, torch.float32)
         for rows, t in self._strips(q):
-            torch.addcmul(self._bias[row], t, self._multiplier[row], out=out[:, rows]).sub_(_ROUND)
+            torch.addcmul(self._bias[row], t, self._multiplier[row], out=out[:, rows]).sub_(ROUND)
         return out
 
     def started(self, q: Tensor, level: int) -> Tensor:
@@ -208,7 +205,7 @@ class _MaskedLayer:
         multiplier = self._multiplier[level if len(self._multiplier) > 1 else 0]
         for rows, t in self._strips(q):
             part = stream[:, rows]
-            part.add_(_ROUND).addcmul_(t, multiplier).sub_(_ROUND).clamp_(-STREAM_LIMIT, STREAM_LIMIT)
+            part.add_(ROUND).addcmul_(t, multiplier).sub_(ROUND).clamp_(-STREAM_LIMIT, STREAM_LIMIT)
 
     def sums(self, q: Tensor) -> Tensor:
         """Return v, int32, of a head."""
@@ -250,10 +247,3 @@ class _MaskedLayer:
         out = (zero & BYTE).to(torch.uint8).expand(shape).contiguous()
         out[:, above : above + height, self._padding : self._padding + width] = q
         return out
-
-
-def _shape(layer: Convolution) -> Shape:
-    """Return what kernels see of a layer; where two sums make one, the limit is that of the whole."""
-    limit = None if layer.reading.wide or layer.rescaling is None else float(T_LIMIT)
-    outputs, channels, side, _ = layer.weight.shape
-    return Shape(outputs, channels, side, 1, limit)
