@@ -19,7 +19,7 @@ from ddpm_codec.models.opening import open_model
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import CROSSINGS, TrainConfig
-from ddpm_codec.training.export import export_checkpoint
+from ddpm_codec.training.export_checkpoint import export_checkpoint
 from ddpm_codec.training.objective import draw_levels
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.run import forked_config, train
@@ -341,5 +341,5 @@ def test_no_step_below_the_crossing_is_left_untrained() -> None:
         model = open_model(find_model(name))
         for grey_levels in CROSSINGS:
             for steps in range(1, 9):
-                chain = model.bound_setting(steps, None, None, log_snr_at(grey_levels)).chain
+                chain = model.bound_setting(steps, None, None, crossing_log_snr=log_snr_at(grey_levels)).chain
                 assert chain.log_snr[1] < drawn.max(), (name, grey_levels, steps)
