@@ -98,8 +98,8 @@ class PixelDecoderExecutor:
 
     def _each_chunk(self, evaluate: Callable[[slice], None], batch: int, pixels: int) -> None:
         workers = Workers(1 if self.device.type == "cuda" else None)
-        size = max(1, min(CHUNK_PIXELS[self.device.type] // max(pixels, 1), -(-batch // workers.count)))
-        workers.map(evaluate, [slice(start, start + size) for start in range(0, batch, size)])
+        if batch:
+            workers.map(evaluate, workers.shares(batch, max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))))
 
 
 class _TorchPixelDecoder:

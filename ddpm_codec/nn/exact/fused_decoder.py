@@ -15,7 +15,7 @@ _NO_BYTES = np.empty((0, 0, 0, 0), np.uint8)
 
 
 class FusedPixelDecoder:
-    """Evaluates tiles; several threads may do so at once. Methods are those of :class:`~ddpm_codec.nn.exact.decoder_executor.PixelDecoderExecutor`.
+    """Evaluates tiles, for :class:`~ddpm_codec.nn.exact.decoder_executor.PixelDecoderExecutor`; several threads may do so.
 
     Args:
         parameters: checked.
