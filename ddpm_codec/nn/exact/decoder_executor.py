@@ -4,13 +4,14 @@ As in :mod:`ddpm_codec.nn.exact.executor`, what lies between convolutions is flo
 every operation is exact. Sums of two-byte inputs need more than 24 bits, and are put together in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_codec.compilation import compiles
 from ddpm_codec.nn.exact.decoder_parameters import (
     FEATURE_SHIFT,
     FEATURE_ZERO,
@@ -23,9 +24,11 @@ from ddpm_codec.nn.exact.decoder_parameters import (
     is_masked_network,
 )
 from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, ExactTrunk, round_shift, to_picture, unshuffle
+from ddpm_codec.nn.exact.fused_decoder import FusedPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, choose_kernels, shape_of
 from ddpm_codec.nn.exact.layer import ROUND, STRIP_VALUES
 from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIMIT, Convolution
+from ddpm_codec.workers import Workers
 
 
 class PixelDecoderExecutor:
@@ -35,22 +38,26 @@ class PixelDecoderExecutor:
         parameters: checked.
         device: where to run.
         kernels: a key of KERNELS; None: the fastest that are exact here.
+        compiled: whether to use compiled passes, on a CPU; None: where functions are compiled at all.
     """
 
-    def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None = None) -> None:
+    def __init__(
+        self,
+        parameters: ExactPixelDecoder,
+        device: torch.device,
+        kernels: str | None = None,
+        *,
+        compiled: bool | None = None,
+    ) -> None:
         self.parameters, self.device = parameters, device
-        outer = {name: layer for name, layer in parameters.layers.items() if not is_masked_network(name)}
-        multiplier = parameters.heads.picture_multiplier
-        self._trunk = ExactTrunk(parameters.config.trunk, outer, multiplier, device, kernels)
-        self._masked = _MaskedNetwork(parameters, device, kernels)
-        self._heads = {
-            name: torch.from_numpy(values.astype(np.float64)).to(device)
-            for name, values in vars(parameters.heads).items()
-        }
+        use = compiles() if compiled is None else compiled
+        fused = device.type == "cpu" and use
+        self._evaluate = (
+            FusedPixelDecoder(parameters, kernels) if fused else _TorchPixelDecoder(parameters, device, kernels)
+        )
 
-    @torch.no_grad()
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Return what is known of pictures before their first pixel.
+        """Return what is known of pictures before their first pixel. Workers share the tiles out.
 
         Args:
             picture: z_0, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W], H and W multiples of 4.
@@ -62,22 +69,15 @@ class PixelDecoderExecutor:
         batch, _, height, width = picture.shape
         mean = np.empty((batch, 3, height, width), np.int32)
         features = np.empty((batch, height, width, self.parameters.config.features), np.uint8)
-        # A caller's autocast would round the integers of matrix products.
-        with torch.autocast(self.device.type, enabled=False):
-            for part in self._chunks(batch, height * width):
-                chunk = torch.from_numpy(picture[part]).to(self.device)
-                of_mean, of_features = self._trunk_of(chunk, level)
-                mean[part] = of_mean.to(torch.int32).cpu().numpy()
-                features[part] = of_features.to(torch.uint8).cpu().numpy()
+
+        def evaluate(part: slice) -> None:
+            mean[part], features[part] = self._evaluate.trunk(picture[part], level)
+
+        self._each_chunk(evaluate, batch, height * width)
         return mean, features
 
-    @torch.no_grad()
     def sums(
-        self,
-        mean: NDArray[np.int32],
-        features: NDArray[np.uint8],
-        x_0: NDArray[np.uint8],
-        level: int,
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
     ) -> NDArray[np.int32]:
         """Return the sums of the masked network for all pixels at once, [B, h, w, 12]; each depends on earlier pixels only.
 
@@ -88,20 +88,55 @@ class PixelDecoderExecutor:
             level: the crossing.
         """
         batch, _, height, width = x_0.shape
-        mean, features = mean[..., :height, :width], features[:, :height, :width]
         out = np.empty((batch, height, width, 12), np.int32)
-        with torch.autocast(self.device.type, enabled=False):
-            for part in self._chunks(batch, height * width):
-                m_0, q, tiles = (torch.from_numpy(values[part]).to(self.device) for values in (mean, features, x_0))
-                distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
-                residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
-                r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
-                out[part] = self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
+
+        def evaluate(part: slice) -> None:
+            out[part] = self._evaluate.sums(mean[part], features[part], x_0[part], level)
+
+        self._each_chunk(evaluate, batch, height * width)
         return out
 
-    def _chunks(self, batch: int, pixels: int) -> Iterator[slice]:
-        size = max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))
-        return (slice(start, start + size) for start in range(0, batch, size))
+    def _each_chunk(self, evaluate: Callable[[slice], None], batch: int, pixels: int) -> None:
+        workers = Workers(1 if self.device.type == "cuda" else None)
+        if batch:
+            workers.map(evaluate, workers.shares(batch, max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))))
+
+
+class _TorchPixelDecoder:
+    """Evaluates tiles of a chunk in torch, on any device."""
+
+    def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None) -> None:
+        self._device = device
+        outer = {name: layer for name, layer in parameters.layers.items() if not is_masked_network(name)}
+        multiplier = parameters.heads.picture_multiplier
+        self._trunk = ExactTrunk(parameters.config.trunk, outer, multiplier, device, kernels)
+        self._masked = _MaskedNetwork(parameters, device, kernels)
+        self._heads = {
+            name: torch.from_numpy(values.astype(np.float64)).to(device)
+            for name, values in vars(parameters.heads).items()
+        }
+
+    @torch.no_grad()
+    def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """See :meth:`PixelDecoderExecutor.trunk`."""
+        # A caller's autocast would round the integers of matrix products.
+        with torch.autocast(self._device.type, enabled=False):
+            mean, features = self._trunk_of(torch.from_numpy(picture).to(self._device), level)
+        return mean.to(torch.int32).cpu().numpy(), features.to(torch.uint8).cpu().numpy()
+
+    @torch.no_grad()
+    def sums(
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
+    ) -> NDArray[np.int32]:
+        """See :meth:`PixelDecoderExecutor.sums`."""
+        height, width = x_0.shape[2:]
+        mean, features = mean[..., :height, :width], features[:, :height, :width]
+        with torch.autocast(self._device.type, enabled=False):
+            m_0, q, tiles = (torch.from_numpy(values).to(self._device) for values in (mean, features, x_0))
+            distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
+            residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
+            r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
+            return self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
 
     def _trunk_of(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
         heads = self._heads

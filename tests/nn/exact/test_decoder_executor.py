@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
-from ddpm_codec.nn.exact import decoder_executor
+from ddpm_codec.nn.exact import decoder_executor, fused_layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
@@ -28,6 +28,11 @@ def kernels(request: pytest.FixtureRequest) -> str:
     if not is_exact(name, "cpu"):
         pytest.skip(f"{name} kernels are not exact on this processor, and are not used on it")
     return name
+
+
+@pytest.fixture(params=[False, True], ids=["torch", "compiled"])
+def compiled(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 @pytest.fixture(scope="module", params=[(), WIDE], ids=["bytes", "wide"])
@@ -69,11 +74,11 @@ def same(found: list[NDArray[np.generic]], wanted: list[NDArray[np.int64]]) -> N
 
 @pytest.mark.parametrize(("level", "size"), [(0, SIZES[0]), (1, SIZES[1]), (2, SIZES[2]), (1, SIZES[3])])
 def test_every_kernel_gives_the_integers_of_the_reference(
-    kernels: str, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
+    kernels: str, compiled: bool, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
 ) -> None:
     picture, x_0 = tiles(level, *size)
     wanted = reference(decoder, picture, x_0, level)
-    same(both(PixelDecoderExecutor(decoder, CPU, kernels), picture, x_0, level), wanted)
+    same(both(PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled), picture, x_0, level), wanted)
     if size == SIZES[3]:
         # Something that could differ is there to compare.
         mean, features, v = wanted
@@ -82,8 +87,8 @@ def test_every_kernel_gives_the_integers_of_the_reference(
         assert all(len(np.unique(v[..., channel])) > 100 for channel in range(12))
 
 
-def test_pictures_that_no_encoder_makes(kernels: str, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels)
+def test_pictures_that_no_encoder_makes(kernels: str, compiled: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled)
     for value in (PICTURE_REACH, -PICTURE_REACH, 1 << 40, 0):
         picture = np.full((1, 3, 8, 8), value, np.int64)
         picture[..., ::3] *= -1
@@ -91,13 +96,16 @@ def test_pictures_that_no_encoder_makes(kernels: str, decoder: ExactPixelDecoder
         same(both(executor, picture, x_0, 1), reference(decoder, picture, x_0, 1))
 
 
-def test_tiles_see_nothing_but_themselves(decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_see_nothing_but_themselves(
+    compiled: bool, decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture, x_0 = tiles(2, 12, 9, batch=5)
-    executor = PixelDecoderExecutor(decoder, CPU)
+    executor = PixelDecoderExecutor(decoder, CPU, compiled=compiled)
     whole = both(executor, picture, x_0, 2)
     for pixels, strip in ((1, 1), (2 * 12 * 12, 1 << 9), (1 << 16, 300)):
         monkeypatch.setitem(decoder_executor.CHUNK_PIXELS, "cpu", pixels)
         monkeypatch.setitem(decoder_executor.STRIP_VALUES, "cpu", strip)
+        monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
         for found, wanted in zip(both(executor, picture, x_0, 2), whole, strict=True):
             np.testing.assert_array_equal(found, wanted)
     one = executor.sums(whole[0][3:4], whole[1][3:4], x_0[3:4], 2)
@@ -125,8 +133,8 @@ def test_pixels_depend_on_earlier_ones_only(decoder: ExactPixelDecoder) -> None:
     assert seen >= 6
 
 
-def test_autocast_of_the_caller_changes_nothing(kernels: str, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels)
+def test_autocast_of_the_caller_changes_nothing(kernels: str, compiled: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled)
     picture, x_0 = tiles(1, 8, 8)
     outside = both(executor, picture, x_0, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
