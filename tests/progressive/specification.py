@@ -186,7 +186,7 @@ class Decoder:
         self.head, sections = read_file(data)
         head = self.head
         self.model, self.transform = model, by_name(model.transform)
-        self.network = model.integer_denoiser(head.steps, torch.device("cpu"), "")
+        self.network = model.integer_denoiser(head.steps, 0, torch.device("cpu"), "")
         self.block, self.norm = self.transform.block, np.sqrt(self.transform.norms2.astype(float))[:, None, None]
         self.sigma = 127.5 * np.array(model.chain_sigmas(head.steps))
         logs = -20 + np.arange(1024) / 32

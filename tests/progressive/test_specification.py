@@ -12,7 +12,8 @@ from PIL import Image
 from ddpm_codec.codecs.progressive import encoder, steps
 from ddpm_codec.codecs.progressive.message import cut_classes
 from ddpm_codec.files import decode_file, encode_progressive_files
-from ddpm_codec.models.frozen import FrozenModel, load_model
+from ddpm_codec.models.frozen import FrozenModel
+from ddpm_codec.models.model_file import load_model
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, messages
