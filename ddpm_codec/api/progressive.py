@@ -116,11 +116,25 @@ class ProgressiveDecoder:
             from ddpm_codec.codecs.progressive.decoder import PictureDecoder
 
             self._decoder = PictureDecoder(short.head, short.info, model=self._model, device=self._device, label=_LABEL)
-        for payload in payloads:
-            if self._decoder is not None:
-                self._decoder.feed(payload)
-                self.used_bytes = self._reader.ends[self._taken]
-                self._taken += 1
+        decoder = self._decoder
+        if decoder is None:
+            return
+        for place, payload in enumerate(payloads):
+            if decoder.takes_tiles:
+                self._take_tiles(decoder, payloads[place:])
+                return
+            decoder.feed(payload)
+            self._count(1)
+
+    def _take_tiles(self, decoder: "PictureDecoder", payloads: list[bytes]) -> None:
+        damaged = decoder.feed_tiles(payloads)
+        if damaged:
+            raise FormatError(damaged[0])
+        self._count(len(payloads))
+
+    def _count(self, sections: int) -> None:
+        self._taken += sections
+        self.used_bytes = self._reader.ends[self._taken - 1]
 
     def picture(self, reconstruction: str = "mean") -> NDArray[np.uint8]:
         """Return the image decoded so far, [H, W, 3] or [H, W, 4].

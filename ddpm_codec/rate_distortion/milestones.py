@@ -75,7 +75,8 @@ def real_milestones(
     pixels, opened = _rgb(picture), _opened(model, device)
     plain = replace(picture, info=replace(picture.info, name=f"{_NAME}.png"))
     found: list[Milestone] = []
-    encoded = encode_picture(opened, plain, ProgressiveOptions(steps=steps), file_name=f"{_NAME}.ddpm")
+    # A fallback at the end would leave out what the curve is about.
+    encoded = encode_picture(opened, plain, ProgressiveOptions(steps=steps, fallback=False), file_name=f"{_NAME}.ddpm")
     data = encoded.file.data
     file = read_sections(ByteSource(data, f"{_NAME}.ddpm", f"{_NAME}.ddpm"))
     reader = ProgressiveReader(file, model=model, device=device)

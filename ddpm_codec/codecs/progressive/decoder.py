@@ -181,7 +181,8 @@ class PictureDecoder:
         except FormatError as error:
             raise FormatError(f"{label}: {error}") from None
         identity, recorded = head.model_id.hex(), dict(head.fingerprint)
-        self.session = CodingSession.for_decoding(identity, recorded, self.parameters.steps, device, model, label)
+        steps, crossing = self.parameters.steps, self.parameters.crossing
+        self.session = CodingSession.for_decoding(identity, recorded, steps, device, model, label, crossing=crossing)
         self._network_before = self.session.network_seconds
         self._decoder = SectionDecoder(
             self.session.chain,

@@ -93,12 +93,16 @@ class ProgressiveEncoder:
 
     def messages(self) -> Iterator[Message]:
         """Yield the messages down to level 0."""
+        while not self.walk.finished:
+            yield self.message()
+
+    def message(self) -> Message:
+        """Encode the next message and advance."""
         walk, threads = self.walk, 1 if self._workers is None else self._workers.count
-        while not walk.finished:
-            level, law = walk.level - 1, walk.patch().law
-            coded = encode_message(self._code, law, self._target(law), walk.message(), self._slack, threads)
-            walk.put(coded.order, coded.labels, coded.law)
-            yield Message(coded.data, level, walk.at_level_end, coded.ideal_bits)
+        level, law = walk.level - 1, walk.patch().law
+        coded = encode_message(self._code, law, self._target(law), walk.message(), self._slack, threads)
+        walk.put(coded.order, coded.labels, coded.law)
+        return Message(coded.data, level, walk.at_level_end, coded.ideal_bits)
 
     def tiles(self) -> list[Section]:
         """Return the sections of the tiles, once all messages have been sent."""

@@ -171,16 +171,14 @@ class _Choice:
     ) -> None:
         count = pixels.shape[0] * pixels.shape[1]
         self._pixels, self._options, self._before = pixels, options, before
+        self.parameters = parameters
         self._limit = math.inf if options.max_bpp is None else options.max_bpp * count / 8 - before
         self._each_level = count >= SMALL_PIXELS or options.min_psnr_db is not None
         workers = Workers() if not session.fingerprint() else None
         code = pixel_code(session)
         self._encoder = ProgressiveEncoder(session.chain, code, parameters, pixels, workers=workers)
-        payload = encode_array(pixels)
-        fits = section_bytes(payload) <= self._limit
-        self._fallback = _Fallback(payload, parameters.steps) if fits else None
+        self._fallback = self._other_file() if options.fallback else None
         self.sections: list[Section] = []
-        self.parameters = parameters
         self.lossless = False
 
     def choose(self, name: str) -> None:
@@ -221,6 +219,11 @@ class _Choice:
             if self._fallback is not None:
                 self._fallback.add(message)
             yield message
+
+    def _other_file(self) -> _Fallback | None:
+        """Return the file that ends with the fallback, if it is within the limit."""
+        payload = encode_array(self._pixels)
+        return _Fallback(payload, self.parameters.steps) if section_bytes(payload) <= self._limit else None
 
     def _add_tiles(self) -> None:
         """Append tiles, in order, as far as the limits allow."""

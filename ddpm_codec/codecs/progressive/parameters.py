@@ -114,6 +114,7 @@ class ProgressiveOptions:
         tile: side of the tiles of the lossless end; None: TILE.
         max_bpp: stop before the file exceeds this many bits per pixel; None: no limit.
         min_psnr_db: stop once the ``mean`` reconstruction has this PSNR, in dB; None: no limit.
+        fallback: end with the fallback, after few messages, where that takes fewer bytes.
 
     Raises:
         InputError: an option is out of range; the message names it.
@@ -124,6 +125,7 @@ class ProgressiveOptions:
     tile: int | None = None
     max_bpp: float | None = None
     min_psnr_db: float | None = None
+    fallback: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("bpp", self.max_bpp), ("psnr", self.min_psnr_db)):

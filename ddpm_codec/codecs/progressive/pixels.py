@@ -37,7 +37,9 @@ class PixelCode(Protocol):
         """Return the streams of x_0, uint8 [B, 3, h, w], a part of the picture."""
         ...
 
-    def decode(self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Pixels:
+    def decode(
+        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
+    ) -> Pixels:
         """Return x_0 of the shape (h, w), uint8 [B, 3, h, w].
 
         Raises:
@@ -49,9 +51,7 @@ class PixelCode(Protocol):
         """Return the mean of p(x_0 | z_0), uint8 [B, 3, H, W]."""
         ...
 
-    def sample(
-        self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)
-    ) -> Pixels:
+    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
         """Return what ``sample`` shows, uint8 [B, 3, h, w]: a draw from p(x_0 | z_0)."""
         ...
 
@@ -104,7 +104,9 @@ class FactorisedPixels:
             streams.append(stack.to_bytes().rstrip(b"\0"))
         return FactorisedStreams(streams, pixel_bits(x_0, mean, scale))
 
-    def decode(self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Pixels:
+    def decode(
+        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
+    ) -> Pixels:
         """See :class:`PixelCode`."""
         mean, scale = self._law(picture, shape, origin)
         found = []
@@ -121,9 +123,7 @@ class FactorisedPixels:
         grey = (self._chain.pixel_law_of(picture)[0] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
         return np.clip(grey, 0, 255).astype(np.uint8)
 
-    def sample(
-        self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)
-    ) -> Pixels:
+    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
         """Return the mean: independent noise in every sub-pixel would not make a picture more realistic (Ho et al. 2020)."""
         return self.mean(picture)[_inside(shape, origin)]
 

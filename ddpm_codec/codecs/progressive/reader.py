@@ -170,7 +170,7 @@ class ProgressiveReader:
                 return damage
             if progress is not None:
                 progress(self.used, self.used + self.remaining)
-        if whole and limits.keep_going and self.file.rescued and self.decoder.takes_tiles:
+        if whole and limits.keep_going and self.decoder.takes_tiles and not self.decoder.lossless and self.file.rescued:
             lost = sum(payload is None for payload in self.file.rescued)
             damage = self.decoder.feed_tiles(self.file.rescued)
             return [f"{self.file.label}: is damaged after byte {self.file.used_bytes} (tiles lost: {lost})", *damage]
