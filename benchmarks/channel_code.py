@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-from ddpm_codec.codecs.progressive.pixels import pixel_code
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
+from ddpm_codec.codecs.progressive.pixels import pixel_code
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode

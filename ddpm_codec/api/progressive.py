@@ -141,7 +141,8 @@ class ProgressiveDecoder:
 
         Args:
             reconstruction: how missing detail is filled in: ``"mean"`` has the lowest squared error, ``"sample"`` draws it
-                from the model and is the most realistic, ``"flow"`` follows the probability-flow ODE.
+                from the model and is the most realistic, ``"flow"`` follows the probability-flow ODE. At level 0 ``"sample"``
+                draws from the pixel decoder; ``"mean"`` and ``"flow"`` show its mean.
 
         Raises:
             FormatError: there are too few bytes for a first image.

@@ -293,10 +293,9 @@ def _rescued(data: bytes, start: int) -> Iterator[bytes | None]:
         crc = None if chain is None else zlib.crc32(data[at:end], chain)
         whole = crc is not None and stored_crc(crc, len(payload)) == stored
         yield payload if whole else None
+        chain = crc if whole else None
         if len(stored) == CRC_BYTES:
             chain = int.from_bytes(stored, "little")
-        else:
-            chain = crc if whole else None
 
 
 def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.progressive.encoder import padded_pixels
+from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps, register_for, slack_of
 from ddpm_codec.codecs.progressive.pixels import pixel_code
-from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, Reconstruction
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.codecs.progressive.walk import Walk, draw_level

@@ -1,7 +1,7 @@
 """A whole small picture as one byte string: messages down to the crossing, then the streams of its tiles.
 
-As a progressive file, but with nothing that only a cut or a damaged file needs: no sections, no checksums. Of the last stream,
-the only one of most pictures, even the length is left out.
+As a progressive file, but with nothing that only a cut or a damaged file needs: no sections, no checksums. Of the last
+stream, the only one of most pictures, even the length is left out.
 """
 
 import numpy as np

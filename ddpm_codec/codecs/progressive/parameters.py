@@ -7,9 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, MAX_TILE, checked_options
 from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, Values
 from ddpm_codec.errors import FormatError, InputError
