@@ -70,6 +70,12 @@ class Model:
         """``exact`` or ``float``."""
         return self.codec_model.arithmetic
 
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network so far, in all sessions."""
+        with self._lock:
+            return sum(session.network_seconds for session in self._sessions.values())
+
     def session(self, steps: int | None = None, crossing: int | None = None) -> "CodingSession":
         """Return the session for the chain with K = ``steps`` above a crossing; sessions are cached.
 

@@ -44,9 +44,8 @@ SHORT_ID_BYTES: Final = 4
 
 MAX_MODEL_NAME_BYTES: Final = 255
 
-PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level")
-TAIL_PARAMETERS: Final = ("tile", "block_pixels")
-"""Coding parameters in a progressive file, in this order; TAIL_PARAMETERS only if the tail level is not 0."""
+PROGRESSIVE_PARAMETERS: Final = ("crossing", "steps", "register_bits", "tile", "end")
+"""Coding parameters in a progressive file, in this order."""
 
 SHORT_SECTION: Final = 1024
 """Sections of a progressive file with fewer bytes have a two-byte checksum."""

@@ -2,12 +2,14 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ddpm_codec.container.columns import check_pixels, picture_info, read_blobs
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
+    CRC_BYTES,
     DEFAULT_MAX_PIXELS,
     MAX_HEAD_BYTES,
     MAX_SIDE,
@@ -16,7 +18,6 @@ from ddpm_codec.container.layout import (
     PROGRESSIVE_PARAMETERS,
     SHORT_ID_BYTES,
     SIGNATURE,
-    TAIL_PARAMETERS,
     VERSION,
     Head,
     Values,
@@ -66,6 +67,7 @@ class SectionFile:
         ends: offset at which each of them ends, in bytes.
         start: offset of the first of them.
         damaged: whether they are followed by something other than the end or the start of a section.
+        rescued: what follows them in a damaged file: payloads of sections that are whole, and None for each that is not.
     """
 
     label: str
@@ -77,6 +79,7 @@ class SectionFile:
     ends: tuple[int, ...]
     start: int
     damaged: bool
+    rescued: tuple[bytes | None, ...] = ()
 
     @property
     def used_bytes(self) -> int:
@@ -268,7 +271,31 @@ def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
         ends=tuple(reader.ends),
         start=reader.start,
         damaged=reader.damaged,
+        rescued=tuple(_rescued(data, reader.ends[-1])) if reader.damaged and reader.ends else (),
     )
+
+
+def _rescued(data: bytes, start: int) -> Iterator[bytes | None]:
+    """Yield the payloads of the sections from a damaged one on, None for each that is not whole.
+
+    The chain of checksums goes on from a stored one of four bytes, which is right if that of the next section is.
+    """
+    chain: int | None = None
+    reader = Reader(data[start:])
+    while reader.left:
+        at = len(data) - reader.left
+        try:
+            payload = reader.take(reader.varint())
+            end = len(data) - reader.left
+            stored = reader.take(crc_bytes(len(payload)))
+        except FormatError:
+            return
+        crc = None if chain is None else zlib.crc32(data[at:end], chain)
+        whole = crc is not None and stored_crc(crc, len(payload)) == stored
+        yield payload if whole else None
+        chain = crc if whole else None
+        if len(stored) == CRC_BYTES:
+            chain = int.from_bytes(stored, "little")
 
 
 def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:
@@ -284,8 +311,6 @@ def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHe
     try:
         model_id = reader.take(SHORT_ID_BYTES)
         parameters: Values = {key: reader.varint(_MAX_PARAMETER) for key in PROGRESSIVE_PARAMETERS}
-        if parameters["tail_level"]:
-            parameters |= {key: reader.varint(_MAX_PARAMETER) for key in TAIL_PARAMETERS}
         size = reader.varint(MAX_SIDE), reader.varint(MAX_SIDE)
         body_bytes = reader.varint()
         optional = {flag: reader.take(reader.varint(reader.left)) for flag in OPTIONAL if flags & flag}

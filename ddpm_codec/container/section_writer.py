@@ -24,7 +24,6 @@ from ddpm_codec.container.layout import (
     SHORT_ID_BYTES,
     SHORT_SECTION,
     SIGNATURE,
-    TAIL_PARAMETERS,
     VERSION,
     Head,
     Values,
@@ -121,9 +120,8 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
     model_name = head.model_name.encode()
     if len(head.model_id) != SHORT_ID_BYTES or len(model_name) > MAX_MODEL_NAME_BYTES:
         raise ValueError("the model's identity or name has the wrong length for a progressive file")
-    keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if head.parameters.get("tail_level") else ()))
-    if set(head.parameters) != set(keys):
-        raise ValueError(f"a progressive file needs the parameters {sorted(keys)}")
+    if set(head.parameters) != set(PROGRESSIVE_PARAMETERS):
+        raise ValueError(f"a progressive file needs the parameters {sorted(PROGRESSIVE_PARAMETERS)}")
     check_size(info)
     name = b"" if info.name == usual_name else encode_checked(info.name)
     fingerprint = pack(_json(head.fingerprint)) if head.fingerprint else b""
@@ -135,7 +133,7 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
     optional = {NAME: name, MODEL_NAME: model_name, FINGERPRINT: fingerprint, METADATA: metadata}
     out = bytearray([MODES[info.mode] | sum(flag for flag, data in optional.items() if data)])
     out += head.model_id
-    for value in (*(int(head.parameters[key]) for key in keys), *info.size, short.body_bytes):
+    for value in (*(int(head.parameters[key]) for key in PROGRESSIVE_PARAMETERS), *info.size, short.body_bytes):
         write_varint(out, value)
     for data in filter(None, optional.values()):
         write_varint(out, len(data))
