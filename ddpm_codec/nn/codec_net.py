@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_codec.nn.quantization import Quantizer, quantized_conv
+from ddpm_codec.nn.quantization import Limits, Quantizer, quantized_conv
 
 STRIDE = 8
 """Pictures must be multiples of this in both directions."""
@@ -90,18 +90,18 @@ class Layer(nn.Module):
     def __init__(self, conv: nn.Conv2d, quantizer: Quantizer | None) -> None:
         super().__init__()
         self.conv, self.quantizer = conv, quantizer
-        self.quantized = self._wide = False
+        self.quantized = False
+        self._limits: Limits | None = None
 
     def quantize(self, on: bool) -> None:
         """Compute with rounded weights and activations, or no longer; call it anew when the quantiser has changed."""
-        # A number read out of a tensor, as `wide` is, breaks a compiled network in two; so it is read here.
-        self._wide = on and self.quantizer is not None and bool(self.quantizer.wide.item())
+        self._limits = self.quantizer.limits() if on and self.quantizer is not None else None
         self.quantized = on
 
     def forward(self, y: Tensor) -> Tensor:
         """Convolve y [B, C, h, w]; float32 comes back, or the dtype of y where that is wider."""
         if self.quantized:
-            return quantized_conv(self.conv, y, self.quantizer, wide=self._wide)
+            return quantized_conv(self.conv, y, self.quantizer, self._limits)
         with torch.autocast(y.device.type, enabled=self.quantizer is not None and _autocast(y)):
             out: Tensor = self.conv(y)
         return out if out.dtype.itemsize > 2 else out.float()

@@ -5,7 +5,7 @@ Rounding has no gradient, so the backward pass takes it for the identity inside 
 channel: the scale of a channel is folded into the kernels that read it, so that integers alone meet in a convolution.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,11 @@ class Quantizer(nn.Module):
         """Number of values less one."""
         return WIDE if self.wide.item() else BYTE
 
-    def most(self) -> Tensor:
-        """Return :attr:`largest` as a tensor, [1]: to read a number out of one breaks a compiled network in two."""
-        return BYTE + (WIDE - BYTE) * self.wide
+    def limits(self) -> "Limits":
+        """Return what rounding needs to know of the quantiser as it is now."""
+        step = self.step[:, None, None]
+        low = -self.zero_point(step)
+        return Limits(1.0 / step, low, low + self.largest, bool(self.wide.item()))
 
     def zero_point(self, step: Tensor) -> Tensor:
         """Return what stands for y = 0 in bytes, for steps of any shape: the hard-swish never falls below byte 0."""
@@ -87,11 +89,31 @@ class Quantizer(nn.Module):
     def quantize(self, y: Tensor, step: Tensor) -> Tensor:
         """Return q for y and steps whose shapes broadcast."""
         low = -self.zero_point(step)
-        return _round_clamp(y / step, low, low + self.most())
+        return _round_clamp(y / step, low, low + self.largest)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return q for y [B, C, h, w]."""
-        return self.quantize(y.float(), self.step[:, None, None])
+        return self.limits().apply(y)
+
+
+class Limits(NamedTuple):
+    """A quantiser in numbers: read out of its tensors once, which in a compiled network would break it in two.
+
+    Attributes:
+        inverse: of the steps, [C, 1, 1].
+        low: smallest q, the same shape.
+        high: largest q.
+        wide: whether q takes two bytes.
+    """
+
+    inverse: Tensor
+    low: Tensor
+    high: Tensor
+    wide: bool
+
+    def apply(self, y: Tensor) -> Tensor:
+        """Return q for y [B, C, h, w]."""
+        return _round_clamp(y.float() * self.inverse, self.low, self.high)
 
 
 def weight_steps(weight: Tensor) -> Tensor:
@@ -99,26 +121,31 @@ def weight_steps(weight: Tensor) -> Tensor:
     return (weight.detach().abs().amax(dim=(1, 2, 3)) / WEIGHT_LIMIT).clamp_min(1e-12)
 
 
-def quantized_conv(conv: nn.Conv2d, y: Tensor, quantizer: Quantizer | None, *, wide: bool) -> Tensor:
+def quantized_conv(conv: nn.Conv2d, y: Tensor, quantizer: Quantizer | None, limits: Limits | None = None) -> Tensor:
     """Convolve as integers will.
+
+    In training, under autocast, inputs of two bytes keep eight of their bits, as those of a run without rounding do:
+    float32 takes several times as long.
 
     Args:
         conv: the layer.
         y: its input, [B, C, h, w].
         quantizer: of the input; None for an input that is all but exact.
-        wide: whether the quantiser gives integers above 256.
+        limits: of the quantiser as it is now; None: they are asked for.
 
     Returns:
         float32, as ``conv(y)`` up to quantisation.
     """
     weight = conv.kernel() if isinstance(conv, MaskedConv) else conv.weight
+    mixed = False
     if quantizer is not None:
-        y, weight = quantizer(y), weight * quantizer.step[:, None, None]
+        limits = quantizer.limits() if limits is None else limits
+        y, weight = limits.apply(y), weight * quantizer.step[:, None, None]
+        # Integers up to 256 are exact in bfloat16, wider ones are not.
+        mixed = conv.training or not limits.wide
     steps = weight_steps(weight)[:, None, None, None]
     rounded = round_through(weight / steps)
-    # Integers up to 256 are exact in bfloat16, wider ones are not.
-    exact = quantizer is not None and not wide
-    with torch.autocast(y.device.type, enabled=exact and torch.is_autocast_enabled(y.device.type)):
+    with torch.autocast(y.device.type, enabled=mixed and torch.is_autocast_enabled(y.device.type)):
         out = functional.conv2d(y, rounded, None, conv.stride, conv.padding).float()
     bias = conv.bias
     if bias is None:

@@ -1,5 +1,7 @@
 """Rounding in training: what it rounds to, and the gradient that it lets through."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -55,9 +57,26 @@ def test_a_convolution_of_integers_is_near_the_one_of_numbers(wide: bool) -> Non
     y = torch.nn.functional.hardswish(torch.randn(2, 6, 8, 8, generator=generator))
     made = quantizer(6, 0.02 / (32 if wide else 1), wide=wide)
     with torch.no_grad():
-        exact, rounded = conv(y), quantized_conv(conv, y, made, wide=wide)
+        exact, rounded = conv(y), quantized_conv(conv, y, made)
     error = (rounded - exact).square().mean().sqrt() / exact.std()
     assert 0.0 < error < 0.02
+
+
+def test_mixed_precision_is_exact_except_for_two_bytes_in_training() -> None:
+    """Under autocast only the sum is rounded to bfloat16, once; eight bits of a wide input, then, in training alone."""
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(1, 1, 1)
+    y = torch.rand(1, 1, 64, 64, generator=generator)
+    for wide, training in itertools.product((False, True), (False, True)):
+        made = quantizer(1, 0.01 if not wide else 0.01 / 32, wide=wide)
+        conv.train(training)
+        with torch.no_grad():
+            exact = quantized_conv(conv, y, made)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                mixed = quantized_conv(conv, y, made)
+        assert mixed.dtype == torch.float32
+        assert torch.equal(mixed, exact) == (wide and not training)
+        torch.testing.assert_close(mixed, exact, rtol=0.01, atol=0.01)
 
 
 def test_weights_are_rounded_with_the_steps_of_their_inputs_folded_in() -> None:
@@ -73,7 +92,7 @@ def test_weights_are_rounded_with_the_steps_of_their_inputs_folded_in() -> None:
     expected = torch.einsum("oihw,bihw->bohw", integers.expand(2, 3, 4, 4), made(y)) * steps[:, None, None]
     assert conv.bias is not None
     expected = expected + conv.bias[:, None, None]
-    torch.testing.assert_close(quantized_conv(conv, y, made, wide=False), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(quantized_conv(conv, y, made), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_every_weight_learns_through_the_rounding() -> None:
@@ -86,7 +105,7 @@ def test_every_weight_learns_through_the_rounding() -> None:
     steps = weight_steps(conv.weight * made.step[:, None, None])
     scaled = (conv.weight * made.step[:, None, None]).abs().amax(dim=(1, 2, 3)) / steps
     assert (scaled > WEIGHT_LIMIT).any()
-    quantized_conv(conv, torch.rand(1, 3, 4, 4, generator=generator), made, wide=False).sum().backward()
+    quantized_conv(conv, torch.rand(1, 3, 4, 4, generator=generator), made).sum().backward()
     assert conv.weight.grad is not None
     assert conv.weight.grad.abs().min() > 0.0
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.pixel_decoder import DECODERS, PixelDecoder
-from ddpm_codec.nn.quantization import BYTE, LARGEST_OFFSET, STREAM_LIMIT, WIDE, Quantizer
+from ddpm_codec.nn.quantization import LARGEST_OFFSET, STREAM_LIMIT, WIDE, Quantizer
 from ddpm_codec.training import calibration, pixel_decoder_task
 from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
@@ -235,4 +235,4 @@ def test_the_trunk_of_a_rounded_denoiser_is_calibrated_anew(
 def test_steps_hold_the_lobe(calibrated: PixelDecoder) -> None:
     for name, layer in calibrated.layers().items():
         if layer.quantizer is not None:
-            assert (layer.quantizer.zero_point(layer.quantizer.step) <= BYTE).all(), name
+            assert (layer.quantizer.zero_point(layer.quantizer.step) <= layer.quantizer.largest).all(), name
