@@ -1,6 +1,7 @@
 """The exact pixel decoder on a CPU, convolutions in torch and all between them in compiled passes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,9 +83,9 @@ class FusedPixelDecoder:
                 last = index + 1 == self._config.blocks
                 read = way.through(mix, out, stream, ADD, "parameter_head" if last else f"blocks.{index + 1}.masked")
             v = np.empty((*size, OUTPUTS), np.int32)
-            for strip in layers["parameter_head"].strips(read):
-                n, rows = strip.sums.shape[:2]
-                v[strip.image : strip.image + n, strip.row : strip.row + rows] = strip.sums
+            for strip, sums in layers["parameter_head"].whole_sums(read):
+                n, rows = sums.shape[:2]
+                v[strip.image : strip.image + n, strip.row : strip.row + rows] = sums
         return v
 
     def _start(self, features: Bytes, level: int, stream: NDArray[np.int16]) -> None:
@@ -108,7 +109,6 @@ class _MaskedLayer(FusedLayer):
     def __init__(self, layer: Convolution, kernels: str) -> None:
         super().__init__(layer, kernels)
         reading, scale = layer.reading, layer.rescaling
-        self._head = scale is None
         if isinstance(reading, GatedReading):
             rows = (reading.zero << reading.shift, np.ldexp(1.0, -reading.shift), reading.half, 2 * reading.half)
             self.gated = np.stack([*rows, np.ldexp(1.0, -reading.pre)]).astype(np.float32)
@@ -122,14 +122,19 @@ class _MaskedLayer(FusedLayer):
             self._down = np.ones(self.outputs) if scale is None else np.ldexp(1.0, -scale.pre_shift)
 
     def strips(self, read: Read) -> Iterator[Strip]:
-        """Yield t, before it is rounded or after; of a head, v."""
+        """Yield t: clamped, and of two-byte inputs rounded."""
         for strip in super().strips(read):
             if strip.lower is None:
                 yield strip
-            elif self._head:
-                v = 256.0 * strip.sums.astype(np.float64) + strip.lower + self._offset
-                yield Strip(strip.image, strip.row, v, None)
             else:
-                t = strip.sums if strip.sums.flags.writeable else strip.sums.copy()
-                decoder_passes.join_sums(t, strip.lower, self._offset, self._down)
-                yield Strip(strip.image, strip.row, t, None)
+                decoder_passes.join_sums(strip.sums, strip.lower, self._offset, self._down)
+                yield Strip(strip.image, strip.row, strip.sums, None)
+
+    def whole_sums(self, read: Read) -> Iterator[tuple[Strip, NDArray[np.floating[Any]]]]:
+        """Yield where, and v of a head."""
+        for strip in super().strips(read):
+            if strip.lower is None:
+                yield strip, strip.sums
+            else:
+                # Beyond 2^24 a binary32 does not hold them.
+                yield strip, 256.0 * strip.sums.astype(np.float64) + strip.lower + self._offset

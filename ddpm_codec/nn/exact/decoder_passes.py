@@ -4,6 +4,8 @@ As in :mod:`ddpm_codec.nn.exact.passes`, numbers are binary32 with integer value
 two-byte inputs, up to 2^30, are binary64.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ddpm_codec.compilation import compiled
@@ -35,7 +37,8 @@ def write_features(sums: Values, multiplier: Values, place: tuple[int, int], fea
             for w in range(columns):
                 for channel in range(12, channels):
                     of = channel - 12
-                    value = FEATURE_ZERO + shifted(np.int64(sums[i, r, w, channel]) * multiplier[of], FEATURE_SHIFT)
+                    v: Any = np.int64(sums[i, r, w, channel])
+                    value = FEATURE_ZERO + shifted(v * multiplier[of], FEATURE_SHIFT)
                     row, column = 2 * (place[1] + r) + (of >> 1 & 1), 2 * w + (of & 1)
                     features[place[0] + i, row, column, of >> 2] = np.uint8(between(value, 0, BYTE))
 
@@ -48,7 +51,7 @@ def read_residuals(x_0: Values, mean: Values, multiplier: int, border: int, uppe
         for p in range(planes):
             for r in range(height):
                 for w in range(width):
-                    distance = 1024 * np.int64(x_0[i, p, r, w]) - 130560 - np.int64(mean[i, p, r, w])
+                    distance: Any = 1024 * np.int64(x_0[i, p, r, w]) - 130560 - np.int64(mean[i, p, r, w])
                     residual = shifted(distance * multiplier, RESIDUAL_SHIFT) + RESIDUAL_ZERO
                     q = between(residual, 0, 2 * RESIDUAL_ZERO - 1)
                     upper[i, border + r, border + w, p] = np.uint8(q >> 8)
@@ -133,7 +136,8 @@ def read_gates(
         lower: lower bytes of a two-byte input; otherwise empty.
     """
     images, rows, columns, _ = sums.shape
-    wide, most = len(lower) > 0, np.float32(limit)
+    wide = len(lower) > 0
+    most: Any = np.float32(limit)
     q = np.empty(reading.shape[1], np.float32)
     for i in range(images):
         for r in range(rows):

@@ -158,7 +158,7 @@ def _entry(blocks: list[str], then: str) -> str:
 class Way:
     """One evaluation on its way through the layers."""
 
-    def __init__(self, layers: dict[str, FusedLayer], level: int, memory: Memory) -> None:
+    def __init__(self, layers: Mapping[str, FusedLayer], level: int, memory: Memory) -> None:
         self._layers, self._level, self._memory = layers, level, memory
         self._turn = 0
 
