@@ -5,6 +5,7 @@ every operation is exact. Sums of two-byte inputs need more than 24 bits, and ar
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ddpm_codec.nn.exact.decoder_parameters import (
     FEATURE_ZERO,
     GATE_HALF,
     MEAN_LIMIT,
+    OUTPUTS,
     RESIDUAL_SHIFT,
     RESIDUAL_ZERO,
     ExactPixelDecoder,
@@ -29,24 +31,25 @@ from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIM
 
 
 class PixelDecoderExecutor:
-    """An exact pixel decoder on a device.
+    """An exact pixel decoder on a device; on a CPU several threads may use it.
 
     Args:
         parameters: checked.
         device: where to run.
         kernels: a key of KERNELS; None: the fastest that are exact here.
+        fused: whether compiled passes do what lies between convolutions; None: on a CPU, where functions are compiled.
     """
 
-    def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None = None) -> None:
+    def __init__(
+        self,
+        parameters: ExactPixelDecoder,
+        device: torch.device,
+        kernels: str | None = None,
+        *,
+        fused: bool | None = None,
+    ) -> None:
         self.parameters, self.device = parameters, device
-        outer = {name: layer for name, layer in parameters.layers.items() if not is_masked_network(name)}
-        multiplier = parameters.heads.picture_multiplier
-        self._trunk = ExactTrunk(parameters.config.trunk, outer, multiplier, device, kernels)
-        self._masked = _MaskedNetwork(parameters, device, kernels)
-        self._heads = {
-            name: torch.from_numpy(values.astype(np.float64)).to(device)
-            for name, values in vars(parameters.heads).items()
-        }
+        self._network = _network(parameters, device, kernels, fused)
 
     @torch.no_grad()
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
@@ -65,10 +68,7 @@ class PixelDecoderExecutor:
         # A caller's autocast would round the integers of matrix products.
         with torch.autocast(self.device.type, enabled=False):
             for part in self._chunks(batch, height * width):
-                chunk = torch.from_numpy(picture[part]).to(self.device)
-                of_mean, of_features = self._trunk_of(chunk, level)
-                mean[part] = of_mean.to(torch.int32).cpu().numpy()
-                features[part] = of_features.to(torch.uint8).cpu().numpy()
+                mean[part], features[part] = self._network.trunk(picture[part], level)
         return mean, features
 
     @torch.no_grad()
@@ -89,29 +89,74 @@ class PixelDecoderExecutor:
         """
         batch, _, height, width = x_0.shape
         mean, features = mean[..., :height, :width], features[:, :height, :width]
-        out = np.empty((batch, height, width, 12), np.int32)
+        out = np.empty((batch, height, width, OUTPUTS), np.int32)
         with torch.autocast(self.device.type, enabled=False):
             for part in self._chunks(batch, height * width):
-                m_0, q, tiles = (torch.from_numpy(values[part]).to(self.device) for values in (mean, features, x_0))
-                distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
-                residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
-                r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
-                out[part] = self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
+                out[part] = self._network.sums(mean[part], features[part], x_0[part], level)
         return out
 
     def _chunks(self, batch: int, pixels: int) -> Iterator[slice]:
         size = max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))
         return (slice(start, start + size) for start in range(0, batch, size))
 
-    def _trunk_of(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+
+class _Network(Protocol):
+    """How the numbers of some tiles are computed; sizes are those of x_0."""
+
+    def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]: ...
+
+    def sums(
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
+    ) -> NDArray[np.int32]: ...
+
+
+def _network(parameters: ExactPixelDecoder, device: torch.device, kernels: str | None, fused: bool | None) -> _Network:
+    if device.type == "cpu" and fused is not False:
+        # numba is loaded where a network runs, and nowhere else.
+        from ddpm_codec.compilation import compiles
+        from ddpm_codec.nn.exact.decoder_fused import FusedPixelDecoder
+
+        if fused or compiles():
+            return FusedPixelDecoder(parameters, kernels)
+    return _TorchPixelDecoder(parameters, device, kernels)
+
+
+class _TorchPixelDecoder:
+    """An exact pixel decoder in torch, on any device."""
+
+    def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None) -> None:
+        self._device = device
+        outer = {name: layer for name, layer in parameters.layers.items() if not is_masked_network(name)}
+        multiplier = parameters.heads.picture_multiplier
+        self._trunk = ExactTrunk(parameters.config.trunk, outer, multiplier, device, kernels)
+        self._masked = _MaskedNetwork(parameters, device, kernels)
+        self._heads = {
+            name: torch.from_numpy(values.astype(np.float64)).to(device)
+            for name, values in vars(parameters.heads).items()
+        }
+
+    def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """See :meth:`PixelDecoderExecutor.trunk`."""
         heads = self._heads
-        picture, outer = self._trunk(picture, level)
+        z, outer = self._trunk(torch.from_numpy(picture).to(self._device), level)
         v = self._trunk.layers["trunk_head"].sums(outer).double()
-        skip = unshuffle(picture * heads["mean_skip"][level])
-        mean = round_shift(torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level]), MEAN_SHIFT)
+        skip = unshuffle(z * heads["mean_skip"][level])
+        mean = to_picture(round_shift(torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level]), MEAN_SHIFT))
         features = round_shift(v[..., 12:] * heads["feature_multiplier"], FEATURE_SHIFT)
-        features = features.add_(FEATURE_ZERO).clamp_(0.0, BYTE)
-        return to_picture(mean).clamp(-MEAN_LIMIT, MEAN_LIMIT), to_picture(features).permute(0, 2, 3, 1)
+        features = to_picture(features.add_(FEATURE_ZERO).clamp_(0.0, BYTE)).permute(0, 2, 3, 1)
+        limited = mean.clamp(-MEAN_LIMIT, MEAN_LIMIT)
+        return limited.to(torch.int32).cpu().numpy(), features.to(torch.uint8).cpu().numpy()
+
+    def sums(
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
+    ) -> NDArray[np.int32]:
+        """See :meth:`PixelDecoderExecutor.sums`; sizes are those of x_0."""
+        m_0, q, tiles = (torch.from_numpy(values).to(self._device) for values in (mean, features, x_0))
+        distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
+        residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
+        r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
+        found: NDArray[np.int32] = self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
+        return found
 
 
 class _MaskedNetwork:

@@ -19,7 +19,7 @@ from ddpm_codec.nn.exact import parameters as exact
 from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters, Heads, Reading, Rescaling
 from ddpm_codec.nn.exact.storage import layer_shapes, trunk_shapes
 from ddpm_codec.nn.integer import LOG_VAR_FLOOR, LOG_VAR_STEPS, MEAN_BITS, PICTURE_BITS
-from ddpm_codec.nn.pixel_decoder import MaskedConv
+from ddpm_codec.nn.masked_conv import MaskedConv
 from ddpm_codec.nn.quantization import LARGEST_OFFSET, WEIGHT_LIMIT, Quantizer
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -83,7 +83,7 @@ class TrunkFreezer:
     def __init__(self, net: Trunk, embedding: Tensor, reach: dict[str, Tensor]) -> None:
         self._net, self._embedding = net, embedding
         self.reach = {name: numbers(value) for name, value in reach.items()}
-        self.modules = {name: module for name, module in net.named_modules() if isinstance(module, Layer)}
+        self.modules = net.layers()
         self.outer, self.middle = (numbers(net.get_buffer(f"{name}_offset")) for name in ("outer", "middle"))
 
     def trunk(self, config: CodecNetConfig) -> dict[str, tuple[Convolution, Floats]]:
@@ -114,9 +114,8 @@ class TrunkFreezer:
         """
         conv, quantizer = self.modules[name].conv, self.modules[name].quantizer
         steps_in = np.full(conv.in_channels, step) if quantizer is None else numbers(quantizer.step)
-        weight = numbers(conv.weight) * steps_in[None, :, None, None]
-        if isinstance(conv, MaskedConv):
-            weight = weight * numbers(conv.mask)
+        kernel = conv.kernel() if isinstance(conv, MaskedConv) else conv.weight
+        weight = numbers(kernel) * steps_in[None, :, None, None]
         steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, 1e-12)
         rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         if conv.bias is None:

@@ -18,7 +18,7 @@ from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters
 from ddpm_codec.nn.exact.passes import ADD, PASS_ON, SET
 
 _NO_SUMS = np.empty((0, 0, 0), np.float32)
-_NO_BYTES = np.empty((0, 0, 0), np.uint8)
+NO_BYTES = np.empty((0, 0, 0), np.uint8)
 _NO_STREAM = np.empty((0, 0, 0), np.int16)
 
 Stream = NDArray[np.int16]
@@ -58,7 +58,7 @@ class FusedTrunk:
         Returns:
             (outer stream [B, H/2, W/2, C], what ``head`` reads of it).
         """
-        config, way = self._config, _Way(self.layers, level, memory)
+        config, way = self._config, Way(self.layers, level, memory)
         images, height, width = len(picture), picture.shape[2] // 2, picture.shape[3] // 2
         read = way.bytes_for("stem", images, height, width)
         passes.read_picture(picture, int(self._picture_multiplier[level]), *read)
@@ -76,14 +76,14 @@ class FusedTrunk:
 
     def read(self, name: str, stream: Stream, memory: Memory) -> Read:
         """Return what a layer reads of a stream."""
-        way, layer = _Way(self.layers, 0, memory), self.layers[name]
+        way, layer = Way(self.layers, 0, memory), self.layers[name]
         read = way.bytes_for(name, *stream.shape[:3])
-        passes.read_stream(_flat(stream), layer.reading, layer.limit, *way.places(name, read))
+        passes.read_stream(flat(stream), layer.reading, layer.limit, *way.places(name, read))
         return read
 
     def pass_on(self, name: str, read: Read, level: int, memory: Memory, then: str) -> Read:
         """Return what the layer ``then`` reads of y of a layer."""
-        return _Way(self.layers, level, memory).through(name, read, None, PASS_ON, then)
+        return Way(self.layers, level, memory).through(name, read, None, PASS_ON, then)
 
 
 class FusedExecutor:
@@ -155,7 +155,7 @@ def _entry(blocks: list[str], then: str) -> str:
     return f"{blocks[0]}.first" if blocks else then
 
 
-class _Way:
+class Way:
     """One evaluation on its way through the layers."""
 
     def __init__(self, layers: dict[str, FusedLayer], level: int, memory: Memory) -> None:
@@ -190,11 +190,11 @@ class _Way:
     ) -> None:
         layer, following = self._layers[name], self._layers[then]
         table, places = layer.table(self._level), self.places(then, out)
-        of_stream = _NO_STREAM if stream is None else _flat(stream)
+        of_stream = _NO_STREAM if stream is None else flat(stream)
         for strip in layer.strips(read):
             place = strip.image, rows[0] + rows[1] * strip.row, rows[1]
-            lower = _NO_SUMS if strip.lower is None else _flat(strip.lower)
-            sums = _flat(strip.sums)
+            lower = _NO_SUMS if strip.lower is None else flat(strip.lower)
+            sums = flat(strip.sums)
             passes.pass_on(sums, lower, table, of_stream, mode, place, following.reading, following.limit, *places)
 
     def bytes_for(self, name: str, images: int, height: int, width: int) -> Read:
@@ -206,7 +206,7 @@ class _Way:
         found = []
         for part, shift, wanted in (("upper", 8 if layer.wide else 0, True), ("lower", 0, layer.wide)):
             if not wanted:
-                found.append(_NO_BYTES)
+                found.append(NO_BYTES)
                 continue
             q = self._memory.take(f"{part} {self._turn}", shape, np.uint8)
             passes.fill_border(q, (layer.zero >> shift).astype(np.uint8), layer.padding)
@@ -216,9 +216,10 @@ class _Way:
     def places(self, name: str, read: Read) -> tuple[Bytes, Bytes, tuple[int, int]]:
         """Return where a pass writes what a layer reads."""
         layer = self._layers[name]
-        lower = _flat(read.lower) if layer.wide else _NO_BYTES
-        return _flat(read.upper), lower, (layer.padding, layer.padding * len(layer.zero))
+        lower = flat(read.lower) if layer.wide else NO_BYTES
+        return flat(read.upper), lower, (layer.padding, layer.padding * len(layer.zero))
 
 
-def _flat(values: NDArray[Any]) -> NDArray[Any]:
+def flat(values: NDArray[Any]) -> NDArray[Any]:
+    """Return [n, h, w, C] as [n, h, w C]."""
     return values.reshape(*values.shape[:2], -1)

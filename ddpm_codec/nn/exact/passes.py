@@ -219,13 +219,14 @@ def fill_border(q: Values, zero: Values, border: int) -> None:
 
 
 @compiled
-def _shifted(a: int, shift: int) -> int:
+def shifted(a: int, shift: int) -> int:
     """Return R(a, shift), rounded half to even."""
     return (a + (np.int64(1) << (shift - 1)) - 1 + ((a >> shift) & 1)) >> shift
 
 
 @compiled
-def _between(a: int, low: int, high: int) -> int:
+def between(a: int, low: int, high: int) -> int:
+    """Return clamp(a, low, high)."""
     return low if a < low else (high if a > high else a)
 
 
@@ -237,9 +238,9 @@ def read_picture(picture: Values, multiplier: int, upper: Values, lower: Values)
         for p in range(planes):
             for r in range(height):
                 for w in range(width):
-                    value = _between(picture[i, p, r, w], -PICTURE_REACH, PICTURE_REACH)
+                    value = between(picture[i, p, r, w], -PICTURE_REACH, PICTURE_REACH)
                     picture[i, p, r, w] = value
-                    q = _between(_shifted(value * multiplier, PICTURE_SHIFT) + PICTURE_ZERO, 0, PICTURE)
+                    q = between(shifted(value * multiplier, PICTURE_SHIFT) + PICTURE_ZERO, 0, PICTURE)
                     channel = 4 * p + 2 * (r & 1) + (w & 1)
                     upper[i, 1 + (r >> 1), 1 + (w >> 1), channel] = np.uint8(q >> 8)
                     lower[i, 1 + (r >> 1), 1 + (w >> 1), channel] = np.uint8(q & 255)
@@ -259,7 +260,7 @@ def write_mean(
                     column = 2 * w + (channel & 1)
                     v = np.int64(sums[i, r, w, channel])
                     whole = picture[image, p, row, column] * skip + v * multiplier[channel]
-                    mean[image, p, row, column] = _shifted(whole, MEAN_SHIFT)
+                    mean[image, p, row, column] = shifted(whole, MEAN_SHIFT)
 
 
 @compiled
@@ -272,8 +273,8 @@ def write_pixel_index(sums: Values, multiplier: Values, base: int, place: tuple[
                 image, p, row = place[0] + i, channel >> 2, 2 * (place[1] + r) + (channel >> 1 & 1)
                 for w in range(columns):
                     product = np.int64(sums[i, r, w, 12 + channel]) * multiplier[channel]
-                    value = _between(_shifted(product, INDEX_SHIFT), PIXEL_INDEX_RANGE[0], PIXEL_INDEX_RANGE[1])
-                    value = _between(value + base, 0, LOG_VAR_INDICES - 1)
+                    value = between(shifted(product, INDEX_SHIFT), PIXEL_INDEX_RANGE[0], PIXEL_INDEX_RANGE[1])
+                    value = between(value + base, 0, LOG_VAR_INDICES - 1)
                     index[image, p, row, 2 * w + (channel & 1)] = np.int16(value)
 
 
@@ -289,6 +290,6 @@ def write_coefficient_index(
             for w in range(columns):
                 for c in range(channels):
                     whole = np.int64(sums[i, r, w, c]) * multiplier[c] + bias[c]
-                    value = _between(_shifted(whole, INDEX_SHIFT), low, high)
-                    value = _between(value + base, 0, LOG_VAR_INDICES - 1)
+                    value = between(shifted(whole, INDEX_SHIFT), low, high)
+                    value = between(value + base, 0, LOG_VAR_INDICES - 1)
                     index[place[0] + i, c, place[1] + r, w] = np.int16(value)

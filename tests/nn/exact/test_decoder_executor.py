@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
-from ddpm_codec.nn.exact import decoder_executor
+from ddpm_codec.nn.exact import decoder_executor, fused_layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
@@ -33,6 +33,12 @@ def kernels(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=[(), WIDE], ids=["bytes", "wide"])
 def decoder(request: pytest.FixtureRequest) -> ExactPixelDecoder:
     return random_exact_decoder(1, wide=request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["fused", "torch"])
+def fused(request: pytest.FixtureRequest) -> bool:
+    """Whether compiled passes do what lies between convolutions."""
+    return bool(request.param)
 
 
 def tiles(level: int, height: int, width: int, batch: int = 3) -> tuple[NDArray[np.int64], Tiles]:
@@ -69,11 +75,11 @@ def same(found: list[NDArray[np.generic]], wanted: list[NDArray[np.int64]]) -> N
 
 @pytest.mark.parametrize(("level", "size"), [(0, SIZES[0]), (1, SIZES[1]), (2, SIZES[2]), (1, SIZES[3])])
 def test_every_kernel_gives_the_integers_of_the_reference(
-    kernels: str, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
+    kernels: str, fused: bool, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
 ) -> None:
     picture, x_0 = tiles(level, *size)
     wanted = reference(decoder, picture, x_0, level)
-    same(both(PixelDecoderExecutor(decoder, CPU, kernels), picture, x_0, level), wanted)
+    same(both(PixelDecoderExecutor(decoder, CPU, kernels, fused=fused), picture, x_0, level), wanted)
     if size == SIZES[3]:
         # Something that could differ is there to compare.
         mean, features, v = wanted
@@ -82,8 +88,8 @@ def test_every_kernel_gives_the_integers_of_the_reference(
         assert all(len(np.unique(v[..., channel])) > 100 for channel in range(12))
 
 
-def test_pictures_that_no_encoder_makes(kernels: str, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels)
+def test_pictures_that_no_encoder_makes(kernels: str, fused: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, fused=fused)
     for value in (PICTURE_REACH, -PICTURE_REACH, 1 << 40, 0):
         picture = np.full((1, 3, 8, 8), value, np.int64)
         picture[..., ::3] *= -1
@@ -91,28 +97,31 @@ def test_pictures_that_no_encoder_makes(kernels: str, decoder: ExactPixelDecoder
         same(both(executor, picture, x_0, 1), reference(decoder, picture, x_0, 1))
 
 
-def test_tiles_see_nothing_but_themselves(decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_see_nothing_but_themselves(
+    fused: bool, decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture, x_0 = tiles(2, 12, 9, batch=5)
-    executor = PixelDecoderExecutor(decoder, CPU)
+    executor = PixelDecoderExecutor(decoder, CPU, fused=fused)
     whole = both(executor, picture, x_0, 2)
     for pixels, strip in ((1, 1), (2 * 12 * 12, 1 << 9), (1 << 16, 300)):
         monkeypatch.setitem(decoder_executor.CHUNK_PIXELS, "cpu", pixels)
         monkeypatch.setitem(decoder_executor.STRIP_VALUES, "cpu", strip)
+        monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
         for found, wanted in zip(both(executor, picture, x_0, 2), whole, strict=True):
             np.testing.assert_array_equal(found, wanted)
     one = executor.sums(whole[0][3:4], whole[1][3:4], x_0[3:4], 2)
     np.testing.assert_array_equal(one, whole[2][3:4])
 
 
-def test_no_tiles(decoder: ExactPixelDecoder) -> None:
+def test_no_tiles(fused: bool, decoder: ExactPixelDecoder) -> None:
     picture, x_0 = tiles(0, 4, 4)
-    mean, features, v = both(PixelDecoderExecutor(decoder, CPU), picture[:0], x_0[:0], 0)
+    mean, features, v = both(PixelDecoderExecutor(decoder, CPU, fused=fused), picture[:0], x_0[:0], 0)
     assert (mean.shape, features.shape, v.shape) == ((0, 3, 4, 4), (0, 4, 4, TINY.features), (0, 4, 4, 12))
 
 
-def test_pixels_depend_on_earlier_ones_only(decoder: ExactPixelDecoder) -> None:
+def test_pixels_depend_on_earlier_ones_only(fused: bool, decoder: ExactPixelDecoder) -> None:
     picture, x_0 = tiles(1, 9, 10, batch=1)
-    executor = PixelDecoderExecutor(decoder, CPU)
+    executor = PixelDecoderExecutor(decoder, CPU, fused=fused)
     mean, features, v = both(executor, picture, x_0, 1)
     seen = 0
     for row, column in itertools.product((0, 3, 8), (0, 4, 9)):
@@ -125,8 +134,8 @@ def test_pixels_depend_on_earlier_ones_only(decoder: ExactPixelDecoder) -> None:
     assert seen >= 6
 
 
-def test_autocast_of_the_caller_changes_nothing(kernels: str, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels)
+def test_autocast_of_the_caller_changes_nothing(kernels: str, fused: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, fused=fused)
     picture, x_0 = tiles(1, 8, 8)
     outside = both(executor, picture, x_0, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
