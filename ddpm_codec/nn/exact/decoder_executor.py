@@ -4,7 +4,7 @@ As in :mod:`ddpm_codec.nn.exact.executor`, what lies between convolutions is flo
 every operation is exact. Sums of two-byte inputs need more than 24 bits, and are put together in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,6 @@ from ddpm_codec.nn.exact.decoder_parameters import (
     FEATURE_ZERO,
     GATE_HALF,
     MEAN_LIMIT,
-    OUTPUTS,
     RESIDUAL_SHIFT,
     RESIDUAL_ZERO,
     ExactPixelDecoder,
@@ -28,16 +27,17 @@ from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, ExactTrunk, round_shift, 
 from ddpm_codec.nn.exact.kernels import KERNELS, choose_kernels, shape_of
 from ddpm_codec.nn.exact.layer import ROUND, STRIP_VALUES
 from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIMIT, Convolution
+from ddpm_codec.workers import Workers
 
 
 class PixelDecoderExecutor:
-    """An exact pixel decoder on a device; on a CPU several threads may use it.
+    """An exact pixel decoder on a device.
 
     Args:
         parameters: checked.
         device: where to run.
         kernels: a key of KERNELS; None: the fastest that are exact here.
-        fused: whether compiled passes do what lies between convolutions; None: on a CPU, where functions are compiled.
+        compiled: whether to use compiled passes, on a CPU; None: where functions are compiled at all.
     """
 
     def __init__(
@@ -46,14 +46,13 @@ class PixelDecoderExecutor:
         device: torch.device,
         kernels: str | None = None,
         *,
-        fused: bool | None = None,
+        compiled: bool | None = None,
     ) -> None:
         self.parameters, self.device = parameters, device
-        self._network = _network(parameters, device, kernels, fused)
+        self._evaluate = _evaluator(parameters, device, kernels, compiled)
 
-    @torch.no_grad()
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Return what is known of pictures before their first pixel.
+        """Return what is known of pictures before their first pixel. Workers share the tiles out.
 
         Args:
             picture: z_0, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W], H and W multiples of 4.
@@ -65,19 +64,15 @@ class PixelDecoderExecutor:
         batch, _, height, width = picture.shape
         mean = np.empty((batch, 3, height, width), np.int32)
         features = np.empty((batch, height, width, self.parameters.config.features), np.uint8)
-        # A caller's autocast would round the integers of matrix products.
-        with torch.autocast(self.device.type, enabled=False):
-            for part in self._chunks(batch, height * width):
-                mean[part], features[part] = self._network.trunk(picture[part], level)
+
+        def evaluate(part: slice) -> None:
+            mean[part], features[part] = self._evaluate.trunk(picture[part], level)
+
+        self._each_chunk(evaluate, batch, height * width)
         return mean, features
 
-    @torch.no_grad()
     def sums(
-        self,
-        mean: NDArray[np.int32],
-        features: NDArray[np.uint8],
-        x_0: NDArray[np.uint8],
-        level: int,
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
     ) -> NDArray[np.int32]:
         """Return the sums of the masked network for all pixels at once, [B, h, w, 12]; each depends on earlier pixels only.
 
@@ -88,20 +83,22 @@ class PixelDecoderExecutor:
             level: the crossing.
         """
         batch, _, height, width = x_0.shape
-        mean, features = mean[..., :height, :width], features[:, :height, :width]
-        out = np.empty((batch, height, width, OUTPUTS), np.int32)
-        with torch.autocast(self.device.type, enabled=False):
-            for part in self._chunks(batch, height * width):
-                out[part] = self._network.sums(mean[part], features[part], x_0[part], level)
+        out = np.empty((batch, height, width, 12), np.int32)
+
+        def evaluate(part: slice) -> None:
+            out[part] = self._evaluate.sums(mean[part], features[part], x_0[part], level)
+
+        self._each_chunk(evaluate, batch, height * width)
         return out
 
-    def _chunks(self, batch: int, pixels: int) -> Iterator[slice]:
-        size = max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))
-        return (slice(start, start + size) for start in range(0, batch, size))
+    def _each_chunk(self, evaluate: Callable[[slice], None], batch: int, pixels: int) -> None:
+        workers = Workers(1 if self.device.type == "cuda" else None)
+        if batch:
+            workers.map(evaluate, workers.shares(batch, max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))))
 
 
-class _Network(Protocol):
-    """How the numbers of some tiles are computed; sizes are those of x_0."""
+class _Evaluator(Protocol):
+    """How the numbers of some tiles are computed."""
 
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]: ...
 
@@ -110,19 +107,21 @@ class _Network(Protocol):
     ) -> NDArray[np.int32]: ...
 
 
-def _network(parameters: ExactPixelDecoder, device: torch.device, kernels: str | None, fused: bool | None) -> _Network:
-    if device.type == "cpu" and fused is not False:
-        # numba is loaded where a network runs, and nowhere else.
+def _evaluator(
+    parameters: ExactPixelDecoder, device: torch.device, kernels: str | None, compiled: bool | None
+) -> _Evaluator:
+    if device.type == "cpu" and compiled is not False:
+        # numba takes half a second to load, so it is where a network runs.
         from ddpm_codec.compilation import compiles
-        from ddpm_codec.nn.exact.decoder_fused import FusedPixelDecoder
+        from ddpm_codec.nn.exact.fused_decoder import FusedPixelDecoder
 
-        if fused or compiles():
+        if compiled or compiles():
             return FusedPixelDecoder(parameters, kernels)
     return _TorchPixelDecoder(parameters, device, kernels)
 
 
 class _TorchPixelDecoder:
-    """An exact pixel decoder in torch, on any device."""
+    """Evaluates tiles of a chunk in torch, on any device."""
 
     def __init__(self, parameters: ExactPixelDecoder, device: torch.device, kernels: str | None) -> None:
         self._device = device
@@ -135,28 +134,37 @@ class _TorchPixelDecoder:
             for name, values in vars(parameters.heads).items()
         }
 
+    @torch.no_grad()
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """See :meth:`PixelDecoderExecutor.trunk`."""
-        heads = self._heads
-        z, outer = self._trunk(torch.from_numpy(picture).to(self._device), level)
-        v = self._trunk.layers["trunk_head"].sums(outer).double()
-        skip = unshuffle(z * heads["mean_skip"][level])
-        mean = to_picture(round_shift(torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level]), MEAN_SHIFT))
-        features = round_shift(v[..., 12:] * heads["feature_multiplier"], FEATURE_SHIFT)
-        features = to_picture(features.add_(FEATURE_ZERO).clamp_(0.0, BYTE)).permute(0, 2, 3, 1)
-        limited = mean.clamp(-MEAN_LIMIT, MEAN_LIMIT)
-        return limited.to(torch.int32).cpu().numpy(), features.to(torch.uint8).cpu().numpy()
+        # A caller's autocast would round the integers of matrix products.
+        with torch.autocast(self._device.type, enabled=False):
+            mean, features = self._trunk_of(torch.from_numpy(picture).to(self._device), level)
+        return mean.to(torch.int32).cpu().numpy(), features.to(torch.uint8).cpu().numpy()
 
+    @torch.no_grad()
     def sums(
         self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
     ) -> NDArray[np.int32]:
-        """See :meth:`PixelDecoderExecutor.sums`; sizes are those of x_0."""
-        m_0, q, tiles = (torch.from_numpy(values).to(self._device) for values in (mean, features, x_0))
-        distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
-        residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
-        r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
-        found: NDArray[np.int32] = self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
-        return found
+        """See :meth:`PixelDecoderExecutor.sums`."""
+        height, width = x_0.shape[2:]
+        mean, features = mean[..., :height, :width], features[:, :height, :width]
+        with torch.autocast(self._device.type, enabled=False):
+            m_0, q, tiles = (torch.from_numpy(values).to(self._device) for values in (mean, features, x_0))
+            distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
+            residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
+            r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
+            return self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
+
+    def _trunk_of(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        heads = self._heads
+        picture, outer = self._trunk(picture, level)
+        v = self._trunk.layers["trunk_head"].sums(outer).double()
+        skip = unshuffle(picture * heads["mean_skip"][level])
+        mean = round_shift(torch.addcmul(skip, v[..., :12], heads["mean_multiplier"][level]), MEAN_SHIFT)
+        features = round_shift(v[..., 12:] * heads["feature_multiplier"], FEATURE_SHIFT)
+        features = features.add_(FEATURE_ZERO).clamp_(0.0, BYTE)
+        return to_picture(mean).clamp(-MEAN_LIMIT, MEAN_LIMIT), to_picture(features).permute(0, 2, 3, 1)
 
 
 class _MaskedNetwork:

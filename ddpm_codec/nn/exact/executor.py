@@ -215,13 +215,12 @@ class ExactDenoiser:
             picture = np.zeros((1, *picture.shape[1:]), np.int64)
         workers = Workers(1 if device.type == "cuda" else None)
         size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
-        size = min(size, -(-len(picture) // workers.count))
 
-        def evaluate(start: int) -> Integers:
-            chunk = picture[start : start + size]
-            return self._executor.integers(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
+        def evaluate(part: slice) -> Integers:
+            row = self._rows[level]
+            return self._executor.integers(picture[part], row, pixels=pixels, coefficients=coefficients)
 
-        means, *indices = zip(*workers.map(evaluate, range(0, len(picture), size)), strict=True)
+        means, *indices = zip(*workers.map(evaluate, workers.shares(len(picture), size)), strict=True)
         of_pixels, of_coefficients = (
             np.concatenate([np.empty(0, np.int16) if part is None else part for part in parts])[:count]
             for parts in indices

@@ -18,7 +18,7 @@ from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters
 from ddpm_codec.nn.exact.passes import ADD, PASS_ON, SET
 
 _NO_SUMS = np.empty((0, 0, 0), np.float32)
-NO_BYTES = np.empty((0, 0, 0), np.uint8)
+_NO_BYTES = np.empty((0, 0, 0), np.uint8)
 _NO_STREAM = np.empty((0, 0, 0), np.int16)
 
 Stream = NDArray[np.int16]
@@ -78,7 +78,7 @@ class FusedTrunk:
         """Return what a layer reads of a stream."""
         way, layer = Way(self.layers, 0, memory), self.layers[name]
         read = way.bytes_for(name, *stream.shape[:3])
-        passes.read_stream(flat(stream), layer.reading, layer.limit, *way.places(name, read))
+        passes.read_stream(_flat(stream), layer.reading, layer.limit, *way.places(name, read))
         return read
 
     def pass_on(self, name: str, read: Read, level: int, memory: Memory, then: str) -> Read:
@@ -110,9 +110,10 @@ class FusedExecutor:
             heads, trunk = self._heads, self._trunk
             skip, base = int(heads.mean_skip[level]), int(heads.index_base[level])
             outer, read = trunk(picture, level, memory, "pixel_head")
+            head = trunk.layers["pixel_head"]
             mean, of_pixels = np.empty_like(picture), np.empty(picture.shape, np.int16) if pixels else None
-            for strip in trunk.layers["pixel_head"].strips(read):
-                place, v = (strip.image, strip.row), strip.whole()
+            for strip in head.strips(read):
+                place, v = (strip.image, strip.row), head.sums(strip)
                 passes.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
                 if of_pixels is not None:
                     passes.write_pixel_index(v, heads.pixel_multiplier, base, place, of_pixels)
@@ -126,9 +127,10 @@ class FusedExecutor:
         read = trunk.pass_on("variance_first", read, level, memory, "variance_second")
         images, height, width, _ = read.upper.shape
         index = np.empty((images, len(heads.coefficient_multiplier), height, width), np.int16)
-        for strip in trunk.layers["variance_second"].strips(read):
-            place = strip.image, strip.row
-            passes.write_coefficient_index(strip.whole(), heads.coefficient_multiplier, bias, base, place, index)
+        head = trunk.layers["variance_second"]
+        for strip in head.strips(read):
+            place, v = (strip.image, strip.row), head.sums(strip)
+            passes.write_coefficient_index(v, heads.coefficient_multiplier, bias, base, place, index)
         return index
 
 
@@ -180,22 +182,34 @@ class Way:
         """Go through one layer, and return what the next one reads."""
         layer, border = self._layers[name], 2 * self._layers[name].padding
         images, height, width, _ = read.upper.shape
-        size = (height - border) // layer.stride, (width - border) // layer.stride
-        out = self.bytes_for(then, images, *size)
+        out = self.bytes_for(then, images, (height - border) // layer.stride, (width - border) // layer.stride)
         self._pass(name, read, stream, mode, then, out, (0, 1))
         return out
 
+    def start(self, name: str, read: Read, stream: Stream) -> None:
+        """Go through a layer whose y becomes the stream, which nothing reads yet."""
+        self._pass(name, read, stream, SET, None, Read(_NO_BYTES, _NO_BYTES), (0, 1))
+
     def _pass(
-        self, name: str, read: Read, stream: Stream | None, mode: int, then: str, out: Read, rows: tuple[int, int]
+        self,
+        name: str,
+        read: Read,
+        stream: Stream | None,
+        mode: int,
+        then: str | None,
+        out: Read,
+        rows: tuple[int, int],
     ) -> None:
-        layer, following = self._layers[name], self._layers[then]
-        table, places = layer.table(self._level), self.places(then, out)
-        of_stream = _NO_STREAM if stream is None else flat(stream)
+        layer = self._layers[name]
+        following = layer if then is None else self._layers[then]
+        places = (_NO_BYTES, _NO_BYTES, (0, 0)) if then is None else self.places(then, out)
+        table, ways = layer.table(self._level), (mode, layer.join, following.gated if then else 0)
+        of_stream = _NO_STREAM if stream is None else _flat(stream)
         for strip in layer.strips(read):
             place = strip.image, rows[0] + rows[1] * strip.row, rows[1]
-            lower = _NO_SUMS if strip.lower is None else flat(strip.lower)
-            sums = flat(strip.sums)
-            passes.pass_on(sums, lower, table, of_stream, mode, place, following.reading, following.limit, *places)
+            lower = _NO_SUMS if strip.lower is None else _flat(strip.lower)
+            sums = _flat(strip.sums)
+            passes.pass_on(sums, lower, table, of_stream, ways, place, following.reading, following.limit, *places)
 
     def bytes_for(self, name: str, images: int, height: int, width: int) -> Read:
         """Return memory for what a layer reads, with its border, beside that of the layer before it."""
@@ -206,7 +220,7 @@ class Way:
         found = []
         for part, shift, wanted in (("upper", 8 if layer.wide else 0, True), ("lower", 0, layer.wide)):
             if not wanted:
-                found.append(NO_BYTES)
+                found.append(_NO_BYTES)
                 continue
             q = self._memory.take(f"{part} {self._turn}", shape, np.uint8)
             passes.fill_border(q, (layer.zero >> shift).astype(np.uint8), layer.padding)
@@ -216,10 +230,9 @@ class Way:
     def places(self, name: str, read: Read) -> tuple[Bytes, Bytes, tuple[int, int]]:
         """Return where a pass writes what a layer reads."""
         layer = self._layers[name]
-        lower = flat(read.lower) if layer.wide else NO_BYTES
-        return flat(read.upper), lower, (layer.padding, layer.padding * len(layer.zero))
+        lower = _flat(read.lower) if layer.wide else _NO_BYTES
+        return _flat(read.upper), lower, (layer.padding, layer.padding * len(layer.zero))
 
 
-def flat(values: NDArray[Any]) -> NDArray[Any]:
-    """Return [n, h, w, C] as [n, h, w C]."""
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(*values.shape[:2], -1)

@@ -13,18 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpm_codec.nn.exact.decoder_parameters import GatedReading
 from ddpm_codec.nn.exact.kernels import KERNELS, power_of_half, shape_of
-from ddpm_codec.nn.exact.parameters import Convolution
-from ddpm_codec.nn.exact.passes import CHUNK
+from ddpm_codec.nn.exact.parameters import BYTE, Convolution, Reading
+from ddpm_codec.nn.exact.passes import CHUNK, JOIN_ROUNDED, JOIN_WHOLE
 
 STRIP_VALUES = 1 << 18
 """Sums at a time, about: they stay in the cache until the pass that reads them."""
 
 _ROUND = 1.5 * 2.0**23
-_NO_SUMS = np.empty((0, 0, 0), np.float32)
-_NO_BYTES = np.empty((0, 0, 0), np.uint8)
-_NO_STREAM = np.empty((0, 0, 0), np.int16)
-_NO_READING = np.empty((5, 0), np.float32)
 
 Bytes = NDArray[np.uint8]
 Stream = NDArray[np.int16]
@@ -92,10 +89,6 @@ class Strip(NamedTuple):
     sums: Floats
     lower: Floats | None
 
-    def whole(self) -> Floats:
-        """Return v of a layer without rescaling."""
-        return self.sums if self.lower is None else self.sums + np.rint(self.lower)
-
 
 class FusedLayer:
     """One convolution: its kernel, how it reads, and the tables of the pass after it.
@@ -103,28 +96,31 @@ class FusedLayer:
     Args:
         layer: the convolution.
         kernels: a key of KERNELS.
+        whole: sums of two-byte inputs are not rounded before they are put together.
     """
 
-    def __init__(self, layer: Convolution, kernels: str) -> None:
+    def __init__(self, layer: Convolution, kernels: str, *, whole: bool = False) -> None:
         self.stride, self.padding, reading, scale = layer.stride, layer.padding, layer.reading, layer.rescaling
         self.outputs, self.wide, self.limit = len(layer.offset), reading.wide, float(reading.limit)
-        down = np.ldexp(1.0, -reading.shift)
-        half, low, top = reading.half * down, np.zeros_like(down), 2 * reading.half * down
-        if not reading.half.any():
-            # Read plainly: a slope that is always the same.
-            half, low, top = np.zeros_like(down), down, down
-        self.reading = _repeated(np.stack([reading.zero.astype(np.float64), down, half, low, top]), 2)
-        self.zero = reading.zero
+        self.zero, self.reading = reading.zero, _reading_table(reading)
+        self.gated = len(reading.zero) if isinstance(reading, GatedReading) else 0
+        self.join = JOIN_WHOLE if whole else JOIN_ROUNDED
         weight = torch.from_numpy(layer.weight.astype(np.int8))
         offset = torch.from_numpy(layer.offset.astype(np.int32))
         pre_shift = np.zeros_like(layer.offset) if scale is None else scale.pre_shift
         shifts = torch.from_numpy(pre_shift.astype(np.int32))
+        self._scale = power_of_half(shifts).numpy().astype(np.float64)
         make = KERNELS[kernels]
-        self.sum = make(weight, offset, shifts, layer.stride, shape_of(layer).limit)
-        if self.wide:
+        if self.wide and whole:
+            nothing = torch.zeros_like(shifts)
+            # Each of the two sums takes its byte of the offset.
+            self.sum = make(weight, offset >> 8, nothing, layer.stride, None)
+            self.sum_lower = make(weight, offset & BYTE, nothing, layer.stride, None)
+        else:
+            self.sum = make(weight, offset, shifts, layer.stride, shape_of(layer).limit)
+        if self.wide and not whole:
             eight = torch.full_like(shifts, 8)
             self.sum_lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
-        self._scale = power_of_half(shifts).numpy().astype(np.float64)
         self._rescaling, self._tables = scale, dict[int, Floats]()
 
     def table(self, level: int) -> Floats:
@@ -139,6 +135,14 @@ class FusedLayer:
             found = self._tables[level] = _repeated(rows, 1)
         return found
 
+    def sums(self, strip: Strip) -> NDArray[np.floating[Any]]:
+        """Return v of a layer without rescaling, float32 or, with ``whole``, float64."""
+        if strip.lower is None:
+            return strip.sums
+        if self.join == JOIN_WHOLE:
+            return 256.0 * strip.sums.astype(np.float64) + strip.lower
+        return strip.sums + np.rint(strip.lower)
+
     def strips(self, read: Read) -> Iterator[Strip]:
         """Yield the sums, a few rows or images at a time."""
         images, height, width, _ = read.upper.shape
@@ -151,6 +155,17 @@ class FusedLayer:
                 part = slice(image, image + at_once), slice(row * self.stride, bottom)
                 lower = _apply(self.sum_lower, read.lower[part]) if self.wide else None
                 yield Strip(image, row, _apply(self.sum, read.upper[part]), lower)
+
+
+def _reading_table(reading: Reading) -> Floats:
+    """Return what :func:`~ddpm_codec.nn.exact.passes.pass_on` reads a stream with, [6, CHUNK or so]."""
+    after = np.ldexp(1.0, -reading.shift)
+    down = np.ldexp(1.0, -reading.pre) if isinstance(reading, GatedReading) else after
+    half, low, high = reading.half * down, np.zeros_like(down), 2 * reading.half * down
+    if not reading.half.any():
+        # Read plainly: a slope that is always the same.
+        half, low, high = low, down, down
+    return _repeated(np.stack([reading.zero.astype(np.float64), down, half, low, high, after]), 2)
 
 
 def _apply(kernel: Any, q: Bytes) -> Floats:  # noqa: ANN401 - a kernel

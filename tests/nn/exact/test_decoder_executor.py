@@ -1,6 +1,7 @@
 """The executor of the pixel decoder against the reference: the same integers from every kernel, size, batch and strip."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
-from ddpm_codec.nn.exact import decoder_executor, fused_layer
+from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.exact import executor as executor_module
+from ddpm_codec.nn.exact import fused_layer, layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
+from ddpm_codec.nn.exact.decoder_storage import decoder_from_arrays, decoder_to_arrays
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH
 from tests.reference import exact_decoder
@@ -20,6 +24,7 @@ CPU = torch.device("cpu")
 WIDE = ("blocks.0.gates", "blocks.1.masked", "blocks.1.gates", "blocks.1.mix", "parameter_head")
 SIZES = [(1, 1), (1, 9), (7, 3), (16, 13)]
 Tiles = NDArray[np.uint8]
+Found = tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]
 
 
 @pytest.fixture(params=sorted(KERNELS))
@@ -30,15 +35,14 @@ def kernels(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=[False, True], ids=["torch", "compiled"])
+def compiled(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module", params=[(), WIDE], ids=["bytes", "wide"])
 def decoder(request: pytest.FixtureRequest) -> ExactPixelDecoder:
     return random_exact_decoder(1, wide=request.param)
-
-
-@pytest.fixture(params=[True, False], ids=["fused", "torch"])
-def fused(request: pytest.FixtureRequest) -> bool:
-    """Whether compiled passes do what lies between convolutions."""
-    return bool(request.param)
 
 
 def tiles(level: int, height: int, width: int, batch: int = 3) -> tuple[NDArray[np.int64], Tiles]:
@@ -51,14 +55,13 @@ def tiles(level: int, height: int, width: int, batch: int = 3) -> tuple[NDArray[
     return np.rint((padded - 127.5 + noise) * 64).astype(np.int64), x_0
 
 
-def both(
-    executor: PixelDecoderExecutor, picture: NDArray[np.int64], x_0: Tiles, level: int
-) -> list[NDArray[np.generic]]:
+def both(executor: PixelDecoderExecutor, picture: NDArray[np.int64], x_0: Tiles, level: int) -> Found:
     mean, features = executor.trunk(picture, level)
-    assert (mean.dtype, features.dtype) == (np.int32, np.uint8)
+    assert mean.dtype == np.int32
+    assert features.dtype == np.uint8
     v = executor.sums(mean, features, x_0, level)
     assert v.dtype == np.int32
-    return [mean, features, v]
+    return mean, features, v
 
 
 def reference(
@@ -68,18 +71,18 @@ def reference(
     return [mean, features, exact_decoder.sums(decoder, mean, features, x_0, level)]
 
 
-def same(found: list[NDArray[np.generic]], wanted: list[NDArray[np.int64]]) -> None:
+def same(found: Found, wanted: list[NDArray[np.int64]]) -> None:
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("level", "size"), [(0, SIZES[0]), (1, SIZES[1]), (2, SIZES[2]), (1, SIZES[3])])
 def test_every_kernel_gives_the_integers_of_the_reference(
-    kernels: str, fused: bool, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
+    kernels: str, compiled: bool, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
 ) -> None:
     picture, x_0 = tiles(level, *size)
     wanted = reference(decoder, picture, x_0, level)
-    same(both(PixelDecoderExecutor(decoder, CPU, kernels, fused=fused), picture, x_0, level), wanted)
+    same(both(PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled), picture, x_0, level), wanted)
     if size == SIZES[3]:
         # Something that could differ is there to compare.
         mean, features, v = wanted
@@ -88,8 +91,8 @@ def test_every_kernel_gives_the_integers_of_the_reference(
         assert all(len(np.unique(v[..., channel])) > 100 for channel in range(12))
 
 
-def test_pictures_that_no_encoder_makes(kernels: str, fused: bool, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels, fused=fused)
+def test_pictures_that_no_encoder_makes(kernels: str, compiled: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled)
     for value in (PICTURE_REACH, -PICTURE_REACH, 1 << 40, 0):
         picture = np.full((1, 3, 8, 8), value, np.int64)
         picture[..., ::3] *= -1
@@ -98,14 +101,14 @@ def test_pictures_that_no_encoder_makes(kernels: str, fused: bool, decoder: Exac
 
 
 def test_tiles_see_nothing_but_themselves(
-    fused: bool, decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch
+    compiled: bool, decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture, x_0 = tiles(2, 12, 9, batch=5)
-    executor = PixelDecoderExecutor(decoder, CPU, fused=fused)
+    executor = PixelDecoderExecutor(decoder, CPU, compiled=compiled)
     whole = both(executor, picture, x_0, 2)
     for pixels, strip in ((1, 1), (2 * 12 * 12, 1 << 9), (1 << 16, 300)):
-        monkeypatch.setitem(decoder_executor.CHUNK_PIXELS, "cpu", pixels)
-        monkeypatch.setitem(decoder_executor.STRIP_VALUES, "cpu", strip)
+        monkeypatch.setitem(executor_module.CHUNK_PIXELS, "cpu", pixels)
+        monkeypatch.setitem(layer.STRIP_VALUES, "cpu", strip)
         monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
         for found, wanted in zip(both(executor, picture, x_0, 2), whole, strict=True):
             np.testing.assert_array_equal(found, wanted)
@@ -113,15 +116,15 @@ def test_tiles_see_nothing_but_themselves(
     np.testing.assert_array_equal(one, whole[2][3:4])
 
 
-def test_no_tiles(fused: bool, decoder: ExactPixelDecoder) -> None:
+def test_no_tiles(decoder: ExactPixelDecoder) -> None:
     picture, x_0 = tiles(0, 4, 4)
-    mean, features, v = both(PixelDecoderExecutor(decoder, CPU, fused=fused), picture[:0], x_0[:0], 0)
+    mean, features, v = both(PixelDecoderExecutor(decoder, CPU), picture[:0], x_0[:0], 0)
     assert (mean.shape, features.shape, v.shape) == ((0, 3, 4, 4), (0, 4, 4, TINY.features), (0, 4, 4, 12))
 
 
-def test_pixels_depend_on_earlier_ones_only(fused: bool, decoder: ExactPixelDecoder) -> None:
+def test_pixels_depend_on_earlier_ones_only(decoder: ExactPixelDecoder) -> None:
     picture, x_0 = tiles(1, 9, 10, batch=1)
-    executor = PixelDecoderExecutor(decoder, CPU, fused=fused)
+    executor = PixelDecoderExecutor(decoder, CPU)
     mean, features, v = both(executor, picture, x_0, 1)
     seen = 0
     for row, column in itertools.product((0, 3, 8), (0, 4, 9)):
@@ -134,14 +137,46 @@ def test_pixels_depend_on_earlier_ones_only(fused: bool, decoder: ExactPixelDeco
     assert seen >= 6
 
 
-def test_autocast_of_the_caller_changes_nothing(kernels: str, fused: bool, decoder: ExactPixelDecoder) -> None:
-    executor = PixelDecoderExecutor(decoder, CPU, kernels, fused=fused)
+def test_autocast_of_the_caller_changes_nothing(kernels: str, compiled: bool, decoder: ExactPixelDecoder) -> None:
+    executor = PixelDecoderExecutor(decoder, CPU, kernels, compiled=compiled)
     picture, x_0 = tiles(1, 8, 8)
     outside = both(executor, picture, x_0, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = both(executor, picture, x_0, 1)
     for found, wanted in zip(inside, outside, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_whatever_is_accepted_is_exact() -> None:
+    """Damage numbers of a decoder at random: it is refused, or all ways still agree with the reference."""
+    model = random_exact_decoder(5, wide=WIDE[:2])
+    accepted, tries = 0, 120
+    for seed in range(tries):
+        rng = np.random.default_rng(seed)
+        try:
+            damaged = decoder_from_arrays(model.config, model.levels, damaged_arrays(model, rng))
+        except ModelError:
+            continue
+        accepted += 1
+        level = int(rng.integers(0, model.levels))
+        picture, x_0 = tiles(level, 5, 8, batch=1)
+        picture *= int(rng.choice([1, 40]))
+        wanted = reference(damaged, picture, x_0, level)
+        for compiled in (False, True):
+            same(both(PixelDecoderExecutor(damaged, CPU, "float32", compiled=compiled), picture, x_0, level), wanted)
+    assert 10 < accepted < tries - 10
+
+
+def damaged_arrays(model: ExactPixelDecoder, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a decoder with one number in each of two of them replaced."""
+    arrays: dict[str, Any] = decoder_to_arrays(model)
+    for name in rng.choice(sorted(arrays), 2):
+        values = arrays[name]
+        place = tuple(rng.integers(0, size) for size in values.shape)
+        info = np.iinfo(values.dtype.name)
+        changes = [info.min, info.max, int(rng.integers(-5, 6)), 8 * int(values[place]), int(values[place]) + 1]
+        values[place] = np.clip(changes[rng.integers(len(changes))], info.min, info.max)
+    return arrays
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
