@@ -39,6 +39,7 @@ from ddpm_codec.training.chain_choice import (
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_weights
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, screened_data, split_holdout
+from ddpm_codec.training.decoder_freezing import frozen_decoder
 from ddpm_codec.training.export_options import LONGEST_CHAIN, ExportOptions
 from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
 from ddpm_codec.training.screening import Screened, screened
@@ -152,8 +153,6 @@ class Assembly:
 
     def _with_decoder(self, model: FrozenModel, saved: Checkpoint, measured: LevelMeasurement) -> FrozenModel:
         """Add the pixel decoder, chains above its crossings, and which of them files use."""
-        from ddpm_codec.training.decoder_freezing import frozen_decoder
-
         options, crossings = self._options, self._crossings
         decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device, REACH_PIXELS)
         levels = tuple(log_snr_at(grey_levels) for grey_levels in crossings)
