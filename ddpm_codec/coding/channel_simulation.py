@@ -137,8 +137,10 @@ class TrellisCode:
             found = Search(len(streams), self.register_bits)
             for run, (a, b) in zip(plan.runs, dealt, strict=True):
                 part = slice(streams.start, streams.stop)
-                for bits, scores in zip(run.bits.tolist(), self._scores(a[:, part], b[:, part]), strict=True):
-                    found.step(bits, scores)
+                done = 0
+                for scores in self._scores(a[:, part], b[:, part]):
+                    found.steps(run.bits[done : done + len(scores)], scores)
+                    done += len(scores)
             return found.finish()
 
         scoring_matrices(self.register_bits)
@@ -155,7 +157,7 @@ class TrellisCode:
         return look_up(plan, states, self.register_bits)
 
     def _scores(self, a: Floats32, b: Floats32) -> Iterator[Floats32]:
-        """Yield the scores of all codewords for each step of a run, [streams, 2**register_bits]."""
+        """Yield the scores of all codewords for the steps of a run, [steps, streams, 2**register_bits], some at a time."""
         squares, values = scoring_matrices(self.register_bits)
         steps, streams, width = a.shape
         ahead = max(1, _SCORE_VALUES // (streams << self.register_bits))
@@ -163,7 +165,7 @@ class TrellisCode:
             rows = a[start : start + ahead].reshape(-1, width)
             scores = rows @ squares[:width]
             scores += b[start : start + ahead].reshape(-1, width) @ values[:width]
-            yield from scores.reshape(-1, streams, 1 << self.register_bits)
+            yield scores.reshape(-1, streams, 1 << self.register_bits)
 
 
 def deal(plan: Plan, run: Run, values: Floats32) -> Floats32:

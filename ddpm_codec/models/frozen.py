@@ -114,14 +114,9 @@ class FrozenModel:
         """
         key = self._key(steps, crossing)
         if self.exact is not None:
-<<<<<<< HEAD
             first = 0 if self.decoder is None else 1
-            return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[key], first)
+            return ExactDenoiser(make_executor(self.exact, device), self.rows[key], first)
         log_snr = tuple(log_snr_from_sigma(self.sigmas[key]).tolist())
-=======
-            return ExactDenoiser(make_executor(self.exact, device), self.rows[len(sigmas) - 1])
-        log_snr = tuple(log_snr_from_sigma(sigmas).tolist())
->>>>>>> h-speed
         return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
 
     def pixel_decoder_executor(self, device: torch.device) -> "PixelDecoderExecutor | None":

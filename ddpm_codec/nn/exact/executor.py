@@ -187,13 +187,8 @@ class ExactDenoiser:
         first: level of the chain below which a pixel decoder takes over: there is nothing to ask for.
     """
 
-<<<<<<< HEAD
-    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...], first: int = 0) -> None:
+    def __init__(self, executor: Executor, rows: tuple[int, ...], first: int = 0) -> None:
         self._executor, self._rows = executor, dict(enumerate(rows, first))
-=======
-    def __init__(self, executor: Executor, rows: tuple[int, ...]) -> None:
-        self._executor, self._rows = executor, rows
->>>>>>> h-speed
 
     def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
         """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""
