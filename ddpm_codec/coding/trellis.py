@@ -19,6 +19,9 @@ from ddpm_codec.compilation import compiled
 Scores = NDArray[np.float32]
 Bits = NDArray[np.uint8]
 
+_CHUNK = 512
+"""Codewords scored at once: their labels stay in the cache."""
+
 
 class Search:
     """The best path of several streams of equal shape, side by side.
@@ -45,7 +48,7 @@ class Search:
         streams, states = self._metric.shape
         choices = np.zeros((int(bits.sum()), streams, _planes(states)), np.uint8)
         for stream in range(streams):
-            _advance(self._metric[stream], bits, scores[:, stream], choices[:, stream])
+            _advance(stream, self._metric, bits, scores, choices)
         self._choices.append(choices)
 
     def finish(self) -> Bits:
@@ -70,22 +73,25 @@ def _planes(states: int) -> int:
 
 
 @compiled
-def _advance(metric: Scores, bits: Ints, scores: Scores, choices: Bits) -> None:
+def _advance(stream: int, metrics: Scores, bits: Ints, scores: Scores, choices: Bits) -> None:
     """Take steps of one stream: of each pair of states that lead to the same ones, the better survives.
 
     Args:
-        metric: best score of a path to each state, [states]; changed.
+        stream: which.
+        metrics: best score of a path to each state, [streams, states]; changed.
         bits: of each step, [steps].
-        scores: of the codewords at each step, [steps, states].
-        choices: set to whether the later state of a pair survived, [bits in all, planes], see :func:`_planes`; zero before.
+        scores: of the codewords at each step, [steps, streams, states].
+        choices: set to whether the later state of a pair survived, [bits in all, streams, planes], see :func:`_planes`; zero
+            before.
     """
+    metric = metrics[stream]
     half = len(metric) // 2
-    plane = choices.shape[1]
+    plane = choices.shape[2]
     best = np.empty(half, np.float32)
     later = np.empty(half, np.uint8)
     place = 0
     for step in range(len(bits)):
-        row = scores[step]
+        row = scores[step, stream]
         if bits[step] == 0:
             for state in range(2 * half):
                 metric[state] += row[state]
@@ -94,7 +100,7 @@ def _advance(metric: Scores, bits: Ints, scores: Scores, choices: Bits) -> None:
                 first, second = metric[2 * pair], metric[2 * pair + 1]
                 later[pair] = second > first
                 best[pair] = max(first, second)
-            chosen = choices[place]
+            chosen = choices[place, stream]
             # Planes instead of neighbours in a byte: processors shift many bytes at once.
             for bit in range(half // plane):
                 for byte in range(plane):
@@ -107,6 +113,29 @@ def _advance(metric: Scores, bits: Ints, scores: Scores, choices: Bits) -> None:
                 for state in range(half):
                     metric[state] = best[state] + row[state]
                     metric[half + state] = best[state] + row[half + state]
+
+
+@compiled
+def score(quadratic: Scores, linear: Scores, labels: Scores, scores: Scores) -> None:
+    """Add up A n^2 + B n of every codeword.
+
+    Args:
+        quadratic: A of the dimensions of each codeword that is sent, [rows, width].
+        linear: B of these.
+        labels: n of every codeword, [>= width, codewords].
+        scores: set to the sums, [rows, codewords].
+    """
+    rows, width = quadratic.shape
+    codewords = labels.shape[1]
+    for start in range(0, codewords, _CHUNK):
+        end = min(start + _CHUNK, codewords)
+        for row in range(rows):
+            sums = scores[row, start:end]
+            sums[:] = 0
+            for dim in range(width):
+                a, b, values = quadratic[row, dim], linear[row, dim], labels[dim, start:end]
+                for place in range(end - start):
+                    sums[place] += (a * values[place] + b) * values[place]
 
 
 def registers(message: Bits, bits: Ints, register_bits: int) -> Ints:
