@@ -23,7 +23,7 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform, by_name, identity
 from ddpm_codec.models import find_model
-from ddpm_codec.models.frozen import load_model
+from ddpm_codec.models.model_file import load_model
 
 STEPS = (4, 8, 12, 16, 32)
 

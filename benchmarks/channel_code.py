@@ -17,6 +17,7 @@ from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
 from ddpm_codec.codecs.progressive.parameters import SLACK, ProgressiveParameters
+from ddpm_codec.codecs.progressive.pixels import pixel_code
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.coding.allocation import COST_BITS, UNCODED, class_costs
 from ddpm_codec.coding.channel_simulation import ChannelCode, TrellisCode
@@ -49,8 +50,8 @@ def ideal_bits(pixels: Pixels, steps: int) -> list[float]:
 
 def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: float) -> dict[str, Any]:
     """Return bits by level, bits in all, and what was spent in coefficients that expect two bits or more."""
-    parameters = ProgressiveParameters(session.steps, code.register_bits, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain, parameters, pixels, code=code, slack=slack)
+    parameters = ProgressiveParameters(session.crossing, session.steps, code.register_bits)
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels, code=code, slack=slack)
     by_level: dict[int, list[float]] = {}
     dear = expected = 0
     while not encoder.walk.finished:
@@ -58,13 +59,11 @@ def encode(session: CodingSession, pixels: Pixels, code: ChannelCode, slack: flo
         costs = class_costs()[classes[classes < UNCODED]]
         expected += int(costs.sum())
         dear += int(costs[costs >= 2 << COST_BITS].sum())
-        level = encoder.walk.level - 1
-        data, kl = encoder.message()
-        paid = by_level.setdefault(level, [0.0, 0.0])
-        paid[0] += 8 * len(data)
-        paid[1] += kl
-    tail = encoder.tail((256,))
-    end = 8 * sum(len(section.payload) for section in tail or [])
+        message = encoder.message()
+        paid = by_level.setdefault(message.level, [0.0, 0.0])
+        paid[0] += 8 * len(message.data)
+        paid[1] += message.ideal_bits
+    end = 8 * sum(len(section.payload) for section in encoder.tiles())
     indices = sum(paid for paid, _ in by_level.values())
     return {"levels": by_level, "indices": indices, "total": indices + end, "dear": dear / expected}
 

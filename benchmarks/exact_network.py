@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.common import table, write_json
 from ddpm_codec.models import find_model
-from ddpm_codec.models.frozen import load_model
+from ddpm_codec.models.model_file import load_model
 from ddpm_codec.nn.codec_net import CodecNet, macs_per_pixel
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor

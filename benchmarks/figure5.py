@@ -16,7 +16,8 @@ from benchmarks.cifar import test_images
 from benchmarks.common import Pixels, table, write_json
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
-from ddpm_codec.codecs.progressive.reconstruction import MEAN, reconstruct
+from ddpm_codec.codecs.progressive.pixels import pixel_code
+from ddpm_codec.codecs.progressive.reconstruction import MEAN
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.rate_distortion.milestones import ideal_milestones
@@ -42,13 +43,13 @@ def ideal_curve(pixels: Pixels, steps: int) -> list[tuple[float, float]]:
 
 def real_curve(session: CodingSession, pixels: Pixels) -> list[tuple[float, float]]:
     """Return the same for real messages."""
-    parameters = ProgressiveParameters(session.steps, REGISTER, 0, 256, 1 << 22)
-    encoder = ProgressiveEncoder(session.chain, parameters, pixels)
+    parameters = ProgressiveParameters(session.crossing, session.steps, REGISTER)
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels)
     bits, curve = 0, []
     while not encoder.walk.finished:
-        bits += 8 * len(encoder.message()[0])
+        bits += 8 * len(encoder.message().data)
         if encoder.walk.at_level_end:
-            curve.append((bits / pixels.size, squared_error(reconstruct(encoder.walk, MEAN), pixels)))
+            curve.append((bits / pixels.size, squared_error(encoder.mean(), pixels)))
     return curve
 
 

@@ -63,7 +63,8 @@ def measure(name: str, pixels: Pixels, model: str, peers: list[str], folder: Pat
         "header_bytes": report.header_bytes,
         "index_bytes": report.index_bytes,
         "index_over_kl": 8 * report.index_bytes / report.index_ideal_bits,
-        "tail_level": report.tail_level,
+        "end": report.end,
+        "end_level": report.end_level,
         "encode_s": report.seconds,
         "decode_s": decoded.seconds,
     }

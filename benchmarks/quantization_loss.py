@@ -21,7 +21,8 @@ from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.image_io import read_picture
 from ddpm_codec.models import find_model
-from ddpm_codec.models.frozen import FrozenModel, load_model
+from ddpm_codec.models.frozen import FrozenModel
+from ddpm_codec.models.model_file import load_model
 from ddpm_codec.nn.denoiser import MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactExecutor

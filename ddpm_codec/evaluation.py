@@ -178,7 +178,7 @@ def bound_of(
     target = pick_device(device)
     grey_levels = None if decoder is None else decoder.crossing(crossing)
     above = None if grey_levels is None else log_snr_at(grey_levels)
-    setting = model.bound_setting(model.chain_steps(steps), schedule, variance, above)
+    setting = model.bound_setting(model.chain_steps(steps), schedule, variance, crossing_log_snr=above)
     dtype = model.bound_dtype(target)
     # In float32: bfloat16 costs flat pictures some per cent.
     likelihood = None if decoder is None else decoder.likelihood(target, "float32")

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -21,20 +22,42 @@ from ddpm_codec.forked import forked_with_torch
 
 T = TypeVar("T")
 
+_ASKED_FOR: ContextVar[int | None] = ContextVar("threads", default=None)
+"""Threads that the call around asks for."""
 
-@contextmanager
-def isolated(threads: int | None = None) -> Iterator[None]:
-    """Give the block, in the thread that runs it, numpy and torch as they are in a new process. Also a decorator.
 
-    Args:
-        threads: CPU threads of torch inside the block; None: as many as before. In a forked process there is one.
+def threads_asked_for() -> int | None:
+    """Return the threads of the innermost :func:`isolated` that names a number; None: the caller leaves it open."""
+    return _ASKED_FOR.get()
+
+
+def checked_threads(threads: int | None) -> int | None:
+    """Return a number of threads, or None.
 
     Raises:
         InputError: not a positive number.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads = {threads!r}: must be a positive integer")
+    return threads
+
+
+@contextmanager
+def isolated(threads: int | None = None) -> Iterator[None]:
+    """Give the block, in the thread that runs it, numpy and torch as they are in a new process. Also a decorator.
+
+    Args:
+        threads: CPU threads inside the block: those of torch, and :class:`~ddpm_codec.workers.Workers`; None: as many as
+            before. In a forked process torch has one.
+
+    Raises:
+        InputError: not a positive number.
+    """
+    checked_threads(threads)
     with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), ExitStack() as stack:
+        if threads is not None:
+            token = _ASKED_FOR.set(threads)
+            stack.callback(_ASKED_FOR.reset, token)
         # Where torch is not loaded yet, nobody has set anything.
         if threads is not None or "torch" in sys.modules:
             import torch

@@ -67,9 +67,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def progressive(picture: Path) -> Path:
-    """Its progressive file, indices and bridge, coded here; and what a level of it shows here, ``sample.png``."""
+    """Its progressive file, messages and tiles, coded here; and what a level of it shows here, ``sample.png``."""
     path = picture.with_name("progressive.ddpm")
-    encode_progressive_files([picture], path, steps=8, register_bits=8, tail_level=2, tile=64, model=EXACT)
+    encode_progressive_files([picture], path, steps=8, register_bits=8, tile=64, fallback=False, model=EXACT)
     decode_file(path, path.with_name("sample.png"), model=EXACT, level=4, reconstruction="sample")
     return path
 

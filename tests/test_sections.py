@@ -15,7 +15,7 @@ from ddpm_codec.picture import MODES, Palette, PictureInfo
 from ddpm_codec.varint import Reader
 from tests.containers import read_progressive, write_progressive
 
-PARAMETERS = {"steps": 12, "register_bits": 16, "tail_level": 0}
+PARAMETERS = {"crossing": 0, "steps": 12, "register_bits": 16, "tile": 64, "end": 0}
 HEAD = Head(CODEC_PROGRESSIVE, "", b"abcd", {}, dict(PARAMETERS))
 INFO = PictureInfo("a.png", "RGB", (32, 32))
 LIMIT = 1 << 30
@@ -41,20 +41,19 @@ def there_and_back(short: ShortHead, usual: str = "a.png") -> ShortHead:
     fingerprint=st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text(max_size=5), max_size=3),
     metadata=st.dictionaries(st.sampled_from(["icc", "exif", "xmp"]), st.binary(min_size=1, max_size=40)),
     transparency=st.none() | st.just((1, 2, 65535)),
-    tail=st.integers(0, 16),
+    end=st.integers(0, 16),
     body=st.integers(0, 2**40),
 )
-def test_everything_comes_back(size, mode, name, model, fingerprint, metadata, transparency, tail, body) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
-    parameters = PARAMETERS | {"tail_level": tail} | ({"tile": 64, "block_pixels": 1 << 22} if tail else {})
-    head = replace(HEAD, model_name=model, fingerprint=fingerprint, parameters=parameters)
+def test_everything_comes_back(size, mode, name, model, fingerprint, metadata, transparency, end, body) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    head = replace(HEAD, model_name=model, fingerprint=fingerprint, parameters=PARAMETERS | {"end": end})
     short = ShortHead(head, PictureInfo(name, mode, size, None, transparency, metadata), body)
     assert there_and_back(short) == short
 
 
 def test_a_small_picture_takes_few_bytes() -> None:
-    """Flags, identity, three parameters, two sides, the length of what follows."""
+    """Flags, identity, five parameters, two sides, the length of what follows."""
     payload = write_short_head(ShortHead(HEAD, INFO, 1500), "a.png")
-    assert len(payload) == 1 + 4 + 3 + 2 + 2
+    assert len(payload) == 1 + 4 + 5 + 2 + 2
     assert len(write_short_head(ShortHead(HEAD, INFO, 1500), "b.png")) == len(payload) + 1 + len("a.png")
 
 

@@ -30,7 +30,7 @@ def toy_frozen(denoiser: CodecDenoiser) -> FrozenModel:
         config=CONFIG,
         transform="colour-8x8",
         weights=dict(denoiser.state_dict()),
-        sigmas={steps: tuple(0.005 * 3.0**level for level in range(steps + 1)) for steps in (1, 2, 3)},
+        sigmas={(0, steps): tuple(0.005 * 3.0**level for level in range(steps + 1)) for steps in (1, 2, 3)},
         default_steps=2,
         tile=64,
         prior_mean=rng.normal(size=192),

@@ -153,7 +153,8 @@ coded_model_option = path(
 reconstruction_option = choice(
     "--reconstruction",
     ("mean", "sample", "flow"),
-    "How to show part of a progressive file: least error, most realistic, or the ODE.  [default: mean]",
+    "How to show part of a progressive file: least error, most realistic, or the ODE. At the crossing, sample draws from the "
+    "pixel decoder; mean and flow show its mean.  [default: mean]",
 )
 max_pixels_option = whole_number("--max-pixels", "Refuse files that declare more pixels than this.", default=1 << 30)
 steps_option = whole_number(

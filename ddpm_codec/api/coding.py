@@ -18,7 +18,7 @@ from ddpm_codec.api.arguments import (
 )
 from ddpm_codec.codecs.lossless.archive import encode_archive as encode_pictures
 from ddpm_codec.codecs.lossless.layout import can_be_progressive
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.container import (
     DEFAULT_MAX_PIXELS,
@@ -89,11 +89,9 @@ def encode(
                 raise InputError(f"mode {picture.mode} cannot be progressive; bpp and psnr need RGB or RGBA")
             session = session_of(model, device, steps)
             return encode_pictures([picture], session, cut_options(session, DEFAULT_BLOCK_PIXELS, tile))
-        from ddpm_codec.codecs.progressive.encoder import encode_picture
+        from ddpm_codec.codecs.progressive.file import encode_picture
 
-        opened = opened_model(model, device)
-        chosen = choose_steps(opened.codec_model, steps, picture.info.pixel_count)
-        return encode_picture(opened.session(chosen), picture, options).file.data
+        return encode_picture(opened_model(model, device), picture, options).file.data
 
 
 @isolated()

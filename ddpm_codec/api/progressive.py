@@ -116,18 +116,33 @@ class ProgressiveDecoder:
             from ddpm_codec.codecs.progressive.decoder import PictureDecoder
 
             self._decoder = PictureDecoder(short.head, short.info, model=self._model, device=self._device, label=_LABEL)
-        for payload in payloads:
-            if self._decoder is not None:
-                self._decoder.feed(payload)
-                self.used_bytes = self._reader.ends[self._taken]
-                self._taken += 1
+        decoder = self._decoder
+        if decoder is None:
+            return
+        for place, payload in enumerate(payloads):
+            if decoder.takes_tiles:
+                self._take_tiles(decoder, payloads[place:])
+                return
+            decoder.feed(payload)
+            self._count(1)
+
+    def _take_tiles(self, decoder: "PictureDecoder", payloads: list[bytes]) -> None:
+        damaged = decoder.feed_tiles(payloads)
+        if damaged:
+            raise FormatError(damaged[0])
+        self._count(len(payloads))
+
+    def _count(self, sections: int) -> None:
+        self._taken += sections
+        self.used_bytes = self._reader.ends[self._taken - 1]
 
     def picture(self, reconstruction: str = "mean") -> NDArray[np.uint8]:
         """Return the image decoded so far, [H, W, 3] or [H, W, 4].
 
         Args:
             reconstruction: how missing detail is filled in: ``"mean"`` has the lowest squared error, ``"sample"`` draws it
-                from the model and is the most realistic, ``"flow"`` follows the probability-flow ODE.
+                from the model and is the most realistic, ``"flow"`` follows the probability-flow ODE. At level 0 ``"sample"``
+                draws from the pixel decoder; ``"mean"`` and ``"flow"`` show its mean.
 
         Raises:
             FormatError: there are too few bytes for a first image.

@@ -156,7 +156,11 @@ class GreyChain:
         Raises:
             FormatError: a latent is out of range.
         """
-        prediction = self._timed(self._denoiser.pixels, noisy_picture(self.transform, z_0, unit), 0)
+        return self.pixel_law_of(noisy_picture(self.transform, z_0, unit))
+
+    def pixel_law_of(self, picture: Ints) -> tuple[Ints, Indices]:
+        """Return mean and scale index of p(x_0 | z_0) as :meth:`pixel_law` does, for z_0 as the network reads it."""
+        prediction = self._timed(self._denoiser.pixels, picture, 0)
         half = (GREY_MAX << MEAN_BITS) >> 1
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
         return mean, self._pixel_scales[prediction.log_var_index]

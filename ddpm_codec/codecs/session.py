@@ -44,7 +44,7 @@ class Model:
         self.path, self.device = path, device
         self.codec_model: CodecModel = open_model(path)
         self.id = model_id(path)
-        self._sessions: dict[tuple[int | None, str, int | None], CodingSession] = {}
+        self._sessions: dict[tuple[int | None, int | None, str, int | None], CodingSession] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -70,15 +70,27 @@ class Model:
         """``exact`` or ``float``."""
         return self.codec_model.arithmetic
 
-    def session(self, steps: int | None = None) -> "CodingSession":
-        """Return the session for the chain with K = ``steps`` (None: the model's default); sessions are cached.
+    @property
+    def network_seconds(self) -> float:
+        """Time spent in the network so far, in all sessions."""
+        with self._lock:
+            return sum(session.network_seconds for session in self._sessions.values())
+
+    def session(self, steps: int | None = None, crossing: int | None = None) -> "CodingSession":
+        """Return the session for the chain with K = ``steps`` above a crossing; sessions are cached.
+
+        Args:
+            steps: K as a user counts it; None: the model's default.
+            crossing: index into the model's crossings; None: the model's default.
 
         Raises:
             ModelError: the model has no such chain.
         """
-        return self.session_in(self.codec_model.chain_steps(steps))
+        return self.session_in(self.codec_model.chain_steps(steps), crossing)
 
-    def session_in(self, chain_steps: int | None, dtype: str = "", threads: int | None = None) -> "CodingSession":
+    def session_in(
+        self, chain_steps: int | None, crossing: int | None = None, dtype: str = "", threads: int | None = None
+    ) -> "CodingSession":
         """Return the session for a chain in an environment (see :class:`CodingSession`); sessions are cached.
 
         Raises:
@@ -86,10 +98,10 @@ class Model:
             InputError: the model was opened on a CUDA device before this process was forked.
         """
         check_forked(self.device)
-        key = chain_steps, dtype, threads
+        key = chain_steps, crossing, dtype, threads
         with self._lock:
             if key not in self._sessions:
-                self._sessions[key] = CodingSession(self, chain_steps, dtype=dtype, threads=threads)
+                self._sessions[key] = CodingSession(self, chain_steps, crossing, dtype=dtype, threads=threads)
             return self._sessions[key]
 
 
@@ -118,6 +130,7 @@ class CodingSession:
     Args:
         model: the model.
         chain_steps: K; None: the model's default.
+        crossing: index of the crossing where its pixel decoder takes over; None: the model's default.
         dtype: arithmetic of a floating-point network; empty: the fastest on the device.
         threads: CPU threads of torch that a file was coded with in floating point; None: any number.
 
@@ -126,33 +139,51 @@ class CodingSession:
         model_id: SHA-256 of the model, hexadecimal.
         device: device of the network.
         steps: K.
+        crossing: index of the crossing; 0 of a model without a pixel decoder.
 
     Raises:
         ModelError: the model has no such chain.
     """
 
     def __init__(
-        self, model: Model, chain_steps: int | None = None, *, dtype: str = "", threads: int | None = None
+        self,
+        model: Model,
+        chain_steps: int | None = None,
+        crossing: int | None = None,
+        *,
+        dtype: str = "",
+        threads: int | None = None,
     ) -> None:
         self.model, self.model_id, self.device = model.codec_model, model.id, model.device
-        self._sigmas = self.model.chain_sigmas(chain_steps)
+        self.crossing = self.model.default_crossing if crossing is None else crossing
+        self._sigmas = self.model.chain_sigmas(chain_steps, self.crossing)
         self.steps = len(self._sigmas) - 1
         self._dtype = dtype or self.model.bound_dtype(self.device)
         self._threads = threads
 
     @classmethod
-    def for_encoding(cls, model: ModelName, device: str, steps: int | None = None) -> "CodingSession":
+    def for_encoding(
+        cls, model: ModelName, device: str, steps: int | None = None, crossing: int | None = None
+    ) -> "CodingSession":
         """Open ``model`` (name, file or folder) on ``device``.
 
         Raises:
             InputError: the device is not available.
             ModelError: the model does not exist, is damaged, or has no such chain.
         """
-        return Model.open(model, device=device).session(steps)
+        return Model.open(model, device=device).session(steps, crossing)
 
     @classmethod
     def for_decoding(
-        cls, identity: str, recorded: Fingerprint, steps: int, device: str, extra: ModelName | Model | None, label: str
+        cls,
+        identity: str,
+        recorded: Fingerprint,
+        steps: int,
+        device: str,
+        extra: ModelName | Model | None,
+        label: str,
+        *,
+        crossing: int = 0,
     ) -> "CodingSession":
         """Open the model that a file names; a floating-point model, in the recorded environment.
 
@@ -165,6 +196,7 @@ class CodingSession:
             device: ``auto`` (as encoded), ``cpu`` or ``cuda``.
             extra: name, file or folder of the model; None to look for it among the shipped models.
             label: name of the file in messages.
+            crossing: index of the crossing that the file records.
 
         Raises:
             EnvironmentMismatchError: this environment differs, or lets torch round products of float32.
@@ -189,7 +221,7 @@ class CodingSession:
         if model.arithmetic != arithmetic:
             raise FormatError(f"{label}: was coded with {arithmetic} arithmetic, but its model is {model.arithmetic}")
         try:
-            return model.session_in(steps, dtype, threads)
+            return model.session_in(steps, crossing, dtype, threads)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
 
@@ -232,7 +264,7 @@ class CodingSession:
                 f"(hash {model.tables[:12]}, here {tables_hash()[:12]})"
             )
         with isolated():
-            denoiser = model.integer_denoiser(self.steps, self.device, self._dtype)
+            denoiser = model.integer_denoiser(self.steps, self.crossing, self.device, self._dtype)
         return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
 
     def lattice(self) -> DiffusionLattice:

@@ -50,14 +50,13 @@ SHORT_ID_BYTES: Final = 4
 
 MAX_MODEL_NAME_BYTES: Final = 255
 
-PROGRESSIVE_PARAMETERS: Final = ("steps", "register_bits", "tail_level")
-TAIL_PARAMETERS: Final = ("tile", "block_pixels")
-"""Coding parameters in a progressive file, in this order; TAIL_PARAMETERS only if the tail level is not 0."""
+PROGRESSIVE_PARAMETERS: Final = ("crossing", "steps", "register_bits", "tile", "end")
+"""Coding parameters in a progressive file, in this order."""
 
 SINGLE_PARAMETERS: Final[dict[int, tuple[str, ...]]] = {
     ROUTE_FALLBACK: (),
-    ROUTE_MODEL: ("steps", "crossing", "tile"),
-    ROUTE_INDEXED: ("steps", "crossing", "register_bits"),
+    ROUTE_MODEL: ("crossing", "steps", "tile"),
+    ROUTE_INDEXED: ("crossing", "steps", "register_bits"),
 }
 """Coding parameters in a file of one picture, in this order, by route."""
 

@@ -1,10 +1,12 @@
 """Reads a progressive ``.ddpm`` file, possibly incomplete; see :mod:`ddpm_codec.container.section_writer`."""
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
+    CRC_BYTES,
     DEFAULT_MAX_PIXELS,
     PREAMBLE_BYTES,
     SIGNATURE,
@@ -39,6 +41,7 @@ class SectionFile:
         ends: offset at which each of them ends, in bytes.
         start: offset of the first of them.
         damaged: whether they are followed by something other than the end or the start of a section.
+        rescued: what follows them in a damaged file: payloads of sections that are whole, and None for each that is not.
     """
 
     label: str
@@ -50,6 +53,7 @@ class SectionFile:
     ends: tuple[int, ...]
     start: int
     damaged: bool
+    rescued: tuple[bytes | None, ...] = ()
 
     @property
     def used_bytes(self) -> int:
@@ -246,4 +250,28 @@ def read_sections(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
         ends=tuple(reader.ends),
         start=reader.start,
         damaged=reader.damaged,
+        rescued=tuple(_rescued(data, reader.ends[-1])) if reader.damaged and reader.ends else (),
     )
+
+
+def _rescued(data: bytes, start: int) -> Iterator[bytes | None]:
+    """Yield the payloads of the sections from a damaged one on, None for each that is not whole.
+
+    The chain of checksums goes on from a stored one of four bytes, which is right if that of the next section is.
+    """
+    chain: int | None = None
+    reader = Reader(data[start:])
+    while reader.left:
+        at = len(data) - reader.left
+        try:
+            payload = reader.take(reader.varint())
+            end = len(data) - reader.left
+            stored = reader.take(crc_bytes(len(payload)))
+        except FormatError:
+            return
+        crc = None if chain is None else zlib.crc32(data[at:end], chain)
+        whole = crc is not None and stored_crc(crc, len(payload)) == stored
+        yield payload if whole else None
+        chain = crc if whole else None
+        if len(stored) == CRC_BYTES:
+            chain = int.from_bytes(stored, "little")

@@ -12,7 +12,6 @@ from typing import Final
 from ddpm_codec.container.columns import check_pixels, check_size, picture_info, read_blobs, write_blobs
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
-    CODEC_SINGLE,
     MAX_HEAD_BYTES,
     MAX_MODEL_NAME_BYTES,
     MAX_SIDE,
@@ -23,7 +22,6 @@ from ddpm_codec.container.layout import (
     ROUTE_MODEL,
     SHORT_ID_BYTES,
     SINGLE_PARAMETERS,
-    TAIL_PARAMETERS,
     Head,
     Values,
     checked_values,
@@ -87,7 +85,7 @@ def write_short_head(short: ShortHead, usual_name: str) -> bytes:
     optional = _optional(short, usual_name)
     if len(head.model_id) != (0 if short.route == ROUTE_FALLBACK else SHORT_ID_BYTES):
         raise ValueError("the model's identity has the wrong length for a short head")
-    keys = _parameters(head.codec, short.route, head.parameters)
+    keys = _parameters(head.codec, short.route)
     if set(head.parameters) != set(keys):
         raise ValueError(f"a short head needs the parameters {sorted(keys)}")
     if short.route != ROUTE_FALLBACK and info.mode not in _COLOUR:
@@ -129,7 +127,7 @@ def read_short_head(reader: Reader, codec: int, usual_name: str, max_pixels: int
         raise FormatError("its head is damaged")
     try:
         model_id = b"" if route == ROUTE_FALLBACK else reader.take(SHORT_ID_BYTES)
-        parameters = _read_parameters(reader, codec, route)
+        parameters: Values = {key: reader.varint(_MAX_PARAMETER) for key in _parameters(codec, route)}
         size = reader.varint(MAX_SIDE), reader.varint(MAX_SIDE)
         body_bytes = reader.varint() if codec == CODEC_PROGRESSIVE else 0
         optional = {flag: reader.take(reader.varint(reader.left)) for flag in OPTIONAL if flags & flag}
@@ -159,18 +157,9 @@ def usual_name(file_name: str) -> str:
     return name
 
 
-def _parameters(codec: int, route: int, values: Values) -> tuple[str, ...]:
-    """Return the parameters of a codec, in order, given at least those that tell which others there are."""
-    if codec == CODEC_SINGLE:
-        return SINGLE_PARAMETERS[route]
-    return (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if values.get("tail_level") else ()))
-
-
-def _read_parameters(reader: Reader, codec: int, route: int) -> Values:
-    found: Values = {}
-    while len(found) < len(keys := _parameters(codec, route, found)):
-        found[keys[len(found)]] = reader.varint(_MAX_PARAMETER)
-    return found
+def _parameters(codec: int, route: int) -> tuple[str, ...]:
+    """Return the parameters of a codec, in order."""
+    return PROGRESSIVE_PARAMETERS if codec == CODEC_PROGRESSIVE else SINGLE_PARAMETERS[route]
 
 
 def _optional(short: ShortHead, usual_name: str) -> dict[int, bytes]:

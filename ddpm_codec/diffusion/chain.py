@@ -99,6 +99,12 @@ class LevelTable:
             if np.isnan(getattr(self, name)).any():
                 raise InputError(f"level table: {name} holds NaN")
 
+    def cost_nats(self, chain: Chain) -> float:
+        """Return what a chain of candidate levels costs, in nats per dimension."""
+        places = np.searchsorted(-self.log_snr, -np.array(chain.log_snr))
+        steps = self.transition_nats[places[:-1], places[1:]].sum()
+        return float(self.reconstruction_nats[places[0]] + steps + self.prior_nats[places[-1]])
+
 
 def select_chain(table: LevelTable, steps: int) -> Chain:
     """Return the chain of exactly ``steps`` steps among the candidate levels that has the lowest bound.

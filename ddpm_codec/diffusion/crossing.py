@@ -1,11 +1,16 @@
 """Chains that end at a crossing, where a pixel decoder takes over: the cleanest level is given, the others are chosen."""
 
+from collections.abc import Iterable
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddpm_codec.diffusion.chain import Chain, LevelTable, select_chain, transition_from_mse
-from ddpm_codec.diffusion.measurement import Calibration
-from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
+from ddpm_codec.diffusion.measurement import Calibration, LevelMeasurement, draw_noise, image_generators
+from ddpm_codec.diffusion.noise_level import log_snr_from_sigma, sigma_from_log_snr
+from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import GREY_PER_UNIT
@@ -32,6 +37,54 @@ def levels_above(crossing_log_snr: float, log_snr: NDArray[np.float64]) -> NDArr
     if not found.size:
         raise InputError(f"no level of the model is noisier than the crossing at log-SNR {crossing_log_snr:.2f}")
     return found
+
+
+def table_above(measured: LevelMeasurement, crossing: int) -> LevelTable:
+    """Return the costs of chains whose cleanest level is a crossing, without those of the pixel decoder there.
+
+    Args:
+        measured: costs of steps between levels, and to crossings.
+        crossing: index of one of them.
+
+    Raises:
+        InputError: no level is noisier.
+    """
+    at, from_crossing = float(measured.crossings[crossing]), measured.crossing_nats[crossing]
+    above = levels_above(at, measured.log_snr)
+    count = len(above) + 1
+    transition = np.full((count, count), np.inf)
+    transition[0, 1:] = from_crossing[above]
+    transition[1:, 1:] = measured.predicted_nats[np.ix_(above, above)]
+    pinned = np.full(count, np.inf)
+    pinned[0] = 0.0
+    # No chain ends where it begins.
+    prior = np.concatenate([[np.inf], measured.prior_nats[above]])
+    return LevelTable(np.concatenate([[at], measured.log_snr[above]]), transition, pinned, prior)
+
+
+@torch.no_grad()
+def measure_decoder(decoder: PixelLikelihood, batches: Iterable[Tensor], log_snr: float, seed: int) -> float:
+    """Return the mean of -ln p(x_0 | z_0) at a crossing, in nats per dimension, with one noise draw an image.
+
+    Args:
+        decoder: p(x_0 | z_0), on the device of the batches.
+        batches: model values x_0, each [B, 3, H, W].
+        log_snr: of the crossing.
+        seed: of the noise; the result does not depend on the batch size.
+
+    Raises:
+        InputError: for no pictures.
+    """
+    nats, dims, images = 0.0, 0, 0
+    for x_0 in batches:
+        noise = draw_noise(x_0, image_generators(seed, images, len(x_0)))
+        levels = torch.full((len(x_0),), log_snr, dtype=x_0.dtype, device=x_0.device)
+        parameters, _ = decoder.parameters_given(x_0 + float(sigma_from_log_snr(log_snr)) * noise, levels, x_0)
+        nats -= parameters.log_likelihood(x_0, torch.float64).sum().item()
+        dims, images = dims + x_0.numel(), images + len(x_0)
+    if not images:
+        raise InputError("cannot measure a pixel decoder: no pictures")
+    return nats / dims
 
 
 def pinned_chain(crossing_log_snr: float, steps: int, calibration: Calibration, prior: PriorModel) -> Chain:

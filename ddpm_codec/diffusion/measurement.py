@@ -5,7 +5,7 @@ the step to every cleaner level s, because the cost depends on s through snr_s -
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -135,6 +135,9 @@ class LevelMeasurement:
         reconstruction_nats: L_0 decoded from each level, [G].
         prior_nats: L_T at each level, [G].
         images: pictures seen.
+        crossings: levels at which the network was not asked, and steps may end, [C].
+        crossing_nats: KL of the step from each level to each of those with predicted variances, [C, G]; infinite where
+            the level is not noisier.
     """
 
     log_snr: _Array
@@ -143,6 +146,8 @@ class LevelMeasurement:
     reconstruction_nats: _Array
     prior_nats: _Array
     images: int
+    crossings: _Array = field(default_factory=lambda: np.zeros(0))
+    crossing_nats: _Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def pixel_mse(self) -> _Array:
@@ -179,9 +184,11 @@ def _grid(log_snr: Iterable[float]) -> _Array:
 class _Sums:
     """Running sums over pictures, in float64."""
 
-    def __init__(self, levels: _Array, classes: int, max_gap: float) -> None:
+    def __init__(self, levels: _Array, classes: int, max_gap: float, crossings: _Array) -> None:
         count = len(levels)
-        self.levels = levels
+        self.levels, self.crossings = levels, crossings
+        self.from_crossing = np.zeros((len(crossings), count))
+        self.above = crossings[:, None] > levels[None, :]
         self.predicted = np.zeros((count, count))
         gap = levels[:, None] - levels[None, :]
         self.measured = (gap > 0.0) & (gap <= max_gap)
@@ -200,10 +207,14 @@ class _Sums:
         log_p = gaussian_log_likelihood(x_0, prediction.x0_mean, prediction.pixel_log_var)
         self.reconstruction[index] -= log_p.sum(dtype=torch.float64).item()
         log_variance = step_log_variance(prediction, transform)
-        for s in np.flatnonzero(self.measured[:, index]):
-            difference = np.exp(self.levels[index]) * np.expm1(self.levels[s] - self.levels[index])
-            kl = step_kl_nats(error, log_variance, error.new_tensor(difference))
-            self.predicted[s, index] += kl.sum(dtype=torch.float64).item()
+        for measured, cleaner, sums in (
+            (self.measured, self.levels, self.predicted),
+            (self.above, self.crossings, self.from_crossing),
+        ):
+            for s in np.flatnonzero(measured[:, index]):
+                difference = np.exp(self.levels[index]) * np.expm1(cleaner[s] - self.levels[index])
+                kl = step_kl_nats(error, log_variance, error.new_tensor(difference))
+                sums[s, index] += kl.sum(dtype=torch.float64).item()
 
     def result(self) -> LevelMeasurement:
         """Return the means."""
@@ -216,6 +227,8 @@ class _Sums:
             self.reconstruction / self.dims,
             self.prior / self.dims,
             self.images,
+            self.crossings,
+            np.where(self.above, self.from_crossing / self.dims, np.inf),
         )
 
 
@@ -228,6 +241,7 @@ def measure_levels(
     prior: PriorModel,
     seed: int,
     max_gap: float = 7.0,
+    crossings: Iterable[float] = (),
     progress: Callable[[int], object] | None = None,
 ) -> LevelMeasurement:
     """Measure what every step between levels of a grid costs, with one noise draw an image and level.
@@ -240,6 +254,8 @@ def measure_levels(
         prior: p(x_T).
         seed: of the noise; the result does not depend on the batch size.
         max_gap: longest step that is priced with predicted variances, in nats of log-SNR; longer ones cost infinity.
+        crossings: log-SNR of levels where a pixel decoder may take over: the network is not asked there, but steps to them
+            are priced, however long.
         progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
     Returns:
@@ -249,7 +265,7 @@ def measure_levels(
         InputError: for no pictures, pictures of a wrong shape, or a grid that does not decrease.
     """
     levels = _grid(log_snr_grid)
-    sums = _Sums(levels, transform.dims, max_gap)
+    sums = _Sums(levels, transform.dims, max_gap, np.array(list(crossings), dtype=np.float64))
     for x_0 in batches:
         check_pictures(x_0, transform)
         generators = image_generators(seed, sums.images, len(x_0))

@@ -151,7 +151,7 @@ def _decode_progressive(
         used_bytes=decoded.used_bytes,
     )
     if decoded.damage or file.damaged:
-        report.damaged.append(decoded.damage or f"{file.label}: is damaged after byte {file.used_bytes}")
+        report.damaged += decoded.damage or [f"{file.label}: is damaged after byte {file.used_bytes}"]
     elif not decoded.lossless:
         missing = f" (truncated, originally {file.whole_bytes:,})" if file.cut else ""
         report.notes.append(

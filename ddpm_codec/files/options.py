@@ -21,7 +21,7 @@ class EncodeOptions:
         max_bpp: progressive files: stop before exceeding this many bits per pixel; None: no limit.
         min_psnr_db: progressive files: stop once the picture has this PSNR, in dB; None: no limit.
         register_bits: progressive files: register bits of the trellis; None: by picture size.
-        tail_level: progressive files: level at which the indices end; None: by picture size.
+        fallback: progressive files: end with the fallback where that takes fewer bytes, after few messages.
         overwrite: replace existing outputs.
         strip: omit all metadata.
         first_frame: encode the first frame of pictures with several.
@@ -42,7 +42,7 @@ class EncodeOptions:
     max_bpp: float | None = None
     min_psnr_db: float | None = None
     register_bits: int | None = None
-    tail_level: int | None = None
+    fallback: bool = True
     overwrite: bool = False
     strip: bool = False
     first_frame: bool = False
@@ -58,6 +58,6 @@ class EncodeOptions:
         if self.progressive and self.block_pixels != DEFAULT_BLOCK_PIXELS:
             raise InputError("block-pixels does not apply to progressive files")
         if not self.progressive and any(
-            value is not None for value in (self.max_bpp, self.min_psnr_db, self.register_bits, self.tail_level)
+            value is not None for value in (self.max_bpp, self.min_psnr_db, self.register_bits)
         ):
             raise InputError("--bpp, --psnr and --register-bits need --progressive")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ddpm_codec.atomic import check_target, new_file, reason, removed_if_empty
 from ddpm_codec.codecs.lossless.archive import FALLBACK_OPTIONS, ArchiveDecoder, encode_archive
 from ddpm_codec.codecs.lossless.layout import can_be_progressive
-from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.container import ByteSource, read_container, read_sections
 from ddpm_codec.errors import FormatError, InputError, OutputError
@@ -21,7 +21,7 @@ from ddpm_codec.picture import Picture
 from ddpm_codec.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from ddpm_codec.codecs.progressive.encoder import EncodedPicture
+    from ddpm_codec.codecs.progressive.file import EncodedPicture
     from ddpm_codec.codecs.session import Model
 
 
@@ -44,10 +44,10 @@ def write_progressive(
     how = ProgressiveOptions(
         steps=options.steps,
         register_bits=options.register_bits,
-        tail_level=options.tail_level,
         tile=options.tile,
         max_bpp=options.max_bpp,
         min_psnr_db=options.min_psnr_db,
+        fallback=options.fallback,
     )
 
     def check(picture: Picture) -> None:
@@ -96,13 +96,12 @@ def _encode_one(
 def _progressive_file(
     model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
 ) -> tuple[bytes, ProgressiveReport]:
-    from ddpm_codec.codecs.progressive.encoder import encode_picture
+    from ddpm_codec.codecs.progressive.file import encode_picture
 
-    session = model.session(choose_steps(model.codec_model, how.steps, picture.info.pixel_count))
-    network_seconds = session.network_seconds
-    encoded = encode_picture(session, picture, how, file_name=target.name)
-    report = ProgressiveReport.of(encoded, picture.info, session.network_seconds - network_seconds)
-    report.model, report.device = session.model.name, session.device.type
+    network_seconds = model.network_seconds
+    encoded = encode_picture(model, picture, how, file_name=target.name)
+    report = ProgressiveReport.of(encoded, picture.info, model.network_seconds - network_seconds)
+    report.model, report.device = model.name, model.device.type
     if verify:
         with named_after(target):
             _verify_progressive(encoded, model, picture, target)

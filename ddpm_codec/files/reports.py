@@ -9,7 +9,7 @@ from ddpm_codec.picture import PictureInfo
 from ddpm_codec.units import bytes_to_bpd
 
 if TYPE_CHECKING:
-    from ddpm_codec.codecs.progressive.encoder import EncodedPicture
+    from ddpm_codec.codecs.progressive.file import EncodedPicture
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -141,12 +141,15 @@ class ProgressiveReport:
         pixels: number of pixels.
         file_bytes: size of the file, header included.
         header_bytes: signature, head, and the framing of all sections.
-        index_bytes: size of the index sections.
-        tail_bytes: size of the tail sections, which make the picture lossless.
+        index_bytes: size of the sections of messages.
+        end_bytes: size of the lossless end: tiles, or the fallback.
         alpha_bytes: size of the alpha plane.
         index_ideal_bits: KL of the contents of the indices, before any overhead.
         lossless: whether the file holds the whole picture.
-        tail_level: level at which the indices end.
+        end: what the lossless end is made of: ``tiles`` or ``fallback``.
+        end_level: level at which the messages end.
+        crossing: index of the crossing that the chain ends at.
+        steps: K of the chain.
         seconds: wall time, of which ``network_seconds`` in the network.
         model: name of the model.
         device: device of the network.
@@ -160,11 +163,14 @@ class ProgressiveReport:
     file_bytes: int = 0
     header_bytes: int = 0
     index_bytes: int = 0
-    tail_bytes: int = 0
+    end_bytes: int = 0
     alpha_bytes: int = 0
     index_ideal_bits: float = 0.0
     lossless: bool = False
-    tail_level: int = 0
+    end: str = "tiles"
+    end_level: int = 0
+    crossing: int = 0
+    steps: int | None = None
     seconds: float = 0.0
     network_seconds: float = 0.0
     model: str | None = None
@@ -178,16 +184,18 @@ class ProgressiveReport:
         file, dims = encoded.file, info.pixel_count * info.layout.channels
         report = cls("", dims, info.pixel_count, len(file.data), alpha_bytes=encoded.alpha_bytes)
         report.lossless, report.network_seconds = encoded.lossless, network_seconds
-        report.tail_level = encoded.parameters.tail_level
+        parameters = encoded.parameters
+        report.end, report.end_level = "fallback" if parameters.end else "tiles", parameters.last
+        report.crossing, report.steps = parameters.crossing, parameters.steps
         ends = file.ends[len(file.ends) - len(encoded.sections) :]
         for section, end in zip(encoded.sections, ends, strict=True):
             report.sections.append({"level": section.level, "end": end})
             report.index_ideal_bits += section.ideal_bits
             if section.level < 0:
-                report.tail_bytes += len(section.payload)
+                report.end_bytes += len(section.payload)
             else:
                 report.index_bytes += len(section.payload)
-        report.header_bytes = len(file.data) - report.alpha_bytes - report.index_bytes - report.tail_bytes
+        report.header_bytes = len(file.data) - report.alpha_bytes - report.index_bytes - report.end_bytes
         return report
 
     @classmethod
@@ -198,7 +206,7 @@ class ProgressiveReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the common keys and those of a progressive file."""
-        payload = self.index_bytes + self.tail_bytes + self.alpha_bytes
+        payload = self.index_bytes + self.end_bytes + self.alpha_bytes
         return (
             {"images": 1}
             | vars(self)

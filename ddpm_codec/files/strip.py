@@ -210,7 +210,7 @@ def _arrivals(
     total, level = reader.remaining, decoder.level
     while reader.remaining:
         try:
-            reader.feed()
+            _feed(reader)
         except FormatError as error:
             # The section may have been partly applied, so only earlier frames are valid.
             if not (options.keep_going and frames):
@@ -223,6 +223,20 @@ def _arrivals(
             level = decoder.level
             frames.append(_frame(reader, options.reconstruction, complete))
     return frames, damaged
+
+
+def _feed(reader: ProgressiveReader) -> None:
+    """Use the next section, or all tiles at once.
+
+    Raises:
+        FormatError: a section cannot be decoded.
+    """
+    if not reader.decoder.takes_tiles:
+        reader.feed()
+        return
+    damaged = reader.feed_tiles(reader.remaining)
+    if damaged:
+        raise FormatError(damaged[0])
 
 
 def _frame(reader: ProgressiveReader, how: str, complete: bool) -> Frame:

@@ -99,6 +99,26 @@ class DdpmModel:
         """One, [D]."""
         return PriorModel.standard(colour_frequency_8x8().dims).variance
 
+    @property
+    def crossings(self) -> tuple[float, ...]:
+        """Empty: a DDPM has a factorised L_0 and no pixel decoder."""
+        return ()
+
+    @property
+    def default_crossing(self) -> int:
+        """0, that of its only chains."""
+        return 0
+
+    @property
+    def progressive_crossing(self) -> int:
+        """0, that of its only chains."""
+        return 0
+
+    @property
+    def progressive_steps(self) -> int | None:
+        """None: as the size of a picture wants."""
+        return None
+
     def chain_steps(self, user_steps: int | None) -> int | None:
         """Return the K of a chain of ``user_steps`` timesteps; None stays None.
 
@@ -113,16 +133,17 @@ class DdpmModel:
         """Return the timesteps of a chain of so many steps."""
         return chain_steps + 1
 
-    def has_chain(self, steps: int) -> bool:
-        """Return whether there are levels for so many steps."""
-        return 1 <= steps < self.process.timesteps
+    def has_chain(self, steps: int, crossing: int | None = None) -> bool:
+        """Return whether there are levels for so many steps; there are no crossings but 0."""
+        return not crossing and 1 <= steps < self.process.timesteps
 
-    def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
+    def chain_sigmas(self, steps: int | None = None, crossing: int | None = None) -> tuple[float, ...]:
         """Return the noise of the chain that codes, cleanest first.
 
         Raises:
-            ModelError: there is no chain of that length, or no calibration to choose it by.
+            ModelError: there is no such chain, or no calibration to choose it by.
         """
+        self._check_crossing(crossing)
         if self.calibration is None:
             raise ModelError(f"model {self.name}: coding needs a calibration: run `ddpm-codec calibrate` on it")
         wanted = min(CODING_LEVELS, self.process.timesteps) - 1 if steps is None else steps
@@ -141,6 +162,7 @@ class DdpmModel:
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
+        crossing: int | None = None,
         crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound.
@@ -150,8 +172,9 @@ class DdpmModel:
 
         Raises:
             InputError: calibrated variances without a calibration.
-            ModelError: there is no chain of that length, or no calibration to choose it by.
+            ModelError: there is no such chain, or no calibration to choose it by.
         """
+        self._check_crossing(crossing)
         used = schedule or ("dp" if self.calibration is not None else "even")
         most = self.process.timesteps - 1 if crossing_log_snr is None else len(self._above(crossing_log_snr))
         wanted = most if steps is None else steps
@@ -178,14 +201,20 @@ class DdpmModel:
         """Return the denoiser for bounds, with calibrated variances where there are any."""
         return DdpmDenoiser(self.network(device), self.process, self.calibration, dtype=dtype)
 
-    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
+    def integer_denoiser(
+        self, steps: int | None, crossing: int | None, device: torch.device, dtype: str
+    ) -> IntegerDenoiser:
         """Return the denoiser that codes.
 
         Raises:
             ModelError: no such chain, or no calibration.
         """
-        log_snr = tuple(log_snr_from_sigma(self.chain_sigmas(steps)).tolist())
+        log_snr = tuple(log_snr_from_sigma(self.chain_sigmas(steps, crossing)).tolist())
         return FloatIntegerDenoiser(self.bound_denoiser(device, dtype), log_snr, device)
+
+    def pixel_decoder_executor(self, device: torch.device) -> None:
+        """Return None: a DDPM has no pixel decoder."""
+        del device
 
     def network(self, device: torch.device) -> UNet:
         """Return the U-Net in eval mode on ``device``."""
@@ -243,6 +272,15 @@ class DdpmModel:
             found = select_timesteps(self.process.schedule.log_snr[first : last + 1], calibration, kind, steps)
             self._chosen[key] = tuple((first + found).tolist())
         return self._chosen[key]
+
+    def _check_crossing(self, crossing: int | None) -> None:
+        """Refuse the crossings of a pixel decoder.
+
+        Raises:
+            ModelError: for any but 0 and None.
+        """
+        if crossing:
+            raise ModelError(f"model {self.name}: has no pixel decoder, so it has no crossing {crossing}")
 
     def _uncalibrated(self) -> ModelError:
         return ModelError(f"model {self.name}: choosing levels needs a calibration: run `ddpm-codec calibrate` on it")

@@ -1,20 +1,14 @@
-"""Frozen models: one safetensors file with the network, chains, prior and calibration, named by its SHA-256.
+"""Frozen models: the networks, chains, prior and calibration that code files.
 
-The network is exact (integers, the same on every device) or in floating point (weights, for research).
+The networks are exact (integers, the same on every device) or in floating point (weights, for research).
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm_codec.device import preferred_dtype
@@ -27,20 +21,29 @@ from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.diffusion.variance import variances_of
 from ddpm_codec.errors import ModelError
-from ddpm_codec.models.header import DECODER_KIND, FORMAT, KEY, read_metadata
 from ddpm_codec.models.protocol import BoundSetting, Schedule
-from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
+from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import ExactParameters
-from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
+
+if TYPE_CHECKING:
+    from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+    from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
+
+Key = tuple[int, int]
+"""Of a chain: index of its crossing, and K."""
 
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A denoiser with everything that a codec needs beside it.
+    """A denoiser, and a pixel decoder or none, with everything that a codec needs beside them.
+
+    With a pixel decoder there are chains above each of its crossings. Level 0 of such a chain is the crossing, where the
+    denoiser is never asked; the others are levels that it has tables for. Without one, all chains are those of crossing 0,
+    and the denoiser decodes their level 0 itself.
 
     Attributes:
         name: short name.
@@ -48,8 +51,8 @@ class FrozenModel:
         config: of the network.
         transform: name of W.
         weights: of a network in floating point, kernels in float16; empty where the network is exact.
-        sigmas: for each K, the noise standard deviations sigma = 1 / sqrt(snr) of the chain's K + 1 levels in model
-            values, cleanest first.
+        sigmas: for each (crossing, K), the noise standard deviations sigma = 1 / sqrt(snr) of the chain's K + 1 levels
+            in model values, cleanest first.
         default_steps: K of the default chain.
         tile: default side of tiles in pixels.
         prior_mean: mean of each coefficient of W x_0, [D].
@@ -58,8 +61,14 @@ class FrozenModel:
         class_mse: mean squared error of each coefficient class at each candidate level, [G, D].
         training: how it was made; free-form, informative.
         exact: the exact network, or None.
-        rows: for each K, the rows of the exact network's tables that the levels of the chain have, cleanest first.
+        rows: for each (crossing, K), the rows of the exact network's tables that the levels of the chain have, cleanest
+            first; beside a pixel decoder those of levels 1 to K alone.
         tables: SHA-256 of the coding tables that an exact model was made with.
+        decoder: the exact pixel decoder, with one row of tables a crossing, or None.
+        crossings: noise at each crossing, standard deviations in grey levels, increasing; empty without a decoder.
+        default_crossing: index of the crossing of the default chain.
+        progressive_crossing: index of the crossing of progressive files.
+        progressive_steps: K of their chain; None: as the size of a picture wants.
     """
 
     name: str
@@ -67,7 +76,7 @@ class FrozenModel:
     config: CodecNetConfig
     transform: str
     weights: dict[str, Tensor]
-    sigmas: dict[int, tuple[float, ...]]
+    sigmas: dict[Key, tuple[float, ...]]
     default_steps: int
     tile: int
     prior_mean: NDArray[np.float64]
@@ -76,30 +85,47 @@ class FrozenModel:
     class_mse: NDArray[np.float64]
     training: dict[str, Any] = field(default_factory=dict)
     exact: ExactParameters | None = None
-    rows: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    rows: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     tables: str = ""
+    decoder: "ExactPixelDecoder | None" = None
+    crossings: tuple[float, ...] = ()
+    default_crossing: int = 0
+    progressive_crossing: int = 0
+    progressive_steps: int | None = None
 
     @property
     def arithmetic(self) -> str:
         """``exact`` or ``float``."""
         return "float" if self.exact is None else "exact"
 
-    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
-        """Return the denoiser over the levels of the chain of ``steps`` steps (default: the model's own).
+    def integer_denoiser(
+        self, steps: int | None, crossing: int | None, device: torch.device, dtype: str
+    ) -> IntegerDenoiser:
+        """Return the denoiser over the levels of the chain of ``steps`` steps above a crossing (default: the model's own).
 
         Args:
             steps: K.
+            crossing: index of the crossing.
             device: where it runs.
             dtype: of a network in floating point; an exact one has none.
 
         Raises:
             ModelError: no such chain, or weights that do not fit.
         """
-        sigmas = self.chain_sigmas(steps)
+        key = self._key(steps, crossing)
         if self.exact is not None:
-            return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
-        log_snr = tuple(log_snr_from_sigma(sigmas).tolist())
+            first = 0 if self.decoder is None else 1
+            return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[key], first)
+        log_snr = tuple(log_snr_from_sigma(self.sigmas[key]).tolist())
         return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
+
+    def pixel_decoder_executor(self, device: torch.device) -> "PixelDecoderExecutor | None":
+        """Return the exact pixel decoder on ``device``; None where the model has none."""
+        if self.decoder is None:
+            return None
+        from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+
+        return PixelDecoderExecutor(self.decoder, device)
 
     def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
         """Return the denoiser for bounds: of an exact model, over its levels alone and with the integers of its coder.
@@ -120,15 +146,16 @@ class FrozenModel:
         """Return K."""
         return chain_steps
 
-    def has_chain(self, steps: int) -> bool:
-        """Return whether there is a chain of so many steps."""
-        return steps in self.sigmas
+    def has_chain(self, steps: int, crossing: int | None = None) -> bool:
+        """Return whether there is a chain of so many steps above a crossing."""
+        return (self.default_crossing if crossing is None else crossing, steps) in self.sigmas
 
     def bound_setting(
         self,
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
+        crossing: int | None = None,
         crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return chain, transform, prior and variances of a bound; ``variance`` None is ``predicted``.
@@ -137,15 +164,15 @@ class FrozenModel:
 
         Raises:
             InputError: no level of the model lies above the crossing.
-            ModelError: there is no chain of that length.
+            ModelError: there is no such chain.
         """
         calibration = Calibration(self.grid_log_snr, self.class_mse)
         if crossing_log_snr is not None:
             chain = self._chain_above(crossing_log_snr, steps, schedule, calibration)
         elif schedule == "even":
-            chain = self.even_chain(steps)
+            chain = self.even_chain(steps, crossing)
         else:
-            chain = Chain.from_sigmas(self.chain_sigmas(steps))
+            chain = Chain.from_sigmas(self.chain_sigmas(steps, crossing))
         transform = by_name(self.transform)
         used = variance or "predicted"
         variances = variances_of(used, transform, calibration, chain.log_snr)
@@ -172,15 +199,16 @@ class FrozenModel:
         """Return ``exact``, or what the device computes fastest in."""
         return self.arithmetic if self.exact is not None else preferred_dtype(device)
 
-    def even_chain(self, steps: int | None = None) -> Chain:
+    def even_chain(self, steps: int | None = None, crossing: int | None = None) -> Chain:
         """Return the chain of even steps between the ends of :meth:`chain_sigmas`; an exact model's nearest levels.
 
         Raises:
-            ModelError: there is no chain of that length.
+            ModelError: there is no such chain.
         """
-        own = Chain.from_sigmas(self.chain_sigmas(steps))
-        even = even_chain(own.log_snr[0], own.log_snr[-1], own.steps)
-        return Chain(self._nearest(even.log_snr))
+        own = Chain.from_sigmas(self.chain_sigmas(steps, crossing))
+        even = even_chain(own.log_snr[0], own.log_snr[-1], own.steps).log_snr
+        first = even[:1] if self.decoder is not None else ()
+        return Chain((*first, *self._nearest(even[len(first) :])))
 
     def _nearest(self, log_snr: tuple[float, ...]) -> tuple[float, ...]:
         """Return the levels nearest to ``log_snr`` that the network can be asked at."""
@@ -189,17 +217,31 @@ class FrozenModel:
         nearest = [int(np.abs(self.grid_log_snr - level).argmin()) for level in log_snr]
         return tuple(self.grid_log_snr[nearest].tolist())
 
-    def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
-        """Return the sigmas of the chain of ``steps`` steps (default: the model's own).
+    def chain_sigmas(self, steps: int | None = None, crossing: int | None = None) -> tuple[float, ...]:
+        """Return the sigmas of the chain of ``steps`` steps above a crossing (default: the model's own).
 
         Raises:
-            ModelError: there is no chain of that length.
+            ModelError: there is no such chain.
         """
-        wanted = self.default_steps if steps is None else steps
-        if wanted not in self.sigmas:
-            known = sorted(self.sigmas)
-            raise ModelError(f"model {self.name} has no chain of {wanted} steps; it has {known[0]} to {known[-1]}")
-        return self.sigmas[wanted]
+        return self.sigmas[self._key(steps, crossing)]
+
+    def _key(self, steps: int | None, crossing: int | None) -> Key:
+        """Return the key of a chain.
+
+        Raises:
+            ModelError: there is no such chain.
+        """
+        key = (
+            self.default_crossing if crossing is None else crossing,
+            self.default_steps if steps is None else steps,
+        )
+        if key not in self.sigmas:
+            known = sorted(own for index, own in self.sigmas if index == key[0])
+            if not known:
+                own = f"{len(self.crossings)} crossings" if self.crossings else "no pixel decoder, so only crossing 0"
+                raise ModelError(f"model {self.name} has no crossing {key[0]}; it has {own}")
+            raise ModelError(f"model {self.name} has no chain of {key[1]} steps; it has {known[0]} to {known[-1]}")
+        return key
 
     def denoiser(self, device: torch.device) -> CodecDenoiser:
         """Return the network in floating point, in eval mode on ``device``.
@@ -223,107 +265,3 @@ class FrozenModel:
 def _last_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def _stored(weight: Tensor) -> Tensor:
-    """Return kernels as float16, the few vectors and embedding matrices as they are."""
-    return (weight.to(torch.float16) if weight.ndim == 4 else weight.float()).contiguous()
-
-
-_ARRAYS = ("prior_mean", "prior_variance", "grid_log_snr", "class_mse")
-
-
-def model_bytes(model: FrozenModel) -> bytes:
-    """Serialise ``model``; the same model gives the same bytes."""
-    metadata = {
-        "format": FORMAT,
-        "name": model.name,
-        "description": model.description,
-        "config": asdict(model.config),
-        "transform": model.transform,
-        "sigmas": {str(steps): list(chain) for steps, chain in sorted(model.sigmas.items())},
-        "default_steps": model.default_steps,
-        "tile": model.tile,
-        "arithmetic": model.arithmetic,
-        "rows": {str(steps): list(rows) for steps, rows in sorted(model.rows.items())},
-        "tables": model.tables,
-        "parameters": parameter_count(model.config),
-        "macs_per_pixel": macs_per_pixel(model.config),
-        "training": model.training,
-    }
-    tensors = {f"weights.{key}": _stored(value) for key, value in model.weights.items()}
-    if model.exact is not None:
-        arrays = to_arrays(model.exact)
-        tensors |= {f"exact.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
-    tensors |= {key: torch.from_numpy(np.ascontiguousarray(getattr(model, key))) for key in _ARRAYS}
-    return save(tensors, {KEY: json.dumps(metadata, sort_keys=True)})
-
-
-def load_model(path: Path) -> FrozenModel:
-    """Read a model file.
-
-    Raises:
-        ModelError: missing, damaged or foreign file.
-    """
-    metadata = read_metadata(path)
-    if metadata.get("kind") == DECODER_KIND:
-        raise ModelError(f"{path}: is a pixel decoder, not a denoiser; pass it as `bpd --decoder`")
-    try:
-        tensors = load(path.read_bytes())
-        config = CodecNetConfig(**metadata["config"])
-        exact = {k.removeprefix("exact."): v.numpy() for k, v in tensors.items() if k.startswith("exact.")}
-        model = FrozenModel(
-            name=metadata["name"],
-            description=metadata["description"],
-            config=config,
-            exact=from_arrays(config, len(tensors["grid_log_snr"]), exact) if exact else None,
-            rows={int(steps): tuple(rows) for steps, rows in metadata["rows"].items()},
-            tables=metadata["tables"],
-            transform=metadata["transform"],
-            weights={k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
-            sigmas={int(steps): tuple(chain) for steps, chain in metadata["sigmas"].items()},
-            default_steps=metadata["default_steps"],
-            tile=metadata["tile"],
-            training=metadata["training"],
-            **{key: tensors[key].numpy().astype(np.float64) for key in _ARRAYS},
-        )
-        _check(model, metadata["arithmetic"])
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a usable model file ({_last_line(error)})") from error
-    return model
-
-
-def _check(model: FrozenModel, arithmetic: str) -> None:
-    """Check that the parts of a model fit each other.
-
-    Raises:
-        ValueError: naming the first that does not.
-    """
-    if model.arithmetic != arithmetic:
-        raise ValueError(f"the network is not {arithmetic}")
-    dims, grid = model.prior_mean.shape, model.grid_log_snr.shape
-    if len(dims) != 1 or model.prior_variance.shape != dims or model.class_mse.shape != grid + dims:
-        raise ValueError("the shapes of its prior and calibration do not match")
-    for steps, chain in model.sigmas.items():
-        # Written so that a NaN is refused as well.
-        ordered = all(0.0 < fine < coarse < math.inf for fine, coarse in pairwise(chain))
-        if steps < 1 or len(chain) != steps + 1 or not ordered:
-            raise ValueError(f"chain of {steps} steps: needs {steps + 1} finite, increasing positive sigmas")
-    if not (np.isfinite(model.prior_mean).all() and np.isfinite(model.prior_variance).all()):
-        raise ValueError("the prior is not finite")
-    if not isinstance(model.tables, str) or dims != (by_name(model.transform).dims,):
-        raise ValueError("the prior does not match the coefficients of the transform")
-    if model.exact is not None:
-        most = model.exact.levels
-        fits = [
-            len(rows) == steps + 1 and all(type(row) is int and 0 <= row < most for row in rows)
-            for steps, rows in model.rows.items()
-        ]
-        if model.rows.keys() != model.sigmas.keys() or not all(fits):
-            raise ValueError("its chains do not have rows in its tables")
-    if model.default_steps not in model.sigmas:
-        raise ValueError(f"no chain of the default length, {model.default_steps} steps")

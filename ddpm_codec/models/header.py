@@ -11,7 +11,10 @@ from typing import Any
 from ddpm_codec.errors import ModelError
 
 KEY = "ddpm_codec"
-FORMAT = 2
+FORMAT = 3
+PRE_RELEASES = (1, 2)
+"""Formats before the first release, which are not read."""
+
 DECODER_KIND = "pixel decoder"
 """What the metadata of a pixel decoder have as ``kind``; those of a denoiser have none."""
 
@@ -34,6 +37,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not a model file") from error
+    if found in PRE_RELEASES:
+        raise ModelError(
+            f"{path}: made by a pre-release of ddpm-codec (model format {found}); this version reads format {FORMAT}"
+        )
     if found != FORMAT:
         raise ModelError(f"{path}: model format {found}, expected {FORMAT}")
     return metadata

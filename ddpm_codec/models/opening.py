@@ -5,7 +5,7 @@ from pathlib import Path
 from ddpm_codec.models.checkpoints.calibration import CALIBRATION, read_calibration
 from ddpm_codec.models.checkpoints.opening import read_folder, weights_id
 from ddpm_codec.models.ddpm_model import DdpmModel
-from ddpm_codec.models.frozen import load_model
+from ddpm_codec.models.model_file import load_model
 from ddpm_codec.models.protocol import CodecModel
 
 

@@ -1,7 +1,7 @@
 """The interface of a model, as bounds and codecs use it."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.diffusion.variance import Variances
 from ddpm_codec.nn.integer import IntegerDenoiser
+
+if TYPE_CHECKING:
+    from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 
 Schedule = Literal["dp", "even"]
 """How the levels of a chain are chosen: by dynamic programming, or evenly."""
@@ -45,6 +48,10 @@ class CodecModel(Protocol):
 
     Frozen codec models (:class:`~ddpm_codec.models.frozen.FrozenModel`) are one kind, trained DDPMs
     (:class:`~ddpm_codec.models.ddpm_model.DdpmModel`) the other.
+
+    A model with a pixel decoder has chains above each of its crossings, and level 0 of a chain is the crossing. Methods
+    take the crossing as an index into :attr:`crossings`, None being the model's own; a model without a pixel decoder
+    has chains of crossing 0 alone, whose level 0 is decoded by a factorised L_0.
     """
 
     @property
@@ -82,6 +89,26 @@ class CodecModel(Protocol):
         """Its variance, [D]."""
         ...
 
+    @property
+    def crossings(self) -> tuple[float, ...]:
+        """Noise at which its pixel decoder can take over, standard deviations in grey levels; empty without one."""
+        ...
+
+    @property
+    def default_crossing(self) -> int:
+        """Index of the crossing of files and bounds where nobody asks for another."""
+        ...
+
+    @property
+    def progressive_crossing(self) -> int:
+        """The same for progressive files."""
+        ...
+
+    @property
+    def progressive_steps(self) -> int | None:
+        """K of the chain of progressive files; None: as the size of a picture wants."""
+        ...
+
     def chain_steps(self, user_steps: int | None) -> int | None:
         """Return K, the reverse steps of a chain, for the number of steps that a user asks for; None stays None.
 
@@ -96,15 +123,19 @@ class CodecModel(Protocol):
         """Return the number of steps as a user counts it, for a chain of K = ``chain_steps``."""
         ...
 
-    def has_chain(self, steps: int) -> bool:
-        """Return whether there is a chain of so many steps."""
+    def has_chain(self, steps: int, crossing: int | None = None) -> bool:
+        """Return whether there is a chain of so many steps above a crossing."""
         ...
 
-    def chain_sigmas(self, steps: int | None = None) -> tuple[float, ...]:
-        """Return the noise of the levels of the chain of ``steps`` steps that codes; None: the model's own.
+    def chain_sigmas(self, steps: int | None = None, crossing: int | None = None) -> tuple[float, ...]:
+        """Return the noise of the levels of the chain of ``steps`` steps that codes, cleanest first, in model values.
+
+        Args:
+            steps: K; None: the model's own.
+            crossing: index of the crossing that is level 0; None: the model's own.
 
         Raises:
-            ModelError: there is no chain of that length.
+            ModelError: there is no such chain.
         """
         ...
 
@@ -113,16 +144,22 @@ class CodecModel(Protocol):
         steps: int | None,
         schedule: Schedule | None,
         variance: VarianceKind | None,
+        crossing: int | None = None,
         crossing_log_snr: float | None = None,
     ) -> BoundSetting:
         """Return what a bound over ``steps`` steps is made of; None is what the model prefers.
 
-        With a ``crossing_log_snr`` that is the chain's cleanest level, whatever levels the model has: a pixel decoder
-        takes over there, and the network is never asked.
+        Args:
+            steps: K.
+            schedule: how levels are chosen.
+            variance: of the steps.
+            crossing: index of one of the model's own crossings.
+            crossing_log_snr: level of a crossing of another pixel decoder. That is the chain's cleanest level, whatever
+                levels the model has: the network is never asked there.
 
         Raises:
             InputError: the model has no variances of that kind, or no level above the crossing.
-            ModelError: there is no chain of that length.
+            ModelError: there is no such chain.
         """
         ...
 
@@ -138,10 +175,18 @@ class CodecModel(Protocol):
         """
         ...
 
-    def integer_denoiser(self, steps: int | None, device: torch.device, dtype: str) -> IntegerDenoiser:
-        """Return the denoiser that codes, over the levels of the chain of ``steps`` steps.
+    def integer_denoiser(
+        self, steps: int | None, crossing: int | None, device: torch.device, dtype: str
+    ) -> IntegerDenoiser:
+        """Return the denoiser that codes, over the levels of the chain of ``steps`` steps above a crossing.
+
+        That of a model with a pixel decoder must not be asked at level 0: an exact one has no tables there.
 
         Raises:
             ModelError: no such chain, or weights that do not fit.
         """
+        ...
+
+    def pixel_decoder_executor(self, device: torch.device) -> "PixelDecoderExecutor | None":
+        """Return the exact pixel decoder, for all crossings, on ``device``; None where the model has none."""
         ...

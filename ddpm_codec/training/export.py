@@ -20,7 +20,8 @@ from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError, ModelError, Untaken
 from ddpm_codec.isolation import isolated
-from ddpm_codec.models.frozen import FrozenModel, model_bytes
+from ddpm_codec.models.frozen import FrozenModel
+from ddpm_codec.models.model_file import model_bytes
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decoder_bytes
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
@@ -150,7 +151,7 @@ def export_model(
         config=SIZES[config.size],
         transform=config.transform,
         weights={} if exact else dict(saved.ema),
-        sigmas={k: _sigmas(chain) for k, chain in chains.items()},
+        sigmas={(0, k): _sigmas(chain) for k, chain in chains.items()},
         default_steps=steps,
         tile=tile,
         prior_mean=prior.mean,
@@ -159,7 +160,7 @@ def export_model(
         class_mse=measured.mse,
         training={**saved.facts(), "crop": config.crop, "quantize": config.quantize},
         exact=parameters,
-        rows={k: tuple(int(np.flatnonzero(grid == level)[0]) for level in chain) for k, chain in chains.items()}
+        rows={(0, k): tuple(int(np.flatnonzero(grid == level)[0]) for level in chain) for k, chain in chains.items()}
         if exact
         else {},
         tables=tables_hash() if exact else "",

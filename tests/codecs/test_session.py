@@ -9,7 +9,7 @@ import pytest
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.errors import ModelError
 from ddpm_codec.files import decode_file, encode_files
-from ddpm_codec.models.frozen import load_model, model_bytes
+from ddpm_codec.models.model_file import load_model, model_bytes
 from tests.golden.regenerate import EXACT, FOLDER
 
 ONE_LINE = r"\A[^\n]+\Z"
@@ -68,7 +68,7 @@ def test_threads_of_this_process_are_left_alone_by_exact_files(tmp_path: Path) -
 def test_a_chain_without_rows_in_the_tables_is_refused(rows: tuple[int, ...], tmp_path: Path) -> None:
     model = load_model(EXACT)
     path = tmp_path / "m.safetensors"
-    path.write_bytes(model_bytes(replace(model, rows=model.rows | {2: rows})))
+    path.write_bytes(model_bytes(replace(model, rows=model.rows | {(0, 2): rows})))
     with pytest.raises(
         ModelError, match=r"\A[^\n]*m\.safetensors: [^\n]*its chains do not have rows in its tables[^\n]*\Z"
     ):

@@ -26,8 +26,8 @@ EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
 EXPECTED = FOLDER / "golden.json"
 PREFIXES = FOLDER / "progressive.json"
 FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "photo.ddpm")
-PROGRESSIVE = {"indices.ddpm": 0, "hybrid.ddpm": 3}
-"""Progressive files, and the level at which their indices end."""
+PROGRESSIVE = ("indices.ddpm", "drawn.ddpm")
+"""Progressive files: one that ends with tiles, one of a drawn picture that ends with the fallback."""
 
 
 def noisy_picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -38,6 +38,15 @@ def noisy_picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
     wave = 127.5 + 50.0 * np.sin(row * slope[0] + column * slope[1] + phase)
     grey: NDArray[np.uint8] = np.clip(np.rint(wave + rng.normal(0.0, 18.0, wave.shape)), 0, 255).astype(np.uint8)
     return grey
+
+
+def drawn_picture(height: int, width: int) -> NDArray[np.uint8]:
+    """Return squares and discs of a few flat colours, which WebP is good at, [H, W, 3]."""
+    row, column = np.mgrid[0:height, 0:width]
+    colour = (row // 12 * 5 + column // 12 * 3) % 7
+    colour[(row % 40 - 20) ** 2 + (column % 50 - 25) ** 2 < 150] = 7
+    palette = np.random.default_rng(0).integers(0, 256, (8, 3), dtype=np.uint8)
+    return palette[colour]
 
 
 def pixel_hash(path: Path) -> dict[str, object]:
@@ -70,15 +79,15 @@ def shown(path: Path, output: Path, **how: object) -> dict[str, object]:
 def _encode_progressive() -> None:
     with tempfile.TemporaryDirectory() as name:
         source, back = Path(name) / "noise.png", Path(name) / "back.png"
-        Image.fromarray(noisy_picture(400, 100, 150)).save(source)
         found: dict[str, object] = {}
-        for file, level in PROGRESSIVE.items():
+        for file, pixels in zip(PROGRESSIVE, (noisy_picture(400, 100, 150), drawn_picture(100, 150)), strict=True):
+            Image.fromarray(pixels).save(source)
             encode_progressive_files(
                 [source],
                 FOLDER / file,
                 steps=8,
                 register_bits=8,
-                tail_level=level,
+                fallback=file == "drawn.ddpm",
                 tile=64,
                 model=EXACT,
                 overwrite=True,

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load, save
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.models.frozen import FrozenModel, load_model, model_bytes
+from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.models.header import KEY, read_metadata
+from ddpm_codec.models.model_file import load_model, model_bytes
 from ddpm_codec.nn.codec_net import macs_per_pixel
 
 ONE_LINE = r"\A[^\n]+\Z"
@@ -77,7 +78,7 @@ def test_the_denoiser_predicts_as_the_weights_say(frozen: FrozenModel, denoiser:
 
 
 def test_chains(frozen: FrozenModel) -> None:
-    assert frozen.chain_sigmas() == frozen.chain_sigmas(2) == frozen.sigmas[2]
+    assert frozen.chain_sigmas() == frozen.chain_sigmas(2, 0) == frozen.sigmas[0, 2]
     with pytest.raises(ModelError, match=r"model toy has no chain of 9 steps; it has 1 to 3"):
         frozen.chain_sigmas(9)
 
@@ -115,7 +116,7 @@ def test_cut_or_foreign_files_are_one_line(frozen: FrozenModel, tmp_path: Path) 
         save({"a": torch.zeros(1)}),
         save({"a": torch.zeros(1)}, {KEY: "[]"}),
         save({"a": torch.zeros(1)}, {KEY: "{"}),
-        save({"a": torch.zeros(1)}, {KEY: '{"format": 2}'}),
+        save({"a": torch.zeros(1)}, {KEY: '{"format": 3}'}),
     ):
         path.write_bytes(bad)
         with pytest.raises(ModelError, match=r"\A[^\n]*toy\.safetensors: [^\n]+\Z"):
@@ -128,18 +129,24 @@ def test_cut_or_foreign_files_are_one_line(frozen: FrozenModel, tmp_path: Path) 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 3},
+        {"format": 4},
         {"name": None},
         {"config": {"nonsense": 1}},
         {"config": 3},
         {"sigmas": {"x": [1.0, 2.0]}},
-        {"sigmas": {"2": [1.0, 2.0]}},
-        {"sigmas": {"2": [0.1, 0.3, 0.2]}},
-        {"sigmas": {"2": [0.0, 0.1, 0.2]}},
-        {"sigmas": {"2": [0.1, 0.2, float("nan")]}},
-        {"sigmas": {"2": ["a", "b", "c"]}},
+        {"sigmas": {"0:2": [1.0, 2.0]}},
+        {"sigmas": {"0:2": [0.1, 0.3, 0.2]}},
+        {"sigmas": {"0:2": [0.0, 0.1, 0.2]}},
+        {"sigmas": {"0:2": [0.1, 0.2, float("nan")]}},
+        {"sigmas": {"0:2": ["a", "b", "c"]}},
         {"sigmas": {}},
+        {"sigmas": {"2": [0.1, 0.2, 0.3]}},
+        {"sigmas": {"1:2": [0.1, 0.2, 0.3]}},
         {"default_steps": 9},
+        {"default_crossing": 1},
+        {"progressive_steps": 9},
+        {"progressive_crossing": 1},
+        {"crossings": [3.2]},
     ],
 )
 def test_metadata_that_makes_no_sense(change: dict[str, Any], frozen: FrozenModel, tmp_path: Path) -> None:

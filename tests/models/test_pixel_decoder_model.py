@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load, save
 
 from ddpm_codec.errors import InputError, ModelError
-from ddpm_codec.models.frozen import load_model
 from ddpm_codec.models.header import KEY
+from ddpm_codec.models.model_file import load_model
 from ddpm_codec.models.pixel_decoder_model import (
     PixelDecoderModel,
     load_pixel_decoder,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def model_file(name: str) -> bytes:
     """Return a model file with a header alone, which is all that the registry reads."""
     metadata = {
-        "format": 2,
+        "format": 3,
         "name": name,
         "description": f"the {name}",
         "parameters": 1000,

@@ -24,10 +24,9 @@ def alpha(tmp_path_factory: pytest.TempPathFactory) -> Coded:
 
 
 @pytest.fixture(scope="module")
-def bridged(tmp_path_factory: pytest.TempPathFactory) -> Coded:
-    found = coded(tmp_path_factory.mktemp("bridged"), "bridged", (136, 128))
-    assert found.tail_level > 0
-    return found
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Coded:
+    """Of six tiles, the last two of a single column of blocks."""
+    return coded(tmp_path_factory.mktemp("tiled"), "tiled", (136, 128), tile=64)
 
 
 @pytest.fixture(autouse=True)

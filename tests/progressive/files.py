@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -33,7 +34,6 @@ class Coded:
     source: Path
     file: Path
     ends: list[int]
-    tail_level: int
 
     @property
     def data(self) -> bytes:
@@ -44,15 +44,18 @@ class Coded:
         return sum(end <= length for end in self.ends)
 
 
-def coded(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB", register_bits: int = 6) -> Coded:
+def coded(
+    folder: Path, name: str, size: tuple[int, int], mode: str = "RGB", register_bits: int = 6, tile: int = 256
+) -> Coded:
     image = Image.fromarray(noisy_picture(size[0], size[1], size[0]))
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize(size))
     source, file = folder / f"{name}.png", folder / f"{name}.ddpm"
     image.save(source)
-    report = encode_progressive_files([source], file, steps=8, register_bits=register_bits, model=EXACT)[0]
+    how: dict[str, Any] = {"steps": 8, "register_bits": register_bits, "tile": tile, "fallback": False}
+    report = encode_progressive_files([source], file, model=EXACT, **how)[0]
     assert report.lossless
-    return Coded(source, file, [section["end"] for section in report.sections], report.tail_level)
+    return Coded(source, file, [section["end"] for section in report.sections])
 
 
 def decode(run: Run, folder: Path, data: bytes, *words: str) -> tuple[int, str, str]:
@@ -86,8 +89,6 @@ def remade(
     """Return a file with something else in it and all its checksums right."""
     opened = read_progressive(source.file)
     values: Values = opened.head.parameters | parameters
-    if values["tail_level"]:
-        values = {**{"tile": 64, "block_pixels": 1 << 22}, **values}
     head = replace(opened.head, model_id=identity or opened.head.model_id, parameters=values)
     info = replace(opened.info, size=size or opened.info.size, mode=mode or opened.info.mode)
     path = folder / "remade.ddpm"

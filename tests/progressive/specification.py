@@ -1,7 +1,7 @@
 """Section 11 of ``docs/FORMAT.md`` ("Progressive files") once more, written from the document and not from the code.
 
-It shares with the package what other sections specify: network, transform, coding tables and stack, packed bytes, the
-fallback and bits-back coding of blocks. The rest is done in the plainest way. Names are those of the document.
+It shares with the package what other sections specify: networks, transform, coding tables and stack, packed bytes and the
+fallback. The rest is done in the plainest way. Names are those of the document.
 """
 
 import zlib
@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.block import decode_block
 from ddpm_codec.codecs.fallback import decode_fallback
-from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
-from ddpm_codec.codecs.tiling import Rect, Tile, split_regions
+from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.exact_math import exact_exp, exact_normal_cdf
-from ddpm_codec.coding.tables import LATTICE_GRID, PIXEL_GRID
+from ddpm_codec.coding.tables import PIXEL_GRID
 from ddpm_codec.container.packing import unpack
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
@@ -69,8 +67,7 @@ class Head:
         assert flags < 32
         self.rgba = bool(flags & 1)
         self.model = reader.take(4)
-        self.steps, self.register_bits, self.tail = (reader.varint() for _ in range(3))
-        self.tile, self.block_pixels = (reader.varint(), reader.varint()) if self.tail else (0, 0)
+        self.crossing, self.steps, self.register_bits, self.tile, self.end = (reader.varint() for _ in range(5))
         self.width, self.height, self.following = (reader.varint() for _ in range(3))
         optional = [reader.take(reader.varint()) if flags >> bit & 1 else b"" for bit in range(1, 5)]
         self.name, self.model_name, fingerprint, blobs = optional
@@ -186,9 +183,9 @@ class Decoder:
         self.head, sections = read_file(data)
         head = self.head
         self.model, self.transform = model, by_name(model.transform)
-        self.network = model.integer_denoiser(head.steps, torch.device("cpu"), "")
+        self.network = model.integer_denoiser(head.steps, 0, torch.device("cpu"), "")
         self.block, self.norm = self.transform.block, np.sqrt(self.transform.norms2.astype(float))[:, None, None]
-        self.sigma = 127.5 * np.array(model.chain_sigmas(head.steps))
+        self.sigma = 127.5 * np.array(model.chain_sigmas(head.steps, head.crossing))
         logs = -20 + np.arange(1024) / 32
         self.variances = np.where(logs > 0, 1 / exact_exp(-np.abs(logs)), exact_exp(-np.abs(logs))) * 127.5**2
         self.codebook = labels_of(head.register_bits, 128 << head.register_bits).reshape(-1, 128)
@@ -207,7 +204,7 @@ class Decoder:
         alpha = sections[:1] if self.head.rgba else []
         left = iter(sections[len(alpha) :])
         reader = Reader(b"")
-        while self.level > self.head.tail:
+        while self.level > max(0, self.head.end - 1):
             self._steps = [self.step(self.level, patch) for patch in self.patches]
             for number, step in enumerate(self._steps):
                 for classes in messages(step.classes):
@@ -319,77 +316,34 @@ class Decoder:
 
     def _end(self, sections: list[bytes], alpha: list[bytes]) -> None:
         head = self.head
-        regions = split_regions(head.width, head.height, head.block_pixels, head.tile) if head.tail else self.patches
-        assert len(sections) <= len(regions)
-        if len(sections) < len(regions):
-            return
         rgb = np.zeros((head.height, head.width, 3), np.uint8)
-        for region, payload in zip(regions, sections, strict=True):
-            target = inside(rgb.transpose(2, 0, 1), region).transpose(1, 2, 0)
+        if head.end:
+            assert len(sections) <= 1
+            for payload in sections:
+                rgb = np.frombuffer(decode_fallback(payload, "RGB", (head.width, head.height)), np.uint8)
+            rgb = rgb.reshape(head.height, head.width, 3)
+        tiles = [] if head.end else Rect(0, 0, head.height, head.width).cut(head.tile, head.tile)
+        if len(sections) < max(1, len(tiles)):
+            return
+        for tile, payload in zip(tiles, [] if head.end else sections, strict=True):
+            target = inside(rgb.transpose(2, 0, 1), tile).transpose(1, 2, 0)
             size = 2 if target[..., 0].size < 1 << 14 else 4
-            decode = self._bridged if head.tail else self._popped
-            target[:] = decode(region, payload[size:], target.shape[:2])
+            target[:] = self._popped(tile, payload[size:])
             assert zlib.crc32(target.tobytes()).to_bytes(4, "little")[:size] == payload[:size]
         planes = [decode_fallback(plane, "L", (head.width, head.height)) for plane in alpha]
         self.pixels = np.dstack([rgb, *(np.frombuffer(plane, np.uint8).reshape(rgb.shape[:2]) for plane in planes)])
 
-    def _popped(self, patch: Rect, coded: bytes, shape: tuple[int, int]) -> Pixels:
+    def _popped(self, tile: Rect, coded: bytes) -> Pixels:
         stack = Stack.from_bytes(coded + b"\0" * (-len(coded) % 4)) if coded else Stack.empty()
-        m, w = self.predict(0, patch, pixels=True)
-        place = np.s_[:, : shape[0], : shape[1]]
+        padded = Rect(tile.top, tile.left, -(-tile.height // 8) * 8, -(-tile.width // 8) * 8)
+        m, w = self.predict(0, padded, pixels=True)
+        place = np.s_[:, : tile.height, : tile.width]
         means, scales = 64 * m + 255 * 32768, PIXEL_GRID.index(np.sqrt(w)).astype(np.int32)
         pixels = stack.pop_pixels(means[place], scales[place])
         assert stack.is_empty
         return pixels.transpose(1, 2, 0)
 
-    def _bridged(self, region: Rect, coded: bytes, shape: tuple[int, int]) -> Pixels:
-        step = self.step(self.head.tail, Rect(region.top, region.left, -(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8))
-        values = self.cut(self.z, region), step.mean, step.spread
-
-        def model(tiles: list[Tile]) -> Bridge:
-            return Bridge(self, *(np.stack([self.cut(value, tile.rect) for tile in tiles]) for value in values))
-
-        return decode_block(model, coded, [Rect(0, 0, *shape)], self.head.tile)[0]
-
 
 def inside(values: NDArray[Number], rect: Rect) -> NDArray[Number]:
     """Return what of [..., height, width] lies in a rectangle."""
     return values[..., rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
-
-
-class Bridge(DiffusionLattice):
-    """Section 7.3 with the changes of 11.5, for tiles whose z_m, and mean and spread of z_{m-1}, are given."""
-
-    def __init__(self, decoder: Decoder, z: Ints, mean: Ints, spread: Floats) -> None:
-        model, sigmas = decoder.model, decoder.model.chain_sigmas(decoder.head.steps)
-        chain = GreyChain(decoder.network, decoder.transform, sigmas, model.prior_mean, model.prior_variance)
-        super().__init__(chain)
-        self.steps = decoder.head.tail - 1
-        self._known = z * (1 / 1024)
-        self._tau = decoder.sigma * decoder.sigma
-        unit = 1 / 1024 / self.unit(self.steps)
-        index = LATTICE_GRID.index(spread * unit).astype(np.int32)
-        self._noisiest = np.rint(mean * (unit * 65536)).astype(np.int64), index
-
-    def prior(self, shape: tuple[int, ...]) -> tuple[Ints, NDArray[np.int32]]:
-        """Return p(n_{m-1}), which the known z_m gives."""
-        assert shape == self._known.shape
-        return self._noisiest
-
-    def encode_mean(self, x0: Pixels) -> Ints:
-        return self._bridge(super().encode_mean(x0) * (self.unit(0) / 65536), 0)
-
-    def forward_mean(self, n_prev: NDArray[np.int32], level: int) -> Ints:
-        return self._bridge(n_prev * self.unit(level - 1), level)
-
-    def forward_scale(self, level: int) -> float:
-        s, t, m = self._taus(level)
-        return float(np.sqrt((t - s) * (m - t) / (m - s)) / self.unit(level))
-
-    def _bridge(self, cleaner: NDArray[np.floating], level: int) -> Ints:
-        s, t, m = self._taus(level)
-        moved = cleaner + (t - s) / (m - s) * (self._known - cleaner)
-        return np.rint(moved * (65536 / self.unit(level))).astype(np.int64)
-
-    def _taus(self, level: int) -> tuple[float, float, float]:
-        return self._tau[level - 1] if level else 0.0, self._tau[level], self._tau[self.steps + 1]

@@ -60,9 +60,9 @@ def test_sections_out_of_order_behind_right_checksums_are_one_line(middle: Coded
 EXTREMES = [
     *({"steps": value} for value in (0, 1, 7, 33, 1 << 16, (1 << 16) + 1, 1 << 40)),
     *({"register_bits": value} for value in (0, 3, 4, 5, 12, 16, 17, 1 << 40)),
-    *({"tail_level": value} for value in (1, 11, 1 << 16, 1 << 40)),
-    *({"tail_level": 4, "tile": value} for value in (0, 8, 9, 1 << 12, 1 << 16, 1 << 40)),
-    *({"tail_level": 4, "block_pixels": value} for value in (0, 1, 1 << 30, 1 << 40)),
+    *({"end": value} for value in (1, 5, 10, 11, 1 << 16, 1 << 40)),
+    *({"tile": value} for value in (0, 8, 9, 1 << 16, 1 << 40)),
+    *({"crossing": value} for value in (1, 1 << 40)),
 ]
 
 
@@ -71,23 +71,6 @@ def test_extreme_parameters_are_one_line(parameters: dict[str, Any], middle: Cod
     started = time.process_time()
     check_refused(decode(run, tmp_path, remade(middle, tmp_path, **parameters)), tmp_path)
     assert time.process_time() - started < SECONDS
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [{"tile": 8}, {"tile": 16384}, {"block_pixels": 1}, {"tile": 8, "block_pixels": 1}, {"block_pixels": 1 << 40}],
-    ids=str,
-)
-def test_extreme_tails_are_the_picture_or_one_line(
-    parameters: dict[str, Any], bridged: Coded, run: Run, tmp_path: Path
-) -> None:
-    started = time.process_time()
-    result = decode(run, tmp_path, remade(bridged, tmp_path, **parameters))
-    assert time.process_time() - started < SECONDS
-    if result[0]:
-        check_refused(result, tmp_path)
-    else:
-        assert pixels(tmp_path / "x.png") == pixels(bridged.source)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (3, 5), (1, 1), (70, 90), (1024, 1024), (8192, 8192), (1, 1 << 20)])

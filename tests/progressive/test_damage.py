@@ -26,7 +26,7 @@ def test_a_file_may_end_at_every_byte(small: Coded, run: Run, tmp_path: Path) ->
         check_prefix(run, tmp_path, small, length)
 
 
-@pytest.mark.parametrize("name", ["alpha", "bridged"])
+@pytest.mark.parametrize("name", ["alpha", "tiled"])
 def test_large_files_may_end_anywhere(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source: Coded = request.getfixturevalue(name)
     rng = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def test_every_byte_may_be_damaged_where_one_keeps_going(small: Coded, run: Run,
     assert len(shown) == len(small.ends) - 1
 
 
-@pytest.mark.parametrize(("name", "count"), [("small", 40), ("middle", 24), ("alpha", 30), ("bridged", 12)])
+@pytest.mark.parametrize(("name", "count"), [("small", 40), ("middle", 24), ("alpha", 30), ("tiled", 12)])
 def test_damage_behind_right_checksums_is_no_traceback(
     name: str, count: int, run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -132,7 +132,7 @@ def test_damage_behind_right_checksums_is_no_traceback(
     for number in range(count):
         changed = [bytearray(payload) for payload in payloads]
         section = changed[number % len(changed)]
-        # Heads of messages and counts of tails stand at the start.
+        # Heads of messages and checksums of tiles stand at the start.
         at = int(rng.integers(0, min(len(section), 12) if number % 3 == 0 else len(section)))
         section[at] ^= int(rng.integers(1, 256))
         data = remade(source, tmp_path, payloads=[bytes(payload) for payload in changed])
@@ -157,3 +157,33 @@ def test_what_was_made_up_is_shown_up_to_there_where_one_keeps_going(middle: Cod
     assert "damaged: " in err
     assert json.loads(out)["used_bytes"] == middle.ends[0]
     assert pixels(tmp_path / "x.png")[:2] == ("RGB", (33, 17))
+
+
+def test_a_damaged_tile_costs_that_tile(tiled: Coded, run: Run, tmp_path: Path) -> None:
+    """Its own section alone: the chain of checksums goes on behind it. What is lost shows the mean of p(x_0 | z_0)."""
+    tiles = payloads_of(tiled)[-6:]
+    assert all(end - start >= 1024 for _, start, end in tiles[:5])
+    data = bytearray(tiled.data)
+    data[tiles[1][1] + 100] ^= 1
+    check_refused(decode(run, tmp_path, bytes(data)), tmp_path, f"is damaged after byte {tiles[1][0]} ")
+    code, out, err = decode(run, tmp_path, bytes(data), "--keep-going", "--json")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"is damaged after byte {tiles[1][0]} (tiles lost: 1)" in err
+    assert json.loads(out)["lossless"] is False
+    with Image.open(tmp_path / "x.png") as shown, Image.open(tiled.source) as image:
+        wrong = np.argwhere((np.asarray(shown) != np.asarray(image)).any(axis=2))
+    assert wrong.min(axis=0).tolist() == [0, 64]
+    assert wrong.max(axis=0)[0] < 64
+    assert wrong.max(axis=0)[1] < 128
+
+
+def test_tiles_that_are_wrong_behind_right_checksums_are_named(tiled: Coded, run: Run, tmp_path: Path) -> None:
+    payloads = list(read_progressive(tiled.file).sections)
+    for number in (-5, -3):
+        payloads[number] = payloads[number][:9] + bytes([payloads[number][9] ^ 1]) + payloads[number][10:]
+    data = remade(tiled, tmp_path, payloads=payloads)
+    check_refused(decode(run, tmp_path, data), tmp_path, f"section {len(payloads) - 5} cannot be decoded")
+    code, _, err = decode(run, tmp_path, data, "--keep-going")
+    assert code == 1
+    for number in (-5, -3):
+        assert f"section {len(payloads) + number} cannot be decoded" in err

@@ -183,7 +183,7 @@ def test_export_is_exact_and_keeps_a_calibration(
     assert model.exact is not None
     assert not model.weights
     assert len(calls) == (0 if quantize else 1)
-    assert all(len(rows) == steps + 1 for steps, rows in model.rows.items())
+    assert all(len(rows) == steps + 1 for (_, steps), rows in model.rows.items())
     if quantize:
         with pytest.raises(InputError, match="was trained with rounding, so it works in integers only"):
             export_model(checkpoint, tmp_path / "f.safetensors", name="f", limit=4, exact=False)

@@ -338,5 +338,5 @@ def test_no_step_below_the_crossing_is_left_untrained() -> None:
         model = open_model(find_model(name))
         for grey_levels in CROSSINGS:
             for steps in range(1, 9):
-                chain = model.bound_setting(steps, None, None, log_snr_at(grey_levels)).chain
+                chain = model.bound_setting(steps, None, None, crossing_log_snr=log_snr_at(grey_levels)).chain
                 assert chain.log_snr[1] < drawn.max(), (name, grey_levels, steps)

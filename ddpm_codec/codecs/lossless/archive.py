@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ddpm_codec.codecs.lossless.choice import CodingTotals
 from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
-from ddpm_codec.codecs.lossless.single import SinglePicture, encode_single, fits_single, single_options
+from ddpm_codec.codecs.lossless.single import (
+    SinglePicture,
+    decode_indexed_body,
+    encode_single,
+    fits_single,
+    single_options,
+)
 from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
     CODEC_SINGLE,
     ROUTE_FALLBACK,
+    ROUTE_INDEXED,
     ROUTE_MODEL,
     Container,
     ContainerWriter,
@@ -149,6 +156,8 @@ class ArchiveEncoder:
             "tile": self._options.tile,
             "steps": session.steps,
         }
+        if session.crossing:
+            parameters["crossing"] = session.crossing
         identity = bytes.fromhex(session.model_id)
         return Head(CODEC_BITS_BACK, session.model.name, identity, session.fingerprint(), parameters)
 
@@ -298,13 +307,16 @@ class ArchiveDecoder:
             payload = self.container.read_block(index)
             try:
                 with nullcontext() if self.session is None else self.session.environment():
-                    if single:
-                        header = BlockHeader(self.container.images[0].route, 0, (0,))
-                        return dict(decoder.decode_body(header, Reader(payload)))
-                    return dict(decoder.decode(payload))
+                    return self._decode_single(decoder, payload) if single else dict(decoder.decode(payload))
             except FormatError as error:
                 what = "" if single else f"block {index} "
                 raise FormatError(f"{self.container.label}: {what}cannot be decoded: {error}") from error
+
+    def _decode_single(self, decoder: "LosslessDecoder", body: bytes) -> dict[int, Picture]:
+        route = self.container.images[0].route
+        if route == ROUTE_INDEXED and self.session is not None:
+            return {0: decode_indexed_body(self.session, self.container.head, self.infos[0], Reader(body))}
+        return dict(decoder.decode_body(BlockHeader(route, 0, (0,)), Reader(body)))
 
 
 def _opened(
@@ -319,13 +331,14 @@ def _opened(
     try:
         single = head.codec == CODEC_SINGLE
         options = single_options(head, container.images[0].info) if single else _archive_options(head)
-        steps = _checked_steps(head, options)
+        steps, crossing = _checked_chain(head, options)
     except KeyError as error:
         raise FormatError(f"{label}: its coding parameters are incomplete ({error})") from error
     except FormatError as error:
         raise FormatError(f"{label}: {error}") from None
     identity = head.model_id.hex()
-    return options, CodingSession.for_decoding(identity, dict(head.fingerprint), steps, device, model, label)
+    recorded = dict(head.fingerprint)
+    return options, CodingSession.for_decoding(identity, recorded, steps, device, model, label, crossing=crossing)
 
 
 def _archive_options(head: Head) -> CodingOptions:
@@ -336,11 +349,12 @@ def _archive_options(head: Head) -> CodingOptions:
     return CodingOptions(block_pixels, tile)
 
 
-def _checked_steps(head: Head, options: CodingOptions) -> int:
-    """Check the sizes of blocks and tiles, and return K."""
-    steps, tile = head.parameters["steps"], options.tile
-    if not isinstance(steps, int) or not 1 <= steps < 1 << 40:
-        raise FormatError("its coding parameters are damaged")
+def _checked_chain(head: Head, options: CodingOptions) -> tuple[int, int]:
+    """Check the sizes of blocks and tiles, and return K and the index of the crossing."""
+    steps, crossing, tile = head.parameters["steps"], head.parameters.get("crossing", 0), options.tile
+    for value, least in ((steps, 1), (crossing, 0)):
+        if not isinstance(value, int) or not least <= value < 1 << 40:
+            raise FormatError("its coding parameters are damaged")
     if tile % 8 or not 8 <= tile <= MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
         raise FormatError(f"its coding parameters are damaged (block of {options.block_pixels}, tile = {tile})")
-    return steps
+    return int(steps), int(crossing)

@@ -3,16 +3,30 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ddpm_codec.codecs.lossless.choice import CodingTotals, suits_model
-from ddpm_codec.codecs.tiling import CodingOptions
-from ddpm_codec.container import CODEC_SINGLE, ROUTE_FALLBACK, ROUTE_MODEL, Head, ShortHead, write_single
+from ddpm_codec.codecs.lossless.layout import can_be_progressive
+from ddpm_codec.codecs.tiling import CodingOptions, Rect
+from ddpm_codec.container import (
+    CODEC_SINGLE,
+    ROUTE_FALLBACK,
+    ROUTE_INDEXED,
+    ROUTE_MODEL,
+    Head,
+    ShortHead,
+    write_single,
+)
 from ddpm_codec.container.layout import SHORT_ID_BYTES, Values
 from ddpm_codec.container.short_head import write_short_head
-from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.varint import Reader
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession
+
+INDEXED_PIXELS = 1 << 16
+"""Up to this many pixels indices are tried. Larger pictures have seeds enough for bits-back coding, which takes less."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +80,45 @@ def encode_single(picture: Picture, session: "CodingSession | None", options: Co
 
 
 def _by_model(picture: Picture, session: "CodingSession", options: CodingOptions) -> list[SinglePicture]:
-    from ddpm_codec.codecs.lossless.colour_block import encode_colours
+    """Return what the model makes of a colour picture: by bits-back coding if it is large enough, by indices if small."""
+    from ddpm_codec.codecs.lossless.colour_block import encode_alpha, encode_colours
 
-    found = []
-    body = encode_colours(session.lattice(), [picture.array()], options.tile)
+    array, found = picture.array(), []
+    shared: Values = {"crossing": session.crossing, "steps": session.steps}
+    body = encode_colours(session.lattice(), [array], options.tile)
     if body is not None:
-        parameters: Values = {"steps": session.steps, "crossing": 0, "tile": options.tile}
-        totals = CodingTotals(body.stats.net_bits, body.stats.dims)
-        found.append(SinglePicture(_short_head(picture, session, ROUTE_MODEL, parameters), body.data, totals))
+        head = _short_head(picture, session, ROUTE_MODEL, shared | {"tile": options.tile})
+        found.append(SinglePicture(head, body.data, CodingTotals(body.stats.net_bits, body.stats.dims)))
+    if _suits_indices(session, picture.info):
+        from ddpm_codec.codecs.progressive.indexed import encode_indexed
+        from ddpm_codec.codecs.progressive.parameters import register_for
+
+        register_bits = register_for(picture.info.pixel_count)
+        colours = encode_indexed(session, np.ascontiguousarray(array[:, :, :3]), register_bits)
+        head = _short_head(picture, session, ROUTE_INDEXED, shared | {"register_bits": register_bits})
+        totals = CodingTotals(8 * len(colours), 3 * picture.info.pixel_count)
+        found.append(SinglePicture(head, encode_alpha(array) + colours, totals))
     return found
+
+
+def _suits_indices(session: "CodingSession", info: PictureInfo) -> bool:
+    """Return whether to try indices: down to a crossing they are few, but down to nearly clean pixels they take minutes."""
+    return bool(session.model.crossings) and info.pixel_count <= INDEXED_PIXELS and can_be_progressive(info)
+
+
+def decode_indexed_body(session: "CodingSession", head: Head, info: PictureInfo, reader: Reader) -> Picture:
+    """Decode the body of a picture that is coded by indices.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    from ddpm_codec.codecs.lossless.colour_block import decode_alpha
+    from ddpm_codec.codecs.progressive.indexed import decode_indexed
+
+    width, height = info.size
+    alpha = decode_alpha(reader, Rect(0, 0, height, width)) if info.mode == "RGBA" else None
+    pixels = decode_indexed(session, reader.rest(), info.size, int(head.parameters["register_bits"]))
+    return Picture(info, (pixels if alpha is None else np.dstack([pixels, alpha])).tobytes())
 
 
 def _short_head(picture: Picture, session: "CodingSession", route: int, parameters: Values) -> ShortHead:
@@ -85,11 +129,5 @@ def _short_head(picture: Picture, session: "CodingSession", route: int, paramete
 
 
 def single_options(head: Head, info: PictureInfo) -> CodingOptions:
-    """Return the sizes with which a picture is one region of one block.
-
-    Raises:
-        FormatError: the head names a crossing that its model does not have.
-    """
-    if head.parameters.get("crossing", 0):
-        raise FormatError("its coding parameters are damaged")
+    """Return the sizes with which a picture is one region of one block."""
     return CodingOptions(info.pixel_count, int(head.parameters.get("tile", 8)))

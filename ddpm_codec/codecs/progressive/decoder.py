@@ -1,15 +1,18 @@
 """Decodes the sections of a progressive file into a picture."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_array
 from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.message import decode_message
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters, read_parameters
-from ddpm_codec.codecs.progressive.reconstruction import reconstruct
+from ddpm_codec.codecs.progressive.pixels import PixelCode, pixel_code
+from ddpm_codec.codecs.progressive.reconstruction import Reconstruction
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
-from ddpm_codec.codecs.progressive.tail import Tail
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.session import CodingSession, Model
 from ddpm_codec.coding.bits_back import PADDING
@@ -19,6 +22,7 @@ from ddpm_codec.errors import FormatError
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.varint import Reader
+from ddpm_codec.workers import Workers
 
 Pixels = NDArray[np.uint8]
 
@@ -28,9 +32,11 @@ class SectionDecoder:
 
     Args:
         chain: the chain.
+        pixel_code: p(x_0 | z_0).
         parameters: coding parameters of the file.
         size: (width, height) of the picture.
         code: the channel code; None for a trellis with the register of the parameters.
+        workers: decode tiles side by side; None: one after the other, in the calling thread.
 
     Attributes:
         walk: the current state.
@@ -39,29 +45,39 @@ class SectionDecoder:
     def __init__(
         self,
         chain: GreyChain,
+        pixel_code: PixelCode,
         parameters: ProgressiveParameters,
         size: tuple[int, int],
         *,
         code: ChannelCode | None = None,
+        workers: Workers | None = None,
     ) -> None:
         width, height = size
-        self._size, self._parameters = size, parameters
+        self._parameters = parameters
         self._code = code or TrellisCode(parameters.register_bits)
-        self.walk = Walk(
-            ProgressiveChain(chain), height + -height % PADDING, width + -width % PADDING, parameters.tail_level
-        )
-        self._tail: Tail | None = None
-        self._done: list[Pixels] = []
+        progressive = ProgressiveChain(chain)
+        self.walk = Walk(progressive, height + -height % PADDING, width + -width % PADDING, parameters.last)
+        self._ending = TileEnd(progressive, pixel_code, size, parameters.tile)
+        self._reconstruction = Reconstruction(pixel_code, self._ending)
+        self._workers = workers
+        self._tiles: dict[int, Pixels] = {}
+        self._whole: Pixels | None = None
+        self._next_tile = 0
 
     @property
     def lossless(self) -> bool:
         """Whether the picture is complete."""
-        return self._tail is not None and len(self._done) == len(self._tail.regions)
+        return self._whole is not None or len(self._tiles) == len(self._ending.tiles)
 
     @property
     def level(self) -> int:
         """Level at which the latents of the whole picture are known; K + 1: none yet, -1: the picture itself."""
         return -1 if self.lossless else self.walk.level
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether all messages are known and tiles follow: sections that do not depend on each other."""
+        return self.walk.finished and not self._parameters.end
 
     def feed(self, payload: bytes) -> None:
         """Decode the next section.
@@ -69,40 +85,63 @@ class SectionDecoder:
         Raises:
             FormatError: it is damaged, or the picture is already complete.
         """
-        reader = Reader(payload)
-        if self.walk.finished:
-            self._feed_tail(reader)
+        if self.takes_tiles:
+            for error in self.feed_tiles([payload]).values():
+                raise error
             return
+        if self.walk.finished:
+            self._feed_whole(payload)
+            return
+        reader = Reader(payload)
         while reader.left and not self.walk.finished:
             state = self.walk.patch()
             self.walk.put(*decode_message(self._code, state.law, self.walk.message(), reader))
         if reader.left or not payload:
             raise FormatError("a section has the wrong length")
 
+    def feed_tiles(self, payloads: Sequence[bytes | None]) -> dict[int, FormatError]:
+        """Decode the sections of the next tiles, and return what is wrong with those that are damaged, by place.
+
+        Args:
+            payloads: the sections; None is one that is lost.
+        """
+        first, self._next_tile = self._next_tile, self._next_tile + len(payloads)
+        here = [(place, payload) for place, payload in enumerate(payloads) if payload is not None]
+
+        def decode(section: tuple[int, bytes]) -> FormatError | None:
+            place, payload = section
+            try:
+                self._tiles[first + place] = self._ending.decode(self.walk.latents, first + place, payload)
+            except FormatError as error:
+                return error
+            return None
+
+        found = map(decode, here) if self._workers is None else self._workers.map(decode, here)
+        return {place: error for (place, _), error in zip(here, found, strict=True) if error is not None}
+
     def picture(self, how: str) -> Pixels:
         """Reconstruct the picture from the sections so far, [H, W, 3].
 
         Args:
-            how: see :func:`~ddpm_codec.codecs.progressive.reconstruction.reconstruct`; ignored once the picture is
-                complete.
+            how: see :mod:`~ddpm_codec.codecs.progressive.reconstruction`; ignored once the picture is complete.
 
         Raises:
             InputError: unknown reconstruction.
         """
-        width, height = self._size
-        if self._tail is None:
-            return reconstruct(self.walk, how)[:height, :width]
-        canvas = np.empty((height, width, 3), np.uint8) if self.lossless else reconstruct(self.walk, how)
-        for rect, pixels in zip(self._tail.regions, self._done, strict=False):
-            canvas[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width] = pixels
-        return canvas[:height, :width]
+        if self._whole is not None:
+            return self._whole
+        width, height = self._ending.size
+        lossless = len(self._tiles) == len(self._ending.tiles)
+        canvas = np.empty((height, width, 3), np.uint8) if lossless else self._reconstruction.picture(self.walk, how)
+        for number, pixels in self._tiles.items():
+            self._ending.view(canvas, number)[:] = pixels
+        return canvas
 
-    def _feed_tail(self, reader: Reader) -> None:
-        if self._tail is None:
-            self._tail = Tail(self.walk, self._size, self._parameters.tile, self._parameters.block_pixels)
-        if self.lossless:
+    def _feed_whole(self, payload: bytes) -> None:
+        if self._whole is not None:
             raise FormatError("it has extra sections after the picture is complete")
-        self._done.append(self._tail.decode(len(self._done), reader))
+        width, height = self._ending.size
+        self._whole = decode_array(payload, (height, width, 3))
 
 
 class PictureDecoder:
@@ -142,9 +181,17 @@ class PictureDecoder:
         except FormatError as error:
             raise FormatError(f"{label}: {error}") from None
         identity, recorded = head.model_id.hex(), dict(head.fingerprint)
-        self.session = CodingSession.for_decoding(identity, recorded, self.parameters.steps, device, model, label)
+        steps, crossing = self.parameters.steps, self.parameters.crossing
+        self.session = CodingSession.for_decoding(identity, recorded, steps, device, model, label, crossing=crossing)
         self._network_before = self.session.network_seconds
-        self._decoder = SectionDecoder(self.session.chain, self.parameters, info.size)
+        self._decoder = SectionDecoder(
+            self.session.chain,
+            pixel_code(self.session),
+            self.parameters,
+            info.size,
+            # In floating point the number of threads is part of the environment.
+            workers=Workers() if not recorded else None,
+        )
         self._alpha_bytes: bytes | None = None
         self._alpha: Pixels | None = None
         self.used = 0
@@ -169,29 +216,50 @@ class PictureDecoder:
         """Whether no step beyond :attr:`level` has begun."""
         return self._decoder.walk.at_level_end
 
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether tiles follow: sections that do not depend on each other."""
+        return self._decoder.takes_tiles
+
     def feed(self, payload: bytes) -> None:
         """Decode the next section of the file; the alpha plane, if any, comes first.
 
         Raises:
             FormatError: the section cannot be decoded.
         """
-        has_alpha = self.info.mode == "RGBA"
-        if has_alpha and self._alpha_bytes is None:
+        if self.info.mode == "RGBA" and self._alpha_bytes is None:
             self._alpha_bytes = payload
             return
         try:
             with self.session.environment():
                 self._decoder.feed(payload)
         except FormatError as error:
-            number = self.used + has_alpha
-            raise FormatError(f"{self._label}: section {number} cannot be decoded: {error}") from error
+            raise FormatError(self._damaged(self.used, error)) from error
         self.used += 1
+
+    def feed_tiles(self, payloads: Sequence[bytes | None]) -> list[str]:
+        """Decode the next sections of the file, all of them tiles, side by side where the network allows it.
+
+        Args:
+            payloads: the sections; None is one that is lost.
+
+        Returns:
+            A line for each that cannot be decoded; the others are in the picture.
+        """
+        with self.session.environment():
+            errors = self._decoder.feed_tiles(payloads)
+        lines = [self._damaged(self.used + place, error) for place, error in sorted(errors.items())]
+        self.used += len(payloads)
+        return lines
+
+    def _damaged(self, number: int, error: FormatError) -> str:
+        return f"{self._label}: section {number + (self.info.mode == 'RGBA')} cannot be decoded: {error}"
 
     def picture(self, reconstruction: str) -> Picture:
         """Reconstruct the picture from the sections so far.
 
         Args:
-            reconstruction: see :func:`~ddpm_codec.codecs.progressive.reconstruction.reconstruct`.
+            reconstruction: see :mod:`~ddpm_codec.codecs.progressive.reconstruction`.
 
         Raises:
             FormatError: the alpha plane cannot be decoded.

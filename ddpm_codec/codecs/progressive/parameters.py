@@ -7,17 +7,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, MAX_BLOCK_TILES, MAX_TILE, CodingOptions, checked_options
-from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, TAIL_PARAMETERS, Values
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, MAX_TILE, checked_options
+from ddpm_codec.container.layout import PROGRESSIVE_PARAMETERS, Values
 from ddpm_codec.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from ddpm_codec.models.protocol import CodecModel
 
 MIN_REGISTER, MAX_REGISTER = 4, 16
+
+MAX_STEPS = 1 << 16
+
+TILE = 256
+"""Side of the tiles of the lossless end."""
 
 SLACK = {4: 1.4, 6: 1.25, 8: 1.18, 10: 1.13, 12: 1.09, 14: 1.06, 16: 1.05}
 """Bits spent per bit of KL, by register bits; tuned on training pictures for the end-to-end rate."""
@@ -32,29 +34,37 @@ class ProgressiveParameters:
     """Coding parameters of a file.
 
     Attributes:
+        crossing: index of the crossing that the chain ends at.
         steps: K of the chain.
         register_bits: L of the trellis.
-        tail_level: level at which the indices end: 0, or where bits-back takes over.
-        tile: side of the tiles below the tail level; unused if that is 0.
-        block_pixels: pixels per block of these tiles; unused if the tail level is 0.
+        tile: side of the tiles of the lossless end.
+        end: 0 if the messages end at level 0 and tiles follow; m + 1 if they end at level m and the fallback follows.
     """
 
+    crossing: int
     steps: int
     register_bits: int
-    tail_level: int
-    tile: int
-    block_pixels: int
+    tile: int = TILE
+    end: int = 0
 
     def values(self) -> Values:
         """Return the values stored in the head of a file."""
-        keys = (*PROGRESSIVE_PARAMETERS, *(TAIL_PARAMETERS if self.tail_level else ()))
-        return {key: getattr(self, key) for key in keys}
+        return {key: getattr(self, key) for key in PROGRESSIVE_PARAMETERS}
+
+    @property
+    def last(self) -> int:
+        """Level at which the messages end."""
+        return max(0, self.end - 1)
 
     @property
     def slack(self) -> float:
         """Bits to spend per bit of KL."""
-        nearest = min(SLACK, key=lambda bits: abs(bits - self.register_bits))
-        return SLACK[nearest]
+        return slack_of(self.register_bits)
+
+
+def slack_of(register_bits: int) -> float:
+    """Return the bits to spend per bit of KL with a register."""
+    return SLACK[min(SLACK, key=lambda bits: abs(bits - register_bits))]
 
 
 def read_parameters(values: Values) -> ProgressiveParameters:
@@ -63,16 +73,13 @@ def read_parameters(values: Values) -> ProgressiveParameters:
     Raises:
         FormatError: they are damaged.
     """
-    unused = {"tile": MAX_TILE, "block_pixels": DEFAULT_BLOCK_PIXELS}
-    found = ProgressiveParameters(**unused | {key: int(value) for key, value in values.items()})
+    found = ProgressiveParameters(**{key: int(value) for key, value in values.items()})
     fits = (
-        1 <= found.steps <= 1 << 16
+        1 <= found.steps <= MAX_STEPS
         and MIN_REGISTER <= found.register_bits <= MAX_REGISTER
-        and found.tail_level <= found.steps
         and 8 <= found.tile <= MAX_TILE
         and not found.tile % 8
-        and found.block_pixels >= 1
-        and CodingOptions(found.block_pixels, found.tile).square_tiles <= MAX_BLOCK_TILES
+        and found.end <= found.steps + 2
     )
     if not fits:
         raise FormatError("its coding parameters are damaged")
@@ -80,20 +87,13 @@ def read_parameters(values: Values) -> ProgressiveParameters:
 
 
 STEPS, SMALL_STEPS = 16, 12
-"""Steps of a progressive chain: more and smaller steps than for bits-back, but fewer for pictures below BRIDGED_PIXELS,
-because every step has some overhead."""
+"""Steps of the chain where the model does not say: fewer for pictures below SMALL_PIXELS, because every step has some
+overhead."""
 
-TAIL_SIGMA = 4.0
-"""Noise in grey levels at which bits-back takes over from the indices; finer steps are invisible."""
+SMALL_PIXELS = 1 << 14
 
-BRIDGED_PIXELS = 1 << 14
-"""Minimum number of pixels for a bits-back tail; its initial bits are too expensive for smaller pictures."""
-
-COMPARED_PIXELS = 1 << 16
-"""Up to this many pixels, indices down to level 0 are tried as well and the smaller file is kept."""
-
-TAIL_TILES = (256, 128, 64)
-"""Candidate sides of tiles below the tail level; the first that works is used."""
+FALLBACK_SHARE = 8
+"""Before a fallback that ends a file, messages take at most this fraction (1/N) of its bytes."""
 
 REGISTERS = ((1 << 14, 16), (1 << 20, 14), (1 << 22, 12))
 """(maximum pixels, register bits): two more bits take four times as long."""
@@ -108,10 +108,10 @@ class ProgressiveOptions:
     Attributes:
         steps: K of the chain; None: by picture size.
         register_bits: register bits of the trellis; None: by picture size.
-        tail_level: level at which the indices end; None: by picture size.
-        tile: side of the tiles below the tail level; None: see TAIL_TILES.
+        tile: side of the tiles of the lossless end; None: TILE.
         max_bpp: stop before the file exceeds this many bits per pixel; None: no limit.
         min_psnr_db: stop once the ``mean`` reconstruction has this PSNR, in dB; None: no limit.
+        fallback: end with the fallback, after few messages, where that takes fewer bytes.
 
     Raises:
         InputError: an option is out of range; the message names it.
@@ -119,10 +119,10 @@ class ProgressiveOptions:
 
     steps: int | None = None
     register_bits: int | None = None
-    tail_level: int | None = None
     tile: int | None = None
     max_bpp: float | None = None
     min_psnr_db: float | None = None
+    fallback: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("bpp", self.max_bpp), ("psnr", self.min_psnr_db)):
@@ -132,33 +132,39 @@ class ProgressiveOptions:
             raise InputError(f"register bits = {self.register_bits}: must lie in {MIN_REGISTER}..{MAX_REGISTER}")
 
 
-def choose_steps(model: "CodecModel", steps: int | None, pixels: int) -> int | None:
-    """Return K of a progressive chain for a picture with this number of pixels; None is the model's default."""
+def choose_steps(model: "CodecModel", steps: int | None, pixels: int, crossing: int = 0) -> int | None:
+    """Return the steps, as a user counts them, of a progressive chain above a crossing; None is the model's default.
+
+    Args:
+        model: the model.
+        steps: what the user asks for, or None.
+        pixels: of the picture.
+        crossing: index of the crossing.
+    """
     if steps is not None:
         return steps
-    wanted = STEPS if pixels >= BRIDGED_PIXELS else SMALL_STEPS
-    return wanted if model.has_chain(model.chain_steps(wanted) or 0) else None
+    wanted = model.progressive_steps or (STEPS if pixels >= SMALL_PIXELS else SMALL_STEPS)
+    return wanted if model.has_chain(model.chain_steps(wanted) or 0, crossing) else None
 
 
-def choose_parameters(sigmas: NDArray[np.float64], pixels: int, options: ProgressiveOptions) -> ProgressiveParameters:
+def choose_parameters(crossing: int, steps: int, pixels: int, options: ProgressiveOptions) -> ProgressiveParameters:
     """Choose the parameters for a picture.
 
     Args:
-        sigmas: sigma of each level of the chain in grey levels, [K + 1].
+        crossing: index of the crossing.
+        steps: K of the chain.
         pixels: number of pixels of the picture.
         options: values set by the caller; the others are chosen here.
 
     Raises:
-        InputError: an option does not fit the chain.
+        InputError: an option is out of range.
     """
-    steps, register_bits, tail_level = len(sigmas) - 1, options.register_bits, options.tail_level
-    if register_bits is None:
-        register_bits = next((bits for most, bits in REGISTERS if pixels <= most), LEAST_REGISTER)
-    if tail_level is None:
-        noisy = np.flatnonzero(sigmas >= TAIL_SIGMA)
-        tail_level = int(noisy[0]) if pixels >= BRIDGED_PIXELS and len(noisy) else 0
-    if not 0 <= tail_level <= steps:
-        raise InputError(f"tail level = {tail_level}: the chain has levels 0 to {steps}")
-    tile = TAIL_TILES[0] if options.tile is None else options.tile
+    register_bits = options.register_bits or register_for(pixels)
+    tile = TILE if options.tile is None else options.tile
     checked_options(DEFAULT_BLOCK_PIXELS, tile)
-    return ProgressiveParameters(steps, register_bits, tail_level, tile, DEFAULT_BLOCK_PIXELS)
+    return ProgressiveParameters(crossing, steps, register_bits, tile)
+
+
+def register_for(pixels: int) -> int:
+    """Return the register bits for a picture with this number of pixels."""
+    return next((bits for most, bits in REGISTERS if pixels <= most), LEAST_REGISTER)

@@ -43,13 +43,13 @@ class DecodedPicture:
         picture: the picture.
         level: level reached by the whole picture; -1 is the picture itself.
         used_bytes: bytes of the file used.
-        damage: why decoding stopped before the limits; empty if it did not.
+        damage: what could not be decoded within the limits, one line each.
     """
 
     picture: Picture
     level: int
     used_bytes: int
-    damage: str = ""
+    damage: tuple[str, ...] = ()
 
     @property
     def lossless(self) -> bool:
@@ -127,6 +127,11 @@ class ProgressiveReader:
         """
         self.decoder.feed(self.file.sections[self._first + self.used])
 
+    def feed_tiles(self, count: int) -> list[str]:
+        """Use the next sections, which are tiles, at once; return a line for each that cannot be decoded."""
+        first = self._first + self.used
+        return self.decoder.feed_tiles(self.file.sections[first : first + count])
+
     def decode(self, limits: DecodeLimits, progress: Callable[[int, int], None] | None = None) -> DecodedPicture:
         """Decode the picture as far as the file and the limits allow.
 
@@ -146,24 +151,43 @@ class ProgressiveReader:
             raise InputError(f"level = {limits.level}: the file has levels 0 to {steps}")
         damage = self._feed(limits, progress)
         if not self.used and damage:
-            raise FormatError(damage)
+            raise FormatError(damage[0])
         if not self.used:
             raise InputError(f"{label}: the first picture takes {8 * self.next_end / pixels:.3f} bits/pixel")
         picture = self.decoder.picture(limits.reconstruction)
-        return DecodedPicture(picture, self.decoder.level, self.used_bytes, damage)
+        return DecodedPicture(picture, self.decoder.level, self.used_bytes, tuple(damage))
 
-    def _feed(self, limits: DecodeLimits, progress: Callable[[int, int], None] | None) -> str:
+    def _feed(self, limits: DecodeLimits, progress: Callable[[int, int], None] | None) -> list[str]:
         """Use sections up to the limits; with ``keep_going``, return the damage that stopped it earlier."""
         most = math.inf if limits.max_bpp is None else limits.max_bpp * self.file.info.pixel_count / 8
+        whole = limits.max_bpp is None
         while self.remaining and self.next_end <= most:
             if limits.level is not None and self.decoder.level <= limits.level:
+                whole = False
                 break
-            try:
-                self.feed()
-            except FormatError as error:
-                if not limits.keep_going:
-                    raise
-                return str(error)
+            damage = self._feed_next(most, limits.keep_going)
+            if damage:
+                return damage
             if progress is not None:
                 progress(self.used, self.used + self.remaining)
-        return ""
+        if whole and limits.keep_going and self.decoder.takes_tiles and not self.decoder.lossless and self.file.rescued:
+            lost = sum(payload is None for payload in self.file.rescued)
+            damage = self.decoder.feed_tiles(self.file.rescued)
+            return [f"{self.file.label}: is damaged after byte {self.file.used_bytes} (tiles lost: {lost})", *damage]
+        return []
+
+    def _feed_next(self, most: float, keep_going: bool) -> list[str]:
+        """Use the next section, or all the tiles within ``most`` bytes."""
+        if self.decoder.takes_tiles:
+            ends = self.file.ends[self._first + self.used :]
+            damage = self.feed_tiles(sum(end <= most for end in ends))
+            if damage and not keep_going:
+                raise FormatError(damage[0])
+            return damage
+        try:
+            self.feed()
+        except FormatError as error:
+            if not keep_going:
+                raise
+            return [str(error)]
+        return []

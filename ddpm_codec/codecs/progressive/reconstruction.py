@@ -6,6 +6,8 @@
 - ``flow``: the rest of the chain by the probability-flow ODE, one Euler step per level (Song et al. 2021, DDIM):
   z_s = x0 + (sigma_s / sigma_t) (z_t - x0).
 
+At level 0, ``sample`` draws from the pixel decoder, tile by tile; ``mean`` and ``flow`` show the mean m_0 of p(x_0 | z_0).
+
 All use integers and single float64 operations, so they are the same on every machine.
 """
 
@@ -16,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import noisy_picture, rounded
+from ddpm_codec.codecs.progressive.ending import TileEnd, surroundings
+from ddpm_codec.codecs.progressive.pixels import PixelCode
 from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS, Latents, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
+from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.coding.codebook import gaussian_labels
-from ddpm_codec.coding.tables import MEAN_BITS
 from ddpm_codec.errors import InputError
 from ddpm_codec.nn import integer
 
@@ -32,34 +36,66 @@ _ONE = float(1 << VALUE_BITS)
 _SAMPLE_KEY = 3 << 62
 
 
-def reconstruct(walk: Walk, how: str) -> Pixels:
-    """Reconstruct the padded picture, [H, W, 3].
+class Reconstruction:
+    """Reconstructs pictures from the state of a walk.
 
     Args:
-        walk: state at the end of the file.
-        how: one of RECONSTRUCTIONS.
-
-    Raises:
-        InputError: unknown reconstruction.
+        code: p(x_0 | z_0).
+        ending: the tiles of the picture, in which ``sample`` draws x_0.
     """
-    if how == MEAN:
-        return _mean(walk)
-    if how not in RECONSTRUCTIONS:
-        raise InputError(f"unknown reconstruction {how!r}; known: {', '.join(RECONSTRUCTIONS)}")
-    latents, level = _finished_step(walk, how)
-    while level > 0:
-        step: Callable[[StepLaw, Latents, int, int], Latents] = _sampled if how == SAMPLE else _flowed(walk, level)
-        cleaner = np.empty_like(latents)
-        for number, patch in enumerate(walk.patches):
-            law = walk.chain.law(latents, patch, level)
-            cleaner[patch.at] = step(law, latents[patch.at], level, number)
-        latents, level = cleaner, level - 1
-    return _pixel_means(walk, latents)
+
+    def __init__(self, code: PixelCode, ending: TileEnd) -> None:
+        self._code, self._ending = code, ending
+
+    def picture(self, walk: Walk, how: str) -> Pixels:
+        """Reconstruct the picture, [H, W, 3].
+
+        Args:
+            walk: state at the end of the file.
+            how: one of RECONSTRUCTIONS.
+
+        Raises:
+            InputError: unknown reconstruction.
+        """
+        if how not in RECONSTRUCTIONS:
+            raise InputError(f"unknown reconstruction {how!r}; known: {', '.join(RECONSTRUCTIONS)}")
+        width, height = self._ending.size
+        return self._padded(walk, how)[:height, :width]
+
+    def _padded(self, walk: Walk, how: str) -> Pixels:
+        if how == MEAN:
+            return _mean(walk) if walk.level else self._pixel_means(walk, walk.latents)
+        latents, level = _finished_step(walk, how)
+        while level > 0:
+            step: Callable[[StepLaw, Latents, int, int], Latents] = _sampled if how == SAMPLE else _flowed(walk, level)
+            cleaner = np.empty_like(latents)
+            for number, patch in enumerate(walk.patches):
+                law = walk.chain.law(latents, patch, level)
+                cleaner[patch.at] = step(law, latents[patch.at], level, number)
+            latents, level = cleaner, level - 1
+        return self._drawn(latents) if how == SAMPLE else self._pixel_means(walk, latents)
+
+    def _pixel_means(self, walk: Walk, z_0: Latents) -> Pixels:
+        """Return the mean of p(x_0 | z_0), [H, W, 3]."""
+        canvas = _canvas(walk)
+        for patch in walk.patches:
+            rows, columns = patch.pixels(walk.chain.transform.block)
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            picture, (top, left) = surroundings(walk.chain, z_0, Rect(rows.start, columns.start, height, width))
+            mean = self._code.mean(picture)[0, :, top : top + height, left : left + width]
+            canvas[rows, columns] = mean.transpose(1, 2, 0)
+        return canvas
+
+    def _drawn(self, z_0: Latents) -> Pixels:
+        """Return a draw from p(x_0 | z_0), [H, W, 3]."""
+        width, height = self._ending.size
+        canvas = np.empty((height, width, 3), np.uint8)
+        for number in range(len(self._ending.tiles)):
+            self._ending.view(canvas, number)[:] = self._ending.drawn(z_0, number)
+        return canvas
 
 
 def _mean(walk: Walk) -> Pixels:
-    if walk.level == 0:
-        return _pixel_means(walk, walk.latents)
     canvas = _canvas(walk)
     opened = walk.open_state()
     for number, patch in enumerate(walk.patches):
@@ -81,7 +117,7 @@ def _canvas(walk: Walk) -> Pixels:
 def _finished_step(walk: Walk, how: str) -> tuple[Latents, int]:
     """Return latents of the whole picture; if a step is in progress, its unknown dimensions are filled in."""
     opened = walk.open_state()
-    if walk.level == walk.last or (not walk.done and opened is None and walk.level <= walk.chain.steps):
+    if not walk.level or (not walk.done and opened is None and walk.level <= walk.chain.steps):
         return walk.latents, walk.level
     latents = np.empty(walk.shape, np.int32)
     for number, patch in enumerate(walk.patches):
@@ -116,16 +152,6 @@ def _flowed(walk: Walk, level: int) -> Callable[[StepLaw, Latents, int, int], La
         return rounded(x_0 + ratio * (latents - x_0)).astype(np.int32)
 
     return step
-
-
-def _pixel_means(walk: Walk, latents: Latents) -> Pixels:
-    """Return the mean of p(x_0 | z_0)."""
-    canvas = _canvas(walk)
-    for patch in walk.patches:
-        mean = walk.chain.pixel_law(latents, patch)[0]
-        grey = (mean + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        canvas[patch.pixels(walk.chain.transform.block)] = np.clip(grey, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return canvas
 
 
 def _to_pixels(walk: Walk, coefficients: Latents) -> Pixels:

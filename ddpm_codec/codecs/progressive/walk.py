@@ -3,6 +3,7 @@
 Encoder and decoder share this code. A :class:`Walk` holds exactly what a decoder knows after the data so far.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from ddpm_codec.codecs.progressive.message import cut_classes, message_classes
 from ddpm_codec.codecs.progressive.steps import (
     UNIT,
     VALUE_BITS,
+    Floats,
     Ints,
     Latents,
     Patch,
@@ -158,3 +160,22 @@ class Walk:
     def _next_level(self) -> None:
         self.level -= 1
         self.done = []
+
+
+def draw_level(walk: Walk, y_0: Floats, generator: np.random.Generator) -> float:
+    """Go on to the next level by draws from q(z_s | z_t, x_0), as a perfect channel code would; return KL(q || p) in bits.
+
+    Args:
+        walk: at the end of a level.
+        y_0: W (x_0 - 127.5) of the whole picture in grey levels, [D, h, w].
+        generator: of the draws.
+    """
+    cleaner, bits = np.empty_like(walk.latents), 0.0
+    for number, patch in enumerate(walk.patches):
+        law = walk.law(number)
+        target = law.posterior_mean(walk.latents[patch.at], y_0[patch.at])
+        noise = generator.standard_normal(target.shape)
+        cleaner[patch.at] = np.rint(target + math.sqrt(law.variance) / UNIT * noise).astype(np.int32)
+        bits += float(law.kl_bits(target.reshape(-1)).sum())
+    walk.arrive(cleaner)
+    return bits

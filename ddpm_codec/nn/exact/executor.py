@@ -269,11 +269,12 @@ class ExactDenoiser:
 
     Args:
         executor: the network.
-        rows: its level for each level of the chain, cleanest first.
+        rows: its level for each level of the chain from ``first`` on, cleanest first.
+        first: level of the chain below which a pixel decoder takes over: there is nothing to ask for.
     """
 
-    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...]) -> None:
-        self._executor, self._rows = executor, rows
+    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...], first: int = 0) -> None:
+        self._executor, self._rows = executor, dict(enumerate(rows, first))
 
     def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
         """See :class:`~ddpm_codec.nn.integer.IntegerDenoiser`."""

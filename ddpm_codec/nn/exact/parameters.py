@@ -175,7 +175,7 @@ class ExactParameters:
             ModelError: naming the first layer that could.
         """
         for name, layer in self.layers.items():
-            _check_layer(name, layer, self.levels)
+            check_layer(name, layer, self.levels)
         _check_heads(self)
 
 
@@ -184,13 +184,18 @@ def refuse(name: str, reason: str) -> ModelError:
     return ModelError(f"layer {name}: {reason}")
 
 
-def _check_layer(name: str, layer: Convolution, levels: int) -> None:
+def check_layer(name: str, layer: Convolution, levels: int) -> None:
+    """Check a layer on its own, whatever it reads.
+
+    Raises:
+        ModelError: it could overflow, or is none.
+    """
     if np.abs(layer.weight).max(initial=0) > 127:
         raise refuse(name, "weights exceed one byte")
     reading = layer.reading
     if layer.largest_sum >= 1 << EXACT_BITS:
         raise refuse(name, f"its sums could reach {layer.largest_sum}, and must stay below 2^{EXACT_BITS}")
-    _check_reading(name, reading)
+    check_reading(name, reading)
     if layer.rescaling is None:
         return
     scale = layer.rescaling
@@ -207,7 +212,12 @@ def _check_layer(name: str, layer: Convolution, levels: int) -> None:
         )
 
 
-def _check_reading(name: str, reading: Reading) -> None:
+def check_reading(name: str, reading: Reading) -> None:
+    """Check the numbers of a reading, whatever it reads.
+
+    Raises:
+        ModelError: it is none.
+    """
     of_picture = reading.limit == PICTURE and not (reading.half.any() or reading.shift.any())
     if of_picture != (name == "stem") or (not of_picture and reading.limit not in (BYTE, WIDE)):
         raise refuse(name, f"unexpected input limit {reading.limit}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.models.frozen import load_model
+from ddpm_codec.models.model_file import load_model
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
 from ddpm_codec.nn.exact.parameters import (
     BYTE,

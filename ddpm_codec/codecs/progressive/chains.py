@@ -1,0 +1,60 @@
+"""Which chain a progressive file has: that of the crossing at which its limits are reached.
+
+A higher crossing needs fewer bits, a lower one goes further. Without limits the model says which is best for the whole file.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.progressive.encoder import padded_pixels
+from ddpm_codec.codecs.progressive.ending import TileEnd
+from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions, choose_steps, register_for, slack_of
+from ddpm_codec.codecs.progressive.pixels import pixel_code
+from ddpm_codec.codecs.progressive.reconstruction import MEAN, Reconstruction
+from ddpm_codec.codecs.progressive.steps import ProgressiveChain
+from ddpm_codec.codecs.progressive.walk import Walk, draw_level
+from ddpm_codec.codecs.session import CodingSession, Model
+from ddpm_codec.distortion import psnr_db
+
+Pixels = NDArray[np.uint8]
+
+
+def choose_session(model: Model, pixels: Pixels, options: ProgressiveOptions) -> CodingSession:
+    """Return the model with the chain for a picture.
+
+    Args:
+        model: the model.
+        pixels: the picture, [H, W, 3].
+        options: limits, and the number of steps.
+
+    Raises:
+        ModelError: the model has no such chain.
+    """
+    known = model.codec_model
+    count = pixels.shape[0] * pixels.shape[1]
+    limited = options.max_bpp is not None or options.min_psnr_db is not None
+    for crossing in range(len(known.crossings) - 1, 0, -1) if limited else ():
+        session = model.session(choose_steps(known, options.steps, count, crossing), crossing)
+        with session.environment():
+            if _reaches(session, pixels, options):
+                return session
+    crossing = 0 if limited else known.progressive_crossing
+    return model.session(choose_steps(known, options.steps, count, crossing), crossing)
+
+
+def _reaches(session: CodingSession, pixels: Pixels, options: ProgressiveOptions) -> bool:
+    """Return whether the messages of a chain reach a limit, about: with draws from q in the place of codewords."""
+    chain, padded, generator = ProgressiveChain(session.chain), padded_pixels(pixels), np.random.default_rng(0)
+    count = pixels.shape[0] * pixels.shape[1]
+    walk = Walk(chain, padded.shape[0], padded.shape[1], 0)
+    slack, bits = slack_of(options.register_bits or register_for(count)), 0.0
+    y_0 = chain.coefficients(padded)
+    while not walk.finished:
+        bits += draw_level(walk, y_0, generator)
+        if options.max_bpp is not None and slack * bits >= options.max_bpp * count:
+            return True
+    if options.min_psnr_db is None:
+        return False
+    code = pixel_code(session)
+    ending = TileEnd(chain, code, (pixels.shape[1], pixels.shape[0]), options.tile or max(padded.shape))
+    return psnr_db(pixels, Reconstruction(code, ending).picture(walk, MEAN)) >= options.min_psnr_db

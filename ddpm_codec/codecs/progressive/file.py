@@ -1,0 +1,248 @@
+"""Encodes a picture into a progressive file, within limits of rate and quality."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.fallback import encode_array
+from ddpm_codec.codecs.progressive.chains import choose_session
+from ddpm_codec.codecs.progressive.encoder import Message, ProgressiveEncoder, Section, cut_sections
+from ddpm_codec.codecs.progressive.parameters import (
+    FALLBACK_SHARE,
+    SMALL_PIXELS,
+    ProgressiveOptions,
+    ProgressiveParameters,
+    choose_parameters,
+)
+from ddpm_codec.codecs.progressive.pixels import pixel_code
+from ddpm_codec.codecs.session import CodingSession, Model
+from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
+from ddpm_codec.container.section_writer import ProgressiveFile, preamble_bytes, section_bytes, write_sections
+from ddpm_codec.distortion import psnr_db
+from ddpm_codec.errors import InputError
+from ddpm_codec.picture import Picture
+from ddpm_codec.workers import Workers
+
+Pixels = NDArray[np.uint8]
+
+_FRAMING = 1.1
+"""More than the framing of sections adds to their bytes."""
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """An encoded picture.
+
+    Attributes:
+        file: the progressive file.
+        session: the model with its chain.
+        parameters: coding parameters.
+        sections: sections of messages and of the lossless end, without the alpha plane.
+        alpha_bytes: size of the alpha plane.
+        lossless: whether the file holds the whole picture.
+    """
+
+    file: ProgressiveFile
+    session: CodingSession
+    parameters: ProgressiveParameters
+    sections: tuple[Section, ...]
+    alpha_bytes: int
+    lossless: bool
+
+
+def encode_picture(
+    model: Model, picture: Picture, options: ProgressiveOptions, *, file_name: str = ""
+) -> EncodedPicture:
+    """Encode a picture, RGB or RGBA, into a progressive file.
+
+    Args:
+        model: the model.
+        picture: the picture.
+        options: limits and other encoder options.
+        file_name: name of the output file; the name derived from it is not stored.
+
+    Raises:
+        InputError: an option is out of range, or the bit limit is too low for a first picture.
+        ModelError: the model has no such chain.
+    """
+    info, array = picture.info, picture.array()
+    pixels = np.ascontiguousarray(array[:, :, :3])
+    session = choose_session(model, pixels, options)
+    parameters = choose_parameters(session.crossing, session.steps, info.pixel_count, options)
+    alpha = encode_array(np.ascontiguousarray(array[:, :, 3])) if picture.mode == "RGBA" else None
+    longest = replace(parameters, end=parameters.steps + 2)
+    before = preamble_bytes(_head(session, longest), info, file_name) + (0 if alpha is None else section_bytes(alpha))
+    # All sections are encoded before the file is assembled, because the head describes the end.
+    with session.environment():
+        found = _Choice(session, parameters, pixels, options, before)
+        found.choose(picture.name)
+    payloads = ([] if alpha is None else [alpha]) + [section.payload for section in found.sections]
+    return EncodedPicture(
+        write_sections(_head(session, found.parameters), info, payloads, file_name=file_name),
+        session,
+        found.parameters,
+        tuple(found.sections),
+        0 if alpha is None else len(alpha),
+        found.lossless,
+    )
+
+
+def _head(session: CodingSession, parameters: ProgressiveParameters) -> Head:
+    """Return the head of a file. A shipped model is found by its identity, so only others are named."""
+    name = "" if session.ships else session.model.name
+    identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
+    return Head(CODEC_PROGRESSIVE, name, identity, session.fingerprint(), parameters.values())
+
+
+class _Stop(Enum):
+    """Why the messages end."""
+
+    CROSSING = "level 0 is reached"
+    RATE = "the next section exceeds the bit limit"
+    QUALITY = "the picture has reached the PSNR"
+    FALLBACK = "the fallback takes fewer bytes"
+
+
+class _Fallback:
+    """The other lossless file: the messages of the first levels, as far as they are cheap, and the fallback payload.
+
+    Args:
+        payload: of the whole picture.
+        steps: K.
+
+    Attributes:
+        level: level at which its messages end.
+    """
+
+    def __init__(self, payload: bytes, steps: int) -> None:
+        self._last = Section(payload, -1, 0.0)
+        self._seen: list[Message] = []
+        self._bytes = self._kept = self._kept_bytes = 0
+        self._none, self.level = steps + 1, steps + 1
+
+    def add(self, message: Message) -> None:
+        """Take note of the next message."""
+        self._seen.append(message)
+        self._bytes += len(message.data)
+        if message.ends_level and FALLBACK_SHARE * self._bytes <= len(self._last.payload):
+            self._kept, self._kept_bytes, self.level = len(self._seen), self._bytes, message.level
+
+    @property
+    def is_shorter(self) -> bool:
+        """Whether it takes fewer bytes than all messages so far, whatever follows them."""
+        return self._kept_bytes * _FRAMING + section_bytes(self._last.payload) < self._bytes
+
+    def sections(self, limit: float, *, each_level: bool) -> list[Section]:
+        """Return its sections, without the messages where they do not fit the limit."""
+        found = [*cut_sections(self._seen[: self._kept], each_level=each_level), self._last]
+        if _bytes_of(found) > limit:
+            self.level = self._none
+            return [self._last]
+        return found
+
+
+class _Choice:
+    """Chooses the sections of a file within the limits: messages and tiles, or a few messages and the fallback.
+
+    Args:
+        session: the model with its chain.
+        parameters: coding parameters.
+        pixels: the picture, [H, W, 3].
+        options: the limits.
+        before: bytes before the first section.
+
+    Attributes:
+        sections: the chosen sections.
+        parameters: coding parameters of the file.
+        lossless: whether the sections hold the whole picture.
+    """
+
+    def __init__(
+        self,
+        session: CodingSession,
+        parameters: ProgressiveParameters,
+        pixels: Pixels,
+        options: ProgressiveOptions,
+        before: int,
+    ) -> None:
+        count = pixels.shape[0] * pixels.shape[1]
+        self._pixels, self._options, self._before = pixels, options, before
+        self.parameters = parameters
+        self._limit = math.inf if options.max_bpp is None else options.max_bpp * count / 8 - before
+        self._each_level = count >= SMALL_PIXELS or options.min_psnr_db is not None
+        workers = Workers() if not session.fingerprint() else None
+        code = pixel_code(session)
+        self._encoder = ProgressiveEncoder(session.chain, code, parameters, pixels, workers=workers)
+        self._fallback = self._other_file() if options.fallback else None
+        self.sections: list[Section] = []
+        self.lossless = False
+
+    def choose(self, name: str) -> None:
+        """Choose the sections.
+
+        Raises:
+            InputError: the bit limit is too low for a first picture.
+        """
+        stop, needed = self._send()
+        if stop is _Stop.CROSSING:
+            self._add_tiles()
+        if self._fallback is not None:
+            other = self._fallback.sections(self._limit, each_level=self._each_level)
+            if stop in (_Stop.RATE, _Stop.FALLBACK) or _bytes_of(other) < _bytes_of(self.sections):
+                self.sections, self.lossless = other, True
+                self.parameters = replace(self.parameters, end=self._fallback.level + 1)
+        if not self.sections:
+            count = self._pixels.shape[0] * self._pixels.shape[1]
+            raise InputError(f"{name}: the first picture takes {8 * (self._before + needed) / count:.3f} bits/pixel")
+
+    def _send(self) -> tuple[_Stop, int]:
+        """Append sections of messages down to level 0 or until a limit is reached; return the reason and their bytes."""
+        goal, size = self._options.min_psnr_db, 0
+        for section in cut_sections(self._messages(), each_level=self._each_level):
+            size += section_bytes(section.payload)
+            if size > self._limit:
+                return _Stop.RATE, size
+            self.sections.append(section)
+            if self._fallback is not None and self._fallback.is_shorter:
+                return _Stop.FALLBACK, size
+            # Between levels this would cost a network evaluation per section.
+            if goal is not None and self._encoder.walk.at_level_end and self._psnr_db(self._encoder.mean()) >= goal:
+                return _Stop.QUALITY, size
+        return _Stop.CROSSING, size
+
+    def _messages(self) -> Iterator[Message]:
+        for message in self._encoder.messages():
+            if self._fallback is not None:
+                self._fallback.add(message)
+            yield message
+
+    def _other_file(self) -> _Fallback | None:
+        """Return the file that ends with the fallback, if it is within the limit."""
+        payload = encode_array(self._pixels)
+        return _Fallback(payload, self.parameters.steps) if section_bytes(payload) <= self._limit else None
+
+    def _add_tiles(self) -> None:
+        """Append tiles, in order, as far as the limits allow."""
+        tiles, goal = self._encoder.tiles(), self._options.min_psnr_db
+        shown = self._encoder.mean() if goal is not None else None
+        for number, section in enumerate(tiles):
+            if _bytes_of(self.sections) + section_bytes(section.payload) > self._limit:
+                return
+            self.sections.append(section)
+            if shown is not None and goal is not None:
+                view = self._encoder.ending.view
+                view(shown, number)[:] = view(self._pixels, number)
+                if number + 1 < len(tiles) and self._psnr_db(shown) >= goal:
+                    return
+        self.lossless = True
+
+    def _psnr_db(self, shown: Pixels) -> float:
+        return psnr_db(self._pixels, shown)
+
+
+def _bytes_of(sections: Sequence[Section]) -> int:
+    return sum(section_bytes(section.payload) for section in sections)

@@ -1,0 +1,143 @@
+"""p(x_0 | z_0) at the end of a chain, as streams: what the lossless end of a progressive file is coded with.
+
+A model with a pixel decoder has an autoregressive p(x_0 | z_0); one without has independent sub-pixels, with the mean and the
+variance that its denoiser gives at level 0. Both are integers, tables and single float64 operations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.coding.ans import Stack
+from ddpm_codec.coding.prices import pixel_bits
+from ddpm_codec.coding.tables import MEAN_BITS
+from ddpm_codec.errors import FormatError
+
+if TYPE_CHECKING:
+    from ddpm_codec.codecs.session import CodingSession
+
+Ints = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+Origin = tuple[int, int]
+"""Row and column, in the network's input, of the first pixel that is coded: what lies around it is context."""
+
+_WORD_BYTES = 4
+
+
+class PixelCode(Protocol):
+    """Codes pixels given z_0. ``picture`` is z_0 as the network reads it, int64 [B, 3, H, W]; sides are multiples of 8."""
+
+    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> "Streams":
+        """Return the streams of x_0, uint8 [B, 3, h, w], a part of the picture."""
+        ...
+
+    def decode(
+        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
+    ) -> Pixels:
+        """Return x_0 of the shape (h, w), uint8 [B, 3, h, w].
+
+        Raises:
+            FormatError: the streams are damaged.
+        """
+        ...
+
+    def mean(self, picture: Ints) -> Pixels:
+        """Return the mean of p(x_0 | z_0), uint8 [B, 3, H, W]."""
+        ...
+
+    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
+        """Return what ``sample`` shows, uint8 [B, 3, h, w]: a draw from p(x_0 | z_0)."""
+        ...
+
+
+class Streams(Protocol):
+    """Coded pixels."""
+
+    @property
+    def streams(self) -> list[bytes]:
+        """Their bytes."""
+        ...
+
+    @property
+    def bits(self) -> Floats:
+        """Ideal code length of each picture, [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class FactorisedStreams:
+    """Coded pixels of :class:`FactorisedPixels`, a stream a picture.
+
+    Attributes:
+        streams: their bytes.
+        bits: about the ideal code length of each picture, [B].
+    """
+
+    streams: list[bytes]
+    bits: Floats
+
+
+class FactorisedPixels:
+    """Independent sub-pixels: the :class:`PixelCode` of a model without a pixel decoder.
+
+    Args:
+        chain: the denoiser and its levels.
+    """
+
+    def __init__(self, chain: GreyChain) -> None:
+        self._chain = chain
+
+    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> FactorisedStreams:
+        """See :class:`PixelCode`."""
+        mean, scale = self._law(picture, x_0.shape[2:], origin)
+        streams = []
+        for one, pixels in enumerate(x_0):
+            stack = Stack.empty()
+            stack.push_pixels(np.ascontiguousarray(pixels), mean[one], scale[one])
+            # The last word of a stack is never zero, and usually small.
+            streams.append(stack.to_bytes().rstrip(b"\0"))
+        return FactorisedStreams(streams, pixel_bits(x_0, mean, scale))
+
+    def decode(
+        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
+    ) -> Pixels:
+        """See :class:`PixelCode`."""
+        mean, scale = self._law(picture, shape, origin)
+        found = []
+        for one, stream in enumerate(streams):
+            # If every pixel is the first of its table, as in black pictures, the stack is empty.
+            stack = Stack.from_bytes(stream + bytes(-len(stream) % _WORD_BYTES)) if stream else Stack.empty()
+            found.append(stack.pop_pixels(mean[one], scale[one]))
+            if not stack.is_empty:
+                raise FormatError("its entropy-coded data has the wrong length")
+        return np.stack(found)
+
+    def mean(self, picture: Ints) -> Pixels:
+        """See :class:`PixelCode`."""
+        grey = (self._chain.pixel_law_of(picture)[0] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+        return np.clip(grey, 0, 255).astype(np.uint8)
+
+    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
+        """Return the mean: independent noise in every sub-pixel would not make a picture more realistic (Ho et al. 2020)."""
+        return self.mean(picture)[_inside(shape, origin)]
+
+    def _law(self, picture: Ints, shape: tuple[int, ...], origin: Origin) -> tuple[Ints, NDArray[np.int32]]:
+        mean, scale = self._chain.pixel_law_of(picture)
+        at = _inside(shape, origin)
+        return mean[at], scale[at]
+
+
+def _inside(shape: tuple[int, ...], origin: Origin) -> tuple[slice, slice, slice, slice]:
+    every = slice(None)
+    return every, every, *(slice(start, start + side) for start, side in zip(origin, shape, strict=True))
+
+
+def pixel_code(session: "CodingSession") -> PixelCode:
+    """Return p(x_0 | z_0) of a session: its pixel decoder, or what its denoiser says at level 0."""
+    return FactorisedPixels(session.chain)
