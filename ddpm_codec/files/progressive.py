@@ -131,9 +131,9 @@ def _fallback_file(
     _model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
 ) -> tuple[bytes, ProgressiveReport]:
     """Encode a picture in a mode the model does not support: lossless, by the fallback, not progressive."""
-    data = encode_archive([picture], None, FALLBACK_OPTIONS)
+    data = encode_archive([picture], None, FALLBACK_OPTIONS, file_name=target.name)
     if verify:
-        container = read_container(ByteSource(data, str(target)), max_pixels=UNLIMITED)
+        container = read_container(ByteSource(data, str(target), target.name), max_pixels=UNLIMITED)
         with named_after(target):
             compare(ArchiveDecoder(container), [picture_digest(picture)])
     note = f"{picture.name}: mode {picture.mode} is coded by the fallback: lossless, but not progressive"

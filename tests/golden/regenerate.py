@@ -1,7 +1,8 @@
-"""Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, or ``=all``.
+"""Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, ``=files`` or ``=all``.
 
 A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact and in
-floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format.
+floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format,
+``files`` for one that leaves the models as they are.
 ``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is made again with it.
 """
 
@@ -56,15 +57,16 @@ def pixel_hash(path: Path) -> dict[str, object]:
 
 
 def regenerate(which: str) -> None:
-    """Write the golden file of the model that ships (``photo``), the progressive ones, or all of them."""
-    if which in ("photo", "all"):
+    """Write the golden file of the model that ships (``photo``), the progressive ones, all files, or models too (``all``)."""
+    if which in ("photo", "files", "all"):
         encode_files([PHOTO], FOLDER / "photo.ddpm", overwrite=True)
-    if which == "all":
+    if which in ("files", "all"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            _train(folder)
+            if which == "all":
+                _train(folder)
             _encode(folder)
-    if which in ("progressive", "all"):
+    if which in ("progressive", "files", "all"):
         _encode_progressive()
 
 

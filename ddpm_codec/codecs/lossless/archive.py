@@ -1,4 +1,7 @@
-"""Archives: many pictures in one file, coded block by block and decoded in order or individually."""
+"""Archives: many pictures in one file, coded block by block and decoded in order or individually.
+
+One picture alone becomes a file of a shorter layout, which is read as an archive of one.
+"""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -7,12 +10,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
-from ddpm_codec.codecs.lossless.layout import MODEL, read_header
+from ddpm_codec.codecs.lossless.choice import CodingTotals
+from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
+from ddpm_codec.codecs.lossless.single import (
+    SinglePicture,
+    decode_indexed_body,
+    encode_single,
+    fits_single,
+    single_options,
+)
 from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
+    CODEC_SINGLE,
     ROUTE_FALLBACK,
+    ROUTE_INDEXED,
     ROUTE_MODEL,
     Container,
     ContainerWriter,
@@ -58,13 +71,20 @@ class ArchiveEncoder:
         self._session, self._options = session, options
         self._writer = ContainerWriter(spool)
         self._encoder = LosslessEncoder(None if session is None else session.lattice, options)
-        self.totals = self._encoder.totals
         self._routes: dict[int, int] = {}
+        # The first picture waits for a second one.
+        self._first: Picture | None = None
+        self._single: SinglePicture | None = None
+
+    @property
+    def totals(self) -> CodingTotals:
+        """Total size of what has been coded."""
+        return self._encoder.totals if self._single is None else self._single.totals
 
     @property
     def used_model(self) -> bool:
-        """Whether the model coded any block."""
-        return self._encoder.used_model
+        """Whether the model coded anything."""
+        return self.totals.net_dims > 0
 
     def add(self, picture: Picture) -> None:
         """Encode the next picture, or queue it until its block is full.
@@ -73,6 +93,18 @@ class ArchiveEncoder:
             OSError: the spool cannot be written.
         """
         self.infos.append(picture.info)
+        if len(self.infos) == 1:
+            self._first = picture
+            return
+        self._add_first()
+        self._add(picture)
+
+    def _add_first(self) -> None:
+        first, self._first = self._first, None
+        if first is not None:
+            self._add(first)
+
+    def _add(self, picture: Picture) -> None:
         with self.coding:
             blocks = self._encoder.add(picture)
         self._keep(blocks)
@@ -83,17 +115,29 @@ class ArchiveEncoder:
         Raises:
             OSError: the spool cannot be written.
         """
+        first = self._first
+        if first is not None and fits_single(first.info, self._session, self._options):
+            with self.coding:
+                self._single = encode_single(first, self._session, self._options)
+            return
+        self._add_first()
         with self.coding:
             blocks = self._encoder.finish()
         self._keep(blocks)
 
-    def write(self, out: BinaryIO) -> int:
+    def write(self, out: BinaryIO, *, file_name: str = "") -> int:
         """Write the file and return its size in bytes.
+
+        Args:
+            out: the file.
+            file_name: its name; that of a single picture is not stored if it follows from it.
 
         Raises:
             InputError: names or metadata exceed the limits of the format.
             OSError: the file cannot be written.
         """
+        if self._single is not None:
+            return out.write(self._single.to_bytes(file_name))
         images = [ImageEntry(info, self._routes[index]) for index, info in enumerate(self.infos)]
         return self._writer.finish(out, self._head(), images)
 
@@ -112,18 +156,22 @@ class ArchiveEncoder:
             "tile": self._options.tile,
             "steps": session.steps,
         }
+        if session.crossing:
+            parameters["crossing"] = session.crossing
         identity = bytes.fromhex(session.model_id)
         return Head(CODEC_BITS_BACK, session.model.name, identity, session.fingerprint(), parameters)
 
 
-def encode_archive(pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions) -> bytes:
+def encode_archive(
+    pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions, *, file_name: str = ""
+) -> bytes:
     """Encode pictures to an archive; see :class:`ArchiveEncoder`."""
     encoder = ArchiveEncoder(session, options, io.BytesIO())
     for picture in pictures:
         encoder.add(picture)
     encoder.finish()
     out = io.BytesIO()
-    encoder.write(out)
+    encoder.write(out, file_name=file_name)
     return out.getvalue()
 
 
@@ -235,6 +283,8 @@ class ArchiveDecoder:
         return holders
 
     def _pictures_in(self, index: int, length: int) -> tuple[int, ...]:
+        if self.container.head.codec == CODEC_SINGLE:
+            return (0,)
         size = _HEADER_BYTES
         while True:
             try:
@@ -252,13 +302,21 @@ class ArchiveDecoder:
 
     def _decode(self, decoder: "LosslessDecoder", index: int) -> dict[int, Picture]:
         """Decode one block; errors are reported as one line that names the file and block."""
+        single = self.container.head.codec == CODEC_SINGLE
         with self.coding:
             payload = self.container.read_block(index)
             try:
                 with nullcontext() if self.session is None else self.session.environment():
-                    return dict(decoder.decode(payload))
+                    return self._decode_single(decoder, payload) if single else dict(decoder.decode(payload))
             except FormatError as error:
-                raise FormatError(f"{self.container.label}: block {index} cannot be decoded: {error}") from error
+                what = "" if single else f"block {index} "
+                raise FormatError(f"{self.container.label}: {what}cannot be decoded: {error}") from error
+
+    def _decode_single(self, decoder: "LosslessDecoder", body: bytes) -> dict[int, Picture]:
+        route = self.container.images[0].route
+        if route == ROUTE_INDEXED and self.session is not None:
+            return {0: decode_indexed_body(self.session, self.container.head, self.infos[0], Reader(body))}
+        return dict(decoder.decode_body(BlockHeader(route, 0, (0,)), Reader(body)))
 
 
 def _opened(
@@ -266,19 +324,37 @@ def _opened(
 ) -> "tuple[CodingOptions, CodingSession | None]":
     """Return the block and tile sizes of an archive, and its model."""
     head, label = container.head, container.label
-    if head.codec == CODEC_FALLBACK:
+    if not head.needs_model:
         return FALLBACK_OPTIONS, None
     from ddpm_codec.codecs.session import CodingSession
 
     try:
-        values = [head.parameters[key] for key in ("block_pixels", "tile", "steps")]
+        single = head.codec == CODEC_SINGLE
+        options = single_options(head, container.images[0].info) if single else _archive_options(head)
+        steps, crossing = _checked_chain(head, options)
     except KeyError as error:
         raise FormatError(f"{label}: its coding parameters are incomplete ({error})") from error
-    if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
-        raise FormatError(f"{label}: its coding parameters are damaged")
-    block_pixels, tile, steps = (int(value) for value in values)
-    options = CodingOptions(block_pixels, tile)
-    if tile % 8 or tile > MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
-        raise FormatError(f"{label}: its coding parameters are damaged (block of {block_pixels}, tile = {tile})")
+    except FormatError as error:
+        raise FormatError(f"{label}: {error}") from None
     identity = head.model_id.hex()
-    return options, CodingSession.for_decoding(identity, dict(head.fingerprint), steps, device, model, label)
+    recorded = dict(head.fingerprint)
+    return options, CodingSession.for_decoding(identity, recorded, steps, device, model, label, crossing=crossing)
+
+
+def _archive_options(head: Head) -> CodingOptions:
+    values = [head.parameters[key] for key in ("block_pixels", "tile")]
+    if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
+        raise FormatError("its coding parameters are damaged")
+    block_pixels, tile = (int(value) for value in values)
+    return CodingOptions(block_pixels, tile)
+
+
+def _checked_chain(head: Head, options: CodingOptions) -> tuple[int, int]:
+    """Check the sizes of blocks and tiles, and return K and the index of the crossing."""
+    steps, crossing, tile = head.parameters["steps"], head.parameters.get("crossing", 0), options.tile
+    for value, least in ((steps, 1), (crossing, 0)):
+        if not isinstance(value, int) or not least <= value < 1 << 40:
+            raise FormatError("its coding parameters are damaged")
+    if tile % 8 or not 8 <= tile <= MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
+        raise FormatError(f"its coding parameters are damaged (block of {options.block_pixels}, tile = {tile})")
+    return int(steps), int(crossing)
