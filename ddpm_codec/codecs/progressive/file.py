@@ -81,7 +81,7 @@ def encode_picture(
     first, last = found[0], found[-1]
     quality = options.min_psnr_db is not None and options.max_bpp is None
     shorter = len(first.file.data) <= len(last.file.data)
-    return first if shorter and (first.lossless or quality) or (first.lossless and not last.lossless) else last
+    return first if (shorter and (first.lossless or quality)) or (first.lossless and not last.lossless) else last
 
 
 def _encode(
