@@ -16,11 +16,10 @@ from ddpm_codec.picture import Picture
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, FOLDER, noisy_picture
 from tests.helpers import PHOTO, Run, leftovers, same
+from tests.progressive.files import raw_fallback
 
 MODEL = ("--model", str(EXACT))
 FAST = ("--register-bits", "6", *MODEL)
-SERVED = ("--register-bits", "12", *MODEL)
-"""So many that the model serves noisy pictures better than the fallback."""
 
 
 def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
@@ -32,10 +31,11 @@ def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
 
 
 @pytest.fixture
-def coded(tmp_path: Path, run: Run) -> Path:
+def coded(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small file of several sections."""
+    raw_fallback(monkeypatch)
     path = tmp_path / "x.ddpm"
-    code, _, error = run("encode", save(tmp_path / "x.png", 40, 48), "-o", path, "--progressive", *SERVED)
+    code, _, error = run("encode", save(tmp_path / "x.png", 40, 48), "-o", path, "--progressive", *FAST)
     assert code == 0, error
     return path
 
@@ -215,11 +215,12 @@ def psnr_db(path: Path, source: Path) -> float:
 @pytest.mark.parametrize("size", [(40, 48), (140, 150)])
 @pytest.mark.parametrize("bpp", [2.5, 9.0])
 def test_a_limit_on_the_bits_holds_and_gives_the_beginning_of_the_file(
-    size: tuple[int, int], bpp: float, tmp_path: Path, run: Run
+    size: tuple[int, int], bpp: float, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    raw_fallback(monkeypatch)
     source, whole, part = save(tmp_path / "x.png", *size), tmp_path / "whole.ddpm", tmp_path / "part.ddpm"
-    assert run("encode", source, "-o", whole, "--progressive", *SERVED)[0] == 0
-    assert run("encode", source, "-o", part, "--progressive", "--bpp", str(bpp), *SERVED)[0] == 0
+    assert run("encode", source, "-o", whole, "--progressive", *FAST)[0] == 0
+    assert run("encode", source, "-o", part, "--progressive", "--bpp", str(bpp), *FAST)[0] == 0
     assert 8 * part.stat().st_size <= bpp * size[0] * size[1]
     sections = read_progressive(part).sections
     assert sections == read_progressive(whole).sections[: len(sections)]
