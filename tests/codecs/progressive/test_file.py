@@ -54,7 +54,7 @@ def test_graphics_and_noise_take_little_more_than_the_fallback(kind: str, model:
     messages = sum(len(section.payload) for section in found.sections[:-1])
     assert FALLBACK_SHARE * messages <= len(payload)
     # Head with the name of a model that does not ship, and the framing of few sections.
-    assert len(found.file.data) <= len(payload) + messages + 36 + 6 * len(found.sections)
+    assert len(found.file.data) <= len(payload) + messages + 40 + 6 * len(found.sections)
     assert np.array_equal(shown(model, found), pixels)
 
 
