@@ -11,6 +11,7 @@ import torch
 
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
 from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
+from ddpm_codec.codecs.pixel_code import PixelCode
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.device import check_forked, check_precision, pick_device
 from ddpm_codec.diffusion.transform import by_name
@@ -19,6 +20,7 @@ from ddpm_codec.isolation import isolated, torch_threads
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
+from ddpm_codec.workers import Workers
 
 
 class Model:
@@ -267,13 +269,23 @@ class CodingSession:
             denoiser = model.integer_denoiser(self.steps, self.crossing, self.device, self._dtype)
         return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
 
+    @cached_property
+    def pixels(self) -> PixelCode | None:
+        """The pixel decoder at the crossing; None of a model that has none."""
+        executor = self.model.pixel_decoder_executor(self.device)
+        if executor is None:
+            return None
+        from ddpm_codec.codecs.pixels.coder import PixelCoder
+
+        return PixelCoder(executor, self.crossing, Workers())
+
     def lattice(self) -> DiffusionLattice:
         """Return the lattice model of the chain for bits-back coding; see :attr:`chain`."""
         return self._lattice
 
     @cached_property
     def _lattice(self) -> DiffusionLattice:
-        return DiffusionLattice(self.chain)
+        return DiffusionLattice(self.chain, self.pixels)
 
 
 def _recorded(recorded: Fingerprint, label: str) -> tuple[str, str, int]:

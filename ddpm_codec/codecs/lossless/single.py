@@ -126,8 +126,3 @@ def _short_head(picture: Picture, session: "CodingSession", route: int, paramete
     name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
     return ShortHead(Head(CODEC_SINGLE, name, identity, session.fingerprint(), parameters), picture.info, route=route)
-
-
-def single_options(head: Head, info: PictureInfo) -> CodingOptions:
-    """Return the sizes with which a picture is one region of one block."""
-    return CodingOptions(info.pixel_count, int(head.parameters.get("tile", 8)))
