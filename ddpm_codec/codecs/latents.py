@@ -30,6 +30,7 @@ from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
 from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
+from ddpm_codec.workers import Workers
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,7 +107,7 @@ class GreyChain:
         variance: variance of each prediction index, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
-        network: stopwatch of the network.
+        network: time in the network, of all threads that were in it.
     """
 
     def __init__(
@@ -148,8 +149,8 @@ class GreyChain:
         """
         # If W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
-        prediction = self._timed(predict, noisy_picture(self.transform, z_t, unit), level)
-        return self.transform.forward_exact(prediction.mean), prediction.log_var_index
+        prediction = self._timed(predict, self._noisy(z_t, unit), level)
+        return _by_workers(self.transform.forward_exact, prediction.mean), prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) for the entropy coder, in grey levels, [B, 3, H, W].
@@ -161,7 +162,7 @@ class GreyChain:
         Raises:
             FormatError: a latent is out of range.
         """
-        return self.pixel_law_of(noisy_picture(self.transform, z_0, unit))
+        return self.pixel_law_of(self._noisy(z_0, unit))
 
     def pixel_law_of(self, picture: Ints) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) as :meth:`pixel_law` does, for z_0 as the network reads it."""
@@ -170,10 +171,22 @@ class GreyChain:
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
         return mean, self._pixel_scales[prediction.log_var_index]
 
+    def _noisy(self, latents: NDArray[np.int32], unit: float) -> Ints:
+        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents)
+
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        # The network reuses its buffers: one thread at a time.
-        with self._lock, self.network:
-            return predict(picture, level)
+        # Several threads may be here at once, and each takes its own time.
+        with Stopwatch() as watch:
+            found = predict(picture, level)
+        with self._lock:
+            self.network.seconds += watch.seconds
+        return found
+
+
+def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:
+    """Return ``function`` of a batch [B, ...], some of it at a time."""
+    workers = Workers()
+    return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
 
 
 def _longest_stream(shape: tuple[int, ...]) -> int:

@@ -1,11 +1,14 @@
 """The executor against the reference: the same integers from every kernel, batch, thread count and input."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from ddpm_codec.nn.exact import executor
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor, Executor, make_executor
+from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
@@ -23,13 +26,21 @@ def kernels(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=["torch", "compiled"])
+def make(request: pytest.FixtureRequest, parameters: ExactParameters) -> Callable[[str], Executor]:
+    """Return what makes the executor with kernels of a name."""
+    if request.param == "torch":
+        return lambda kernels: ExactExecutor(parameters, CPU, kernels)
+    return lambda kernels: FusedExecutor(parameters, kernels)
+
+
 @pytest.mark.parametrize("level", range(len(GRID)))
 def test_every_kernel_gives_the_integers_of_the_reference(
-    kernels: str, level: int, parameters: ExactParameters
+    kernels: str, level: int, make: Callable[[str], Executor], parameters: ExactParameters
 ) -> None:
     picture = noisy(level)
     mean, pixel, coefficient = exact_network.forward(parameters, picture, level)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), tuple(range(len(GRID))))
+    denoiser = ExactDenoiser(make(kernels), tuple(range(len(GRID))))
     pixels, coefficients = denoiser.pixels(picture, level), denoiser.coefficients(picture, level)
     np.testing.assert_array_equal(pixels.mean, mean)
     np.testing.assert_array_equal(pixels.log_var_index, pixel)
@@ -42,11 +53,13 @@ def test_every_kernel_gives_the_integers_of_the_reference(
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, PICTURE_REACH, -PICTURE_REACH, 1 << 40, -(1 << 40)])
-def test_pictures_that_no_encoder_makes(kernels: str, value: int, parameters: ExactParameters) -> None:
+def test_pictures_that_no_encoder_makes(
+    kernels: str, value: int, make: Callable[[str], Executor], parameters: ExactParameters
+) -> None:
     picture = np.full((1, 3, 8, 8), value, np.int64)
     picture[..., ::3] *= -1
     mean, pixel, coefficient = exact_network.forward(parameters, picture, 1)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    denoiser = ExactDenoiser(make(kernels), (1,))
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).mean, mean)
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).log_var_index, pixel)
     np.testing.assert_array_equal(denoiser.coefficients(picture, 0).log_var_index, coefficient)
@@ -58,7 +71,7 @@ def test_pictures_that_no_encoder_makes(kernels: str, value: int, parameters: Ex
 
 def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = noisy(2, batch=7)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (2,))
+    denoiser = ExactDenoiser(make_executor(parameters, CPU), (2,))
     whole = denoiser.coefficients(picture, 0)
     for size in (1, 3):
         monkeypatch.setitem(executor.CHUNK_PIXELS, "cpu", size * 16 * 24)
@@ -71,7 +84,7 @@ def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeyp
 
 def test_threads_change_nothing(parameters: ExactParameters) -> None:
     picture = noisy(1, batch=8)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (1,))
+    denoiser = ExactDenoiser(make_executor(parameters, CPU), (1,))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -84,8 +97,8 @@ def test_threads_change_nothing(parameters: ExactParameters) -> None:
     np.testing.assert_array_equal(one.log_var_index, two.log_var_index)
 
 
-def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+def test_autocast_of_the_caller_changes_nothing(kernels: str, make: Callable[[str], Executor]) -> None:
+    denoiser = ExactDenoiser(make(kernels), (1,))
     outside = denoiser.coefficients(noisy(1), 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = denoiser.coefficients(noisy(1), 0)
@@ -95,9 +108,9 @@ def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactP
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_rounding_that_the_caller_allows_changes_nothing(
-    precision: str, kernels: str, parameters: ExactParameters
+    precision: str, kernels: str, make: Callable[[str], Executor], parameters: ExactParameters
 ) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    denoiser = ExactDenoiser(make(kernels), (1,))
     mean, _, coefficient = exact_network.forward(parameters, noisy(1), 1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
@@ -109,8 +122,8 @@ def test_rounding_that_the_caller_allows_changes_nothing(
     np.testing.assert_array_equal(found.log_var_index, coefficient)
 
 
-def test_no_pictures_have_no_predictions(kernels: str, parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+def test_no_pictures_have_no_predictions(kernels: str, make: Callable[[str], Executor]) -> None:
+    denoiser = ExactDenoiser(make(kernels), (1,))
     for method in ("pixels", "coefficients"):
         one, none = (getattr(denoiser, method)(noisy(1)[:count], 0) for count in (1, 0))
         for shown, empty in ((one.mean, none.mean), (one.log_var_index, none.log_var_index)):
@@ -119,7 +132,7 @@ def test_no_pictures_have_no_predictions(kernels: str, parameters: ExactParamete
 
 
 def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (0, 3))
+    denoiser = ExactDenoiser(make_executor(parameters, CPU), (0, 3))
     first = denoiser.coefficients(noisy(0), 0).mean.copy()
     denoiser.coefficients(noisy(3, batch=5), 1)
     denoiser.pixels(noisy(3)[..., :8, :8], 1)
@@ -131,7 +144,7 @@ def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> 
 def test_cuda_gives_the_same_integers(level: int, parameters: ExactParameters) -> None:
     picture = noisy(level)
     device = ExactDenoiser(ExactExecutor(parameters, torch.device("cuda")), tuple(range(len(GRID))))
-    host = ExactDenoiser(ExactExecutor(parameters, CPU), tuple(range(len(GRID))))
+    host = ExactDenoiser(make_executor(parameters, CPU), tuple(range(len(GRID))))
     for method in ("pixels", "coefficients"):
         here, there = getattr(host, method)(picture, level), getattr(device, method)(picture, level)
         np.testing.assert_array_equal(here.mean, there.mean)
