@@ -156,11 +156,12 @@ class CodingSession:
         dtype: str = "",
         threads: int | None = None,
     ) -> None:
+        self._opened = model
         self.model, self.model_id, self.device = model.codec_model, model.id, model.device
         self.crossing = self.model.default_crossing if crossing is None else crossing
         self._sigmas = self.model.chain_sigmas(chain_steps, self.crossing)
         self.steps = len(self._sigmas) - 1
-        self._dtype = dtype or self.model.bound_dtype(self.device)
+        self._given_dtype, self._dtype = dtype, dtype or self.model.bound_dtype(self.device)
         self._threads = threads
 
     @classmethod
@@ -226,6 +227,18 @@ class CodingSession:
             return model.session_in(steps, crossing, dtype, threads)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
+
+    def for_indices(self) -> "CodingSession":
+        """Return the session for coding by indices: the chain of progressive files, unless this is one that was asked for.
+
+        Indices take somewhat more bits than their KL, so that their best chain ends at a higher crossing, or has more steps.
+        """
+        model = self.model
+        if (self.crossing, self._sigmas) != (model.default_crossing, model.chain_sigmas()):
+            return self
+        return self._opened.session_in(
+            model.progressive_steps, model.progressive_crossing, self._given_dtype, self._threads
+        )
 
     def environment(self) -> AbstractContextManager[None]:
         """Return a context in which torch uses the threads of the file; the previous number is restored on exit."""
