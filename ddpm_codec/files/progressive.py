@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ddpm_codec.atomic import check_target, new_file, reason, removed_if_empty
-from ddpm_codec.codecs.lossless.archive import FALLBACK_OPTIONS, ArchiveDecoder, encode_archive
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder, encode_archive
 from ddpm_codec.codecs.lossless.layout import can_be_progressive
+from ddpm_codec.codecs.lossless.opening import FALLBACK_OPTIONS
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.container import ByteSource, read_container, read_sections

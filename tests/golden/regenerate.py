@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.codecs.progressive.indexed import encode_indexed
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.container import CODEC_SINGLE, ROUTE_INDEXED, Head, ShortHead, write_single
+from ddpm_codec.container.layout import SHORT_ID_BYTES, Values
 from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
+from ddpm_codec.image_io import read_picture
+from ddpm_codec.picture import Picture
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
 from ddpm_codec.training.run import train
@@ -25,7 +31,7 @@ PHOTO = FOLDER.parent / "data" / "shutters_128x128.png"
 EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
 EXPECTED = FOLDER / "golden.json"
 PREFIXES = FOLDER / "progressive.json"
-FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "photo.ddpm")
+FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "small.ddpm", "photo.ddpm")
 PROGRESSIVE = ("indices.ddpm", "drawn.ddpm")
 """Progressive files: one that ends with tiles, one of a drawn picture that ends with the fallback."""
 
@@ -99,6 +105,15 @@ def _encode_progressive() -> None:
     PREFIXES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def _indexed(picture: Picture) -> bytes:
+    """Return a file of a picture coded by indices, which encoders leave to models that have a pixel decoder."""
+    session, register_bits = CodingSession.for_encoding(str(EXACT), "cpu", 8), 8
+    values: Values = {"crossing": session.crossing, "steps": session.steps, "register_bits": register_bits}
+    head = Head(CODEC_SINGLE, session.model.name, bytes.fromhex(session.model_id)[:SHORT_ID_BYTES], {}, values)
+    body = encode_indexed(session, picture.array(), register_bits)
+    return write_single(ShortHead(head, picture.info, route=ROUTE_INDEXED), body, file_name="small.ddpm")
+
+
 def _train(folder: Path) -> None:
     np.save(folder / "noise.npy", np.stack([noisy_picture(seed, 64, 64) for seed in range(48)]))
     shared = {"data": str(folder / "noise.npy"), "holdout": 8, "size": "tiny", "crop": 32, "batch": 16, "steps": 8}
@@ -128,7 +143,11 @@ def _encode(folder: Path) -> None:
     encode_files([one], FOLDER / "noise.ddpm", model=tiny, overwrite=True)
     encode_files([many], FOLDER / "set.ddpm", model=tiny, overwrite=True)
     encode_files([one], FOLDER / "levels.ddpm", model=tiny, steps=4, tile=64, overwrite=True)
+    small = folder / "small.png"
+    Image.fromarray(noisy_picture(500, 24, 37)).save(small)
+    (FOLDER / "small.ddpm").write_bytes(_indexed(read_picture(small)))
     sources = {
+        "small.ddpm": {"small.png": pixel_hash(small)},
         "noise.ddpm": {"noise.png": pixel_hash(one)},
         "set.ddpm": {path.name: pixel_hash(path) for path in sorted(many.iterdir())},
         "levels.ddpm": {"noise.png": pixel_hash(one)},

@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ddpm_codec.codecs.lossless.choice import CodingTotals
 from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
-from ddpm_codec.codecs.lossless.single import (
-    SinglePicture,
-    decode_indexed_body,
-    encode_single,
-    fits_single,
-    single_options,
-)
-from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
+from ddpm_codec.codecs.lossless.opening import open_session
+from ddpm_codec.codecs.lossless.single import SinglePicture, decode_indexed_body, encode_single, fits_single
+from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
@@ -42,9 +37,6 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
     from ddpm_codec.codecs.lossless.encoder import EncodedBlock
     from ddpm_codec.codecs.session import CodingSession, Model
-
-FALLBACK_OPTIONS = CodingOptions(1, 8)
-"""Options used without a model, where they have no effect."""
 
 _HEADER_BYTES = 64
 """Length of prefix that holds most block headers."""
@@ -214,7 +206,7 @@ class ArchiveDecoder:
         self.container = container
         self.infos = [entry.info for entry in container.images]
         self.coding = Stopwatch()
-        self._options, self.session = _opened(container, model, device)
+        self._options, self.session = open_session(container, model, device)
         self._network_before = 0.0 if self.session is None else self.session.network_seconds
 
     @property
@@ -315,46 +307,7 @@ class ArchiveDecoder:
     def _decode_single(self, decoder: "LosslessDecoder", body: bytes) -> dict[int, Picture]:
         route = self.container.images[0].route
         if route == ROUTE_INDEXED and self.session is not None:
-            return {0: decode_indexed_body(self.session, self.container.head, self.infos[0], Reader(body))}
+            picture = decode_indexed_body(self.session, self.container.head, self.infos[0], Reader(body))
+            decoder.note_complete(0)
+            return {0: picture}
         return dict(decoder.decode_body(BlockHeader(route, 0, (0,)), Reader(body)))
-
-
-def _opened(
-    container: Container, model: "ModelName | Model | None", device: str
-) -> "tuple[CodingOptions, CodingSession | None]":
-    """Return the block and tile sizes of an archive, and its model."""
-    head, label = container.head, container.label
-    if not head.needs_model:
-        return FALLBACK_OPTIONS, None
-    from ddpm_codec.codecs.session import CodingSession
-
-    try:
-        single = head.codec == CODEC_SINGLE
-        options = single_options(head, container.images[0].info) if single else _archive_options(head)
-        steps, crossing = _checked_chain(head, options)
-    except KeyError as error:
-        raise FormatError(f"{label}: its coding parameters are incomplete ({error})") from error
-    except FormatError as error:
-        raise FormatError(f"{label}: {error}") from None
-    identity = head.model_id.hex()
-    recorded = dict(head.fingerprint)
-    return options, CodingSession.for_decoding(identity, recorded, steps, device, model, label, crossing=crossing)
-
-
-def _archive_options(head: Head) -> CodingOptions:
-    values = [head.parameters[key] for key in ("block_pixels", "tile")]
-    if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
-        raise FormatError("its coding parameters are damaged")
-    block_pixels, tile = (int(value) for value in values)
-    return CodingOptions(block_pixels, tile)
-
-
-def _checked_chain(head: Head, options: CodingOptions) -> tuple[int, int]:
-    """Check the sizes of blocks and tiles, and return K and the index of the crossing."""
-    steps, crossing, tile = head.parameters["steps"], head.parameters.get("crossing", 0), options.tile
-    for value, least in ((steps, 1), (crossing, 0)):
-        if not isinstance(value, int) or not least <= value < 1 << 40:
-            raise FormatError("its coding parameters are damaged")
-    if tile % 8 or not 8 <= tile <= MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
-        raise FormatError(f"its coding parameters are damaged (block of {options.block_pixels}, tile = {tile})")
-    return int(steps), int(crossing)

@@ -59,6 +59,10 @@ class LosslessDecoder:
         self._done.update(index for index, _ in pictures)
         return pictures
 
+    def note_complete(self, index: int) -> None:
+        """Count a picture as complete that was decoded elsewhere."""
+        self._done.add(index)
+
     def missing(self) -> list[int]:
         """Return the pictures that are not complete."""
         return [index for index in range(len(self._table)) if index not in self._done]

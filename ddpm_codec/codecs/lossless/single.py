@@ -84,18 +84,17 @@ def _by_model(picture: Picture, session: "CodingSession", options: CodingOptions
     from ddpm_codec.codecs.lossless.colour_block import encode_alpha, encode_colours
 
     array, found = picture.array(), []
-    shared: Values = {"crossing": session.crossing, "steps": session.steps}
     body = encode_colours(session.lattice(), [array], options.tile)
     if body is not None:
-        head = _short_head(picture, session, ROUTE_MODEL, shared | {"tile": options.tile})
+        head = _short_head(picture, session, ROUTE_MODEL, {"tile": options.tile})
         found.append(SinglePicture(head, body.data, CodingTotals(body.stats.net_bits, body.stats.dims)))
     if _suits_indices(session, picture.info):
         from ddpm_codec.codecs.progressive.indexed import encode_indexed
         from ddpm_codec.codecs.progressive.parameters import register_for
 
-        register_bits = register_for(picture.info.pixel_count)
-        colours = encode_indexed(session, np.ascontiguousarray(array[:, :, :3]), register_bits)
-        head = _short_head(picture, session, ROUTE_INDEXED, shared | {"register_bits": register_bits})
+        indices, register_bits = session.for_indices(), register_for(picture.info.pixel_count)
+        colours = encode_indexed(indices, np.ascontiguousarray(array[:, :, :3]), register_bits)
+        head = _short_head(picture, indices, ROUTE_INDEXED, {"register_bits": register_bits})
         totals = CodingTotals(8 * len(colours), 3 * picture.info.pixel_count)
         found.append(SinglePicture(head, encode_alpha(array) + colours, totals))
     return found
@@ -125,9 +124,5 @@ def _short_head(picture: Picture, session: "CodingSession", route: int, paramete
     """Return the head of a picture that a model coded. A shipped one is found by its identity, so only others are named."""
     name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
-    return ShortHead(Head(CODEC_SINGLE, name, identity, session.fingerprint(), parameters), picture.info, route=route)
-
-
-def single_options(head: Head, info: PictureInfo) -> CodingOptions:
-    """Return the sizes with which a picture is one region of one block."""
-    return CodingOptions(info.pixel_count, int(head.parameters.get("tile", 8)))
+    values: Values = {"crossing": session.crossing, "steps": session.steps} | parameters
+    return ShortHead(Head(CODEC_SINGLE, name, identity, session.fingerprint(), values), picture.info, route=route)

@@ -102,4 +102,4 @@ def _inside(shape: tuple[int, ...], origin: Origin) -> tuple[slice, slice, slice
 
 def pixel_code(session: "CodingSession") -> PixelCode:
     """Return p(x_0 | z_0) of a session: its pixel decoder, or what its denoiser says at level 0."""
-    return FactorisedPixels(session.chain)
+    return session.pixels or FactorisedPixels(session.chain)
