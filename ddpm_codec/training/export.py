@@ -211,6 +211,7 @@ def export_pixel_decoder(
         overwrite: replace ``output``.
 
     Raises:
+        InputError: the run was trained with rounding.
         ModelError: the checkpoint cannot be read, or its weights do not fit.
         OutputError: ``output`` cannot be written.
         OutputExistsError: it exists and ``overwrite`` is not set.
@@ -220,6 +221,8 @@ def export_pixel_decoder(
     config = saved.config
     if config.kind != "pixel decoder":
         raise ModelError(f"{checkpoint}: is a {config.kind}, not a pixel decoder")
+    if config.quantize:
+        raise InputError(f"{checkpoint}: was trained with rounding, so it works in integers only")
     network = PixelDecoderTask(config).build(CPU)
     load_weights(network, saved.ema, str(checkpoint))
     decoder = PixelDecoderModel(

@@ -5,13 +5,13 @@ every operation is exact. Sums of two-byte inputs need more than 24 bits, and ar
 """
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_codec.compilation import compiles
 from ddpm_codec.nn.exact.decoder_parameters import (
     FEATURE_SHIFT,
     FEATURE_ZERO,
@@ -24,7 +24,6 @@ from ddpm_codec.nn.exact.decoder_parameters import (
     is_masked_network,
 )
 from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, ExactTrunk, round_shift, to_picture, unshuffle
-from ddpm_codec.nn.exact.fused_decoder import FusedPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, choose_kernels, shape_of
 from ddpm_codec.nn.exact.layer import ROUND, STRIP_VALUES
 from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIMIT, Convolution
@@ -50,11 +49,7 @@ class PixelDecoderExecutor:
         compiled: bool | None = None,
     ) -> None:
         self.parameters, self.device = parameters, device
-        use = compiles() if compiled is None else compiled
-        fused = device.type == "cpu" and use
-        self._evaluate = (
-            FusedPixelDecoder(parameters, kernels) if fused else _TorchPixelDecoder(parameters, device, kernels)
-        )
+        self._evaluate = _evaluator(parameters, device, kernels, compiled)
 
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Return what is known of pictures before their first pixel. Workers share the tiles out.
@@ -100,6 +95,29 @@ class PixelDecoderExecutor:
         workers = Workers(1 if self.device.type == "cuda" else None)
         if batch:
             workers.map(evaluate, workers.shares(batch, max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))))
+
+
+class _Evaluator(Protocol):
+    """How the numbers of some tiles are computed."""
+
+    def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]: ...
+
+    def sums(
+        self, mean: NDArray[np.int32], features: NDArray[np.uint8], x_0: NDArray[np.uint8], level: int
+    ) -> NDArray[np.int32]: ...
+
+
+def _evaluator(
+    parameters: ExactPixelDecoder, device: torch.device, kernels: str | None, compiled: bool | None
+) -> _Evaluator:
+    if device.type == "cpu" and compiled is not False:
+        # numba takes half a second to load, so it is where a network runs.
+        from ddpm_codec.compilation import compiles
+        from ddpm_codec.nn.exact.fused_decoder import FusedPixelDecoder
+
+        if compiled or compiles():
+            return FusedPixelDecoder(parameters, kernels)
+    return _TorchPixelDecoder(parameters, device, kernels)
 
 
 class _TorchPixelDecoder:

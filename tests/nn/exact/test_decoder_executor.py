@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
-from ddpm_codec.nn.exact import decoder_executor, fused_layer
+from ddpm_codec.nn.exact import executor as executor_module
+from ddpm_codec.nn.exact import fused_layer, layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
@@ -20,6 +21,7 @@ CPU = torch.device("cpu")
 WIDE = ("blocks.0.gates", "blocks.1.masked", "blocks.1.gates", "blocks.1.mix", "parameter_head")
 SIZES = [(1, 1), (1, 9), (7, 3), (16, 13)]
 Tiles = NDArray[np.uint8]
+Found = tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]
 
 
 @pytest.fixture(params=sorted(KERNELS))
@@ -50,14 +52,13 @@ def tiles(level: int, height: int, width: int, batch: int = 3) -> tuple[NDArray[
     return np.rint((padded - 127.5 + noise) * 64).astype(np.int64), x_0
 
 
-def both(
-    executor: PixelDecoderExecutor, picture: NDArray[np.int64], x_0: Tiles, level: int
-) -> list[NDArray[np.generic]]:
+def both(executor: PixelDecoderExecutor, picture: NDArray[np.int64], x_0: Tiles, level: int) -> Found:
     mean, features = executor.trunk(picture, level)
-    assert (mean.dtype, features.dtype) == (np.int32, np.uint8)
+    assert mean.dtype == np.int32
+    assert features.dtype == np.uint8
     v = executor.sums(mean, features, x_0, level)
     assert v.dtype == np.int32
-    return [mean, features, v]
+    return mean, features, v
 
 
 def reference(
@@ -67,7 +68,7 @@ def reference(
     return [mean, features, exact_decoder.sums(decoder, mean, features, x_0, level)]
 
 
-def same(found: list[NDArray[np.generic]], wanted: list[NDArray[np.int64]]) -> None:
+def same(found: Found, wanted: list[NDArray[np.int64]]) -> None:
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -103,8 +104,8 @@ def test_tiles_see_nothing_but_themselves(
     executor = PixelDecoderExecutor(decoder, CPU, compiled=compiled)
     whole = both(executor, picture, x_0, 2)
     for pixels, strip in ((1, 1), (2 * 12 * 12, 1 << 9), (1 << 16, 300)):
-        monkeypatch.setitem(decoder_executor.CHUNK_PIXELS, "cpu", pixels)
-        monkeypatch.setitem(decoder_executor.STRIP_VALUES, "cpu", strip)
+        monkeypatch.setitem(executor_module.CHUNK_PIXELS, "cpu", pixels)
+        monkeypatch.setitem(layer.STRIP_VALUES, "cpu", strip)
         monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
         for found, wanted in zip(both(executor, picture, x_0, 2), whole, strict=True):
             np.testing.assert_array_equal(found, wanted)

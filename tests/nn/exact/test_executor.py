@@ -1,17 +1,20 @@
 """The executor against the reference: the same integers from every kernel, batch, thread count and input."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ddpm_codec.nn.exact import executor
+from ddpm_codec.isolation import isolated
+from ddpm_codec.nn.exact import executor, fused_layer, passes
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor, Executor, make_executor
 from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
+from ddpm_codec.workers import Workers
 from tests.nn.exact.conftest import GRID, noisy
 from tests.reference import exact_network
 
@@ -84,17 +87,81 @@ def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeyp
 
 def test_threads_change_nothing(parameters: ExactParameters) -> None:
     picture = noisy(1, batch=8)
-    denoiser = ExactDenoiser(make_executor(parameters, CPU), (1,))
+    for executor_ in (ExactExecutor(parameters, CPU), FusedExecutor(parameters)):
+        denoiser = ExactDenoiser(executor_, (1,))
+        with isolated(1):
+            one = denoiser.both(picture, 0)
+        for threads in (2, 5):
+            with isolated(threads):
+                more = denoiser.both(picture, 0)
+            for found, wanted in zip(more, one, strict=True):
+                np.testing.assert_array_equal(found.mean, wanted.mean)
+                np.testing.assert_array_equal(found.log_var_index, wanted.log_var_index)
+
+
+def test_several_threads_use_one_executor(make: Callable[[str], Executor]) -> None:
+    """At once, each on pictures of its own and of other sizes."""
+    denoiser = ExactDenoiser(make("float32"), (0, 1))
+    pictures = [noisy(1, batch=index % 3 + 1)[..., : 8 + index % 2 * 8, :8] for index in range(12)]
+    wanted = [denoiser.both(picture, index % 2) for index, picture in enumerate(pictures)]
+    found = Workers(4).map(lambda index: denoiser.both(pictures[index], index % 2), range(12))
+    for several, alone in zip(found, wanted, strict=True):
+        for one, other in zip(several, alone, strict=True):
+            np.testing.assert_array_equal(one.mean, other.mean)
+            np.testing.assert_array_equal(one.log_var_index, other.log_var_index)
+
+
+def test_exact_networks_use_one_thread_of_torch(
+    make: Callable[[str], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor_, seen = make("float32"), set[int]()
+    integers = type(executor_).integers
+
+    def watched(self: Executor, *args: Any, **values: Any) -> Any:  # noqa: ANN401 - as they come
+        seen.add(torch.get_num_threads())
+        return integers(self, *args, **values)
+
+    monkeypatch.setattr(type(executor_), "integers", watched)
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
     try:
-        torch.set_num_threads(1)
-        one = denoiser.coefficients(picture, 0)
-        torch.set_num_threads(2)
-        two = denoiser.coefficients(picture, 0)
+        for threads in (1, 2):
+            with isolated(threads):
+                ExactDenoiser(executor_, (0,)).both(noisy(0), 0)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_array_equal(one.mean, two.mean)
-    np.testing.assert_array_equal(one.log_var_index, two.log_var_index)
+    assert seen == {1}
+
+
+def test_strips_and_pieces_change_nothing(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = noisy(2, batch=3)
+    wanted = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    for strip, chunk in ((1, 1), (300, 100), (1 << 9, 1 << 20), (1 << 30, 7)):
+        monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
+        monkeypatch.setattr(fused_layer, "CHUNK", chunk)
+        found = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_passes_are_the_same_without_a_compiler(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted they are what a debugger and coverage see."""
+    picture = noisy(2)[:1, :, :8, :8]
+    wanted = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    interpreted = {name: value.py_func for name, value in vars(passes).items() if hasattr(value, "py_func")}
+    assert {"pass_on", "_read_wide", "write_mean"} <= set(interpreted)
+    for name, function in interpreted.items():
+        monkeypatch.setattr(passes, name, function)
+    found = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_a_compiler_torch_does_it_all(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_executor(parameters, CPU), FusedExecutor)
+    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
+    assert isinstance(make_executor(parameters, CPU), ExactExecutor)
 
 
 def test_autocast_of_the_caller_changes_nothing(kernels: str, make: Callable[[str], Executor]) -> None:
