@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.datasets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
-from ddpm_codec.diffusion.crossing import log_snr_at
+from ddpm_codec.diffusion.crossing import crossing_index, log_snr_at
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
@@ -147,7 +147,8 @@ def bound_of(
         images: uint8 arrays [H, W, 3], which may differ in size, or one array [N, H, W, 3].
         model: an open model.
         decoder: pixel decoder that replaces the model's own L_0; the chain then ends at its crossing.
-        crossing: which crossing of the decoder, in grey levels of noise; None: the lowest.
+        crossing: which crossing of the decoder, or of the model's own, in grey levels of noise; None: its lowest, or that of
+            the model's default chain.
         steps: K, of a DDPM the number of timesteps used. None: the model's own, of a DDPM all timesteps.
         schedule: ``dp`` for the chain of the lowest bound; ``even`` for even steps over the same range, in log-SNR (an exact
             model takes the nearest levels that it has tables for), of a DDPM in timesteps. None: ``dp``, or ``even`` for a
@@ -170,25 +171,22 @@ def bound_of(
     """
     if not len(images):
         raise InputError("the bound needs at least one image")
-    if crossing is not None and decoder is None:
-        raise InputError(f"crossing {crossing:g}: needs a pixel decoder (--decoder)")
     side = model.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
     target = pick_device(device)
-    grey_levels = None if decoder is None else decoder.crossing(crossing)
-    above = None if grey_levels is None else log_snr_at(grey_levels)
-    setting = model.bound_setting(model.chain_steps(steps), schedule, variance, crossing_log_snr=above)
+    ending = _Ending.of(model, decoder, crossing, target)
+    setting = model.bound_setting(
+        model.chain_steps(steps), schedule, variance, ending.own, crossing_log_snr=ending.foreign_log_snr
+    )
     dtype = model.bound_dtype(target)
-    # In float32: bfloat16 costs flat pictures some per cent.
-    likelihood = None if decoder is None else decoder.likelihood(target, "float32")
     denoiser = model.bound_denoiser(target, dtype)
-    evaluator = _Evaluator(denoiser, likelihood, setting, target, seed, batch * 1024, progress)
+    evaluator = _Evaluator(denoiser, ending, setting, target, seed, batch * 1024, progress)
     with Stopwatch() as watch:
         table, dims = evaluator.run(images, side)
     facts: dict[str, Any] = {
         "steps": model.user_steps(setting.chain.steps),
-        "evaluations": setting.chain.steps + (decoder is None),
+        "evaluations": setting.chain.steps + (ending.likelihood is None),
         "schedule": setting.schedule,
         "variance": setting.variance,
         "seconds": watch.seconds,
@@ -199,10 +197,51 @@ def bound_of(
         "changed": [],
         "left_out": [],
     }
-    if decoder is not None:
-        facts |= {"decoder": decoder.name, "decoder_dtype": "float32", "crossing": grey_levels}
+    facts |= ending.facts
     bpd, rmse = table[:, :-1], table[:, -1]
     return BoundReport(setting.chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, facts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ending:
+    """Where the chain ends, and what decodes x_0 there.
+
+    Attributes:
+        likelihood: a pixel decoder, or None: the denoiser itself.
+        own: index of the model's own crossing, None if the decoder is another one.
+        foreign_log_snr: level of the crossing of another decoder.
+        exact: whether pixels are coded as the decoder says, so that none are padded.
+        facts: about it, for reports.
+    """
+
+    likelihood: PixelLikelihood | None = None
+    own: int | None = None
+    foreign_log_snr: float | None = None
+    exact: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, model: CodecModel, decoder: PixelDecoderModel | None, crossing: float | None, device: torch.device
+    ) -> Self:
+        """Return the ending of a decoder, if there is one, else that of the model.
+
+        Raises:
+            InputError: it has no such crossing.
+        """
+        if decoder is not None:
+            grey_levels = decoder.crossing(crossing)
+            facts = {"decoder": decoder.name, "decoder_dtype": "float32", "crossing": grey_levels}
+            # In float32: bfloat16 costs flat pictures some per cent.
+            likelihood = decoder.likelihood(device, "float32")
+            return cls(likelihood, foreign_log_snr=log_snr_at(grey_levels), facts=facts)
+        own = model.default_crossing
+        if crossing is not None:
+            own = crossing_index(model.crossings, crossing, f"model {model.name}")
+        if not model.crossings:
+            return cls(own=own)
+        facts = {"decoder": model.name, "decoder_dtype": "exact", "crossing": model.crossings[own]}
+        return cls(model.pixel_likelihood(device), own, exact=True, facts=facts)
 
 
 class _Piece(NamedTuple):
@@ -218,7 +257,7 @@ class _Evaluator:
     """Collects tiles of equal shape into batches and adds their terms up by image."""
 
     denoiser: Denoiser
-    decoder: PixelLikelihood | None
+    ending: _Ending
     setting: BoundSetting
     device: torch.device
     seed: int
@@ -226,6 +265,7 @@ class _Evaluator:
     progress: Callable[[int, int], None] | None
     _evaluations: float = 0.0
     _total: int = 0
+    # By the rows and columns that are coded.
     _waiting: dict[tuple[int, int], list[_Piece]] = field(default_factory=dict)
     # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
     _done: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -238,7 +278,7 @@ class _Evaluator:
         # Sums over the tiles of an image: bits of each term, squares of the error.
         sums = np.zeros((count, self.setting.chain.steps + 3))
         padded = np.zeros(count, dtype=np.int64)
-        block = math.lcm(self.setting.transform.block, 1 if self.decoder is None else SIDES)
+        block = math.lcm(self.setting.transform.block, 1 if self.ending.likelihood is None else SIDES)
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
             image: Pixels = images[index]
@@ -248,14 +288,16 @@ class _Evaluator:
             for rect in rects:
                 cut = image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
                 piece = pad_to_multiple(cut, block, (0, 1))
-                padded[index] += piece.size
-                shape = piece.shape[:2]
+                coded = cut if self.ending.exact else piece
+                padded[index] += coded.size
+                shape = coded.shape[:2]
                 self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self.batch_pixels:
                     self._flush(shape, sums)
         for shape in list(self._waiting):
             self._flush(shape, sums)
-        # Bits of the padding have to be paid; its errors are nobody's, and are averaged over what they were measured on.
+        # Bits of the padding have to be paid, if it is coded; its errors are nobody's, and are averaged over what they were
+        # measured on.
         return np.column_stack([sums[:, :-1] / dims[:, None], np.sqrt(sums[:, -1] / padded)]), dims
 
     def _flush(self, shape: tuple[int, int], sums: NDArray[np.float64]) -> None:
@@ -272,7 +314,8 @@ class _Evaluator:
             self.setting.chain,
             self.setting.prior,
             variance=self.setting.variances,
-            decoder=self.decoder,
+            decoder=self.ending.likelihood,
+            coded=shape if self.ending.exact else None,
             seed=self.seed,
             first=(shape[0] << 44) + (shape[1] << 28) + done,
             progress=lambda evaluated: self._advance(evaluated * share),

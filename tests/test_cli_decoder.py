@@ -175,7 +175,9 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     check_refused(run("bpd", tiles, "--model", decoder), 1, "is a pixel decoder, not a denoiser")
     check_refused(run("bpd", tiles, "--decoder", FLOAT), 1, "is a denoiser, not a pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", tmp_path / "none"), 1, "none: cannot read the model")
-    check_refused(run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: needs a pixel decoder")
+    check_refused(
+        run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: model photo has no pixel decoder, so no crossing"
+    )
     check_refused(run("bpd", tiles, "--decoder", decoder, "--crossing", 5), 1, "was trained at 8.2, 20 grey levels")
     check_refused(
         run("bpd", tiles, "--model", FLOAT, "--decoder", decoder, "--steps", 500), 1, "cannot choose 500 steps"
@@ -185,7 +187,9 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     source = tmp_path / "run"
     check_refused(run("export", source, "-o", decoder, "--float"), 1, "exists")
     assert run("export", source, "-o", decoder, "--float", "--overwrite")[0] == 0
-    check_refused(run("export", source, "-o", tmp_path / "x.safetensors"), 2, "cannot be exact yet")
+    check_refused(
+        run("export", source, "-o", tmp_path / "x.safetensors"), 2, "an exact pixel decoder is part of a model"
+    )
     check_refused(
         run("export", source, "-o", tmp_path / "x.safetensors", "--float", "--steps", 3),
         2,

@@ -18,6 +18,11 @@ KEYS = {
     "bytes",
     "parameters",
     "macs_per_pixel_per_level",
+    "decoder_macs_per_pixel",
+    "crossings",
+    "crossing",
+    "progressive_steps",
+    "progressive_crossing",
     "steps",
     "macs_per_pixel_total",
     "description",
@@ -41,7 +46,7 @@ def test_people_see_a_table(run: Run) -> None:
     code, out, err = run("models")
     assert (code, err) == (0, "")
     rows = out.splitlines()
-    assert rows[0].split()[:3] == ["name", "steps", "parameters"]
+    assert rows[0].split()[:3] == ["name", "crossing", "steps"]
     models = json.loads(run("models", "--json")[1])["models"]
     assert all(model["name"] in out and model["id"][:12] in out for model in models)
     assert len(rows) == 1 + len(models)

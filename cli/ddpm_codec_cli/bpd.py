@@ -35,15 +35,13 @@ LABELS = {
 @options.model_option
 @options.text(
     "--decoder",
-    "Pixel decoder that replaces the model's own L_0; the chain ends at its crossing.",
+    "Pixel decoder in floating point, for research: it replaces the model's own L_0, and the chain ends at its crossing.",
     metavar="FILE",
     data=True,
 )
-@click.option(
+@options.noise(
     "--crossing",
-    type=click.FloatRange(min=0, min_open=True),
-    default=None,
-    help="Crossing of the pixel decoder, in grey levels of noise.  [default: its lowest]",
+    "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own; with --decoder its lowest]",
 )
 @options.steps_option
 @options.schedule_option

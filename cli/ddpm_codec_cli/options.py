@@ -85,6 +85,12 @@ def whole_number(
     return click.option(flag, metavar="N", type=kind, default=default, show_default=default is not None, help=help)
 
 
+def noise(flag: str, help: str) -> Callable[[Command], Command]:
+    """Return an option that takes noise in grey levels, None by default."""
+    kind = click.FloatRange(min=0, min_open=True)
+    return click.option(flag, metavar="GREY", type=kind, default=None, help=help)
+
+
 def choice(flag: str, values: Sequence[str], help: str, *, default: str | None = None) -> Callable[[Command], Command]:
     """Return an option that takes one of ``values``."""
     kind = click.Choice(values)

@@ -158,6 +158,7 @@ class _Evaluator:
     variances: Variances
     likelihood: Likelihood
     decoder: PixelLikelihood | None
+    coded: tuple[int, int] | None = None
 
     def terms(self, x_0: Tensor, generators: list[torch.Generator], progress: Callable[[int], object] | None) -> _Array:
         """Return [prior, steps cleanest first, reconstruction] in nats and the squared error of the cleanest mean.
@@ -192,8 +193,10 @@ class _Evaluator:
         else:
             levels = torch.full((len(x_0),), level, dtype=x_0.dtype, device=x_0.device)
             z_0 = x_0 + float(sigma_from_log_snr(level)) * draw_noise(x_0, generators)
+            if self.coded is not None:
+                x_0 = x_0[..., : self.coded[0], : self.coded[1]].contiguous()
             parameters, maps = self.decoder.parameters_given(z_0, levels, x_0)
-            mean, log_p = maps.mean, parameters.log_likelihood(x_0, torch.float64)
+            mean, log_p = maps.mean[..., : x_0.shape[2], : x_0.shape[3]], parameters.log_likelihood(x_0, torch.float64)
         error = (x_0.double() - mean.double()).square()
         return -log_p.sum(dim=(1, 2, 3)), error.sum(dim=(1, 2, 3))
 
@@ -221,6 +224,7 @@ def evaluate_bound(
     first: int = 0,
     likelihood: Likelihood = "gaussian",
     decoder: PixelLikelihood | None = None,
+    coded: tuple[int, int] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> BoundTerms:
     """Return every term of the bound for every picture, with one noise draw a picture and level.
@@ -242,6 +246,8 @@ def evaluate_bound(
         likelihood: family of L_0 where each sub-pixel is decoded on its own.
         decoder: p(x_0 | z_0) at the cleanest level of the chain, in place of the denoiser's own; the denoiser is not asked
             there.
+        coded: rows and columns that the decoder codes, from the first on, where the others are padding that it does not see;
+            None: all. Bits are still divided by all sub-pixels.
         progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
     Raises:
@@ -255,7 +261,7 @@ def evaluate_bound(
         raise InputError(f"unknown likelihood {likelihood!r}")
     if isinstance(variance, str):
         variance = variances_of(variance, transform, calibration, chain.log_snr)
-    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood, decoder)
+    evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood, decoder, coded)
     terms: list[_Array] = []
     dims: list[int] = []
     for x_0 in batches:

@@ -1,6 +1,7 @@
 """Chains that end at a crossing, where a pixel decoder takes over: the cleanest level is given, the others are chosen."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +26,26 @@ SAME_LEVEL = 0.1
 def log_snr_at(grey_levels: float) -> float:
     """Return the log-SNR at which the noise has that standard deviation in grey levels: -2 ln(g / 127.5)."""
     return float(log_snr_from_sigma(grey_levels / GREY_PER_UNIT))
+
+
+def crossing_index(crossings: Sequence[float], grey_levels: float, owner: str) -> int:
+    """Return which of the crossings, in grey levels, is meant.
+
+    Args:
+        crossings: those that there are.
+        grey_levels: the one that is asked for, to within one per cent.
+        owner: what has the crossings, in messages.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    for index, own in enumerate(crossings):
+        if math.isclose(own, grey_levels, rel_tol=0.01):
+            return index
+    if not crossings:
+        raise InputError(f"crossing {grey_levels:g}: {owner} has no pixel decoder, so no crossing")
+    known = ", ".join(f"{own:g}" for own in crossings)
+    raise InputError(f"crossing {grey_levels:g}: {owner} was trained at {known} grey levels")
 
 
 def levels_above(crossing_log_snr: float, log_snr: NDArray[np.float64]) -> NDArray[np.intp]:

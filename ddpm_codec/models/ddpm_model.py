@@ -216,6 +216,10 @@ class DdpmModel:
         """Return None: a DDPM has no pixel decoder."""
         del device
 
+    def pixel_likelihood(self, device: torch.device) -> None:
+        """Return None: a DDPM has no pixel decoder."""
+        del device
+
     def network(self, device: torch.device) -> UNet:
         """Return the U-Net in eval mode on ``device``."""
         # No first weights are drawn, from no one's random state: those of the model take their place.

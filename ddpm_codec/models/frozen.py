@@ -4,7 +4,7 @@ The networks are exact (integers, the same on every device) or in floating point
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddpm_codec.device import preferred_dtype
 from ddpm_codec.diffusion.chain import Chain, even_chain
-from ddpm_codec.diffusion.crossing import SAME_LEVEL, pinned_chain
+from ddpm_codec.diffusion.crossing import SAME_LEVEL, log_snr_at, pinned_chain
 from ddpm_codec.diffusion.measurement import Calibration, VarianceKind
 from ddpm_codec.diffusion.noise_level import log_snr_from_sigma
 from ddpm_codec.diffusion.prediction import Denoiser
@@ -25,13 +25,12 @@ from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
+from ddpm_codec.nn.exact.decoder_bound import ExactPixelLikelihood
+from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.executor import ExactDenoiser, make_executor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
-
-if TYPE_CHECKING:
-    from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
-    from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 
 Key = tuple[int, int]
 """Of a chain: index of its crossing, and K."""
@@ -87,7 +86,7 @@ class FrozenModel:
     exact: ExactParameters | None = None
     rows: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     tables: str = ""
-    decoder: "ExactPixelDecoder | None" = None
+    decoder: ExactPixelDecoder | None = None
     crossings: tuple[float, ...] = ()
     default_crossing: int = 0
     progressive_crossing: int = 0
@@ -119,13 +118,14 @@ class FrozenModel:
         log_snr = tuple(log_snr_from_sigma(self.sigmas[key]).tolist())
         return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
 
-    def pixel_decoder_executor(self, device: torch.device) -> "PixelDecoderExecutor | None":
+    def pixel_decoder_executor(self, device: torch.device) -> PixelDecoderExecutor | None:
         """Return the exact pixel decoder on ``device``; None where the model has none."""
-        if self.decoder is None:
-            return None
-        from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+        return None if self.decoder is None else PixelDecoderExecutor(self.decoder, device)
 
-        return PixelDecoderExecutor(self.decoder, device)
+    def pixel_likelihood(self, device: torch.device) -> ExactPixelLikelihood | None:
+        """Return p(x_0 | z_0) at the crossings, with the frequencies of the coder; None without a pixel decoder."""
+        executor = self.pixel_decoder_executor(device)
+        return executor and ExactPixelLikelihood(executor, tuple(log_snr_at(own) for own in self.crossings))
 
     def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
         """Return the denoiser for bounds: of an exact model, over its levels alone and with the integers of its coder.

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -18,7 +20,11 @@ from ddpm_codec.errors import ModelError, one_line
 from ddpm_codec.models.frozen import FrozenModel, Key
 from ddpm_codec.models.header import DECODER_KIND, FORMAT, KEY, read_metadata
 from ddpm_codec.nn.codec_net import CodecNetConfig, macs_per_pixel, parameter_count
+from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
+from ddpm_codec.nn.exact.decoder_storage import decoder_from_arrays, decoder_to_arrays
 from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
+from ddpm_codec.nn.pixel_decoder import PixelDecoderConfig, checked_crossings, decoder_macs_per_pixel
+from ddpm_codec.nn.pixel_decoder import parameter_count as decoder_parameter_count
 from ddpm_codec.units import GREY_PER_UNIT
 
 Number = TypeVar("Number", int, float)
@@ -48,10 +54,13 @@ def model_bytes(model: FrozenModel) -> bytes:
         "macs_per_pixel": macs_per_pixel(model.config),
         "training": model.training,
     }
+    if model.decoder is not None:
+        metadata |= _decoder_metadata(model.decoder)
     tensors = {f"weights.{key}": _stored(value) for key, value in model.weights.items()}
     if model.exact is not None:
-        arrays = to_arrays(model.exact)
-        tensors |= {f"exact.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+        tensors |= _tensors("exact", to_arrays(model.exact))
+    if model.decoder is not None:
+        tensors |= _tensors("decoder", decoder_to_arrays(model.decoder))
     tensors |= {key: torch.from_numpy(np.ascontiguousarray(getattr(model, key))) for key in _ARRAYS}
     return save(tensors, {KEY: json.dumps(metadata, sort_keys=True)})
 
@@ -79,7 +88,9 @@ def load_model(path: Path) -> FrozenModel:
 
 def _read(metadata: dict[str, Any], tensors: dict[str, Tensor]) -> FrozenModel:
     config = CodecNetConfig(**metadata["config"])
-    exact = {k.removeprefix("exact."): v.numpy() for k, v in tensors.items() if k.startswith("exact.")}
+    exact, decoder = _arrays("exact", tensors), _arrays("decoder", tensors)
+    crossings = checked_crossings(tuple(map(float, metadata["crossings"]))) if metadata["crossings"] else ()
+    decoder_config = PixelDecoderConfig.from_dict(metadata["decoder_config"]) if decoder else None
     return FrozenModel(
         name=metadata["name"],
         description=metadata["description"],
@@ -94,11 +105,31 @@ def _read(metadata: dict[str, Any], tensors: dict[str, Tensor]) -> FrozenModel:
         default_crossing=metadata["default_crossing"],
         progressive_steps=metadata["progressive_steps"],
         progressive_crossing=metadata["progressive_crossing"],
-        crossings=tuple(metadata["crossings"]),
+        crossings=crossings,
+        decoder=None if decoder_config is None else decoder_from_arrays(decoder_config, len(crossings), decoder),
         tile=metadata["tile"],
         training=metadata["training"],
         **{key: tensors[key].numpy().astype(np.float64) for key in _ARRAYS},
     )
+
+
+def _decoder_metadata(decoder: ExactPixelDecoder) -> dict[str, Any]:
+    trunk, masked = decoder_macs_per_pixel(decoder.config)
+    return {
+        "decoder_config": decoder.config.to_dict(),
+        "decoder_parameters": decoder_parameter_count(decoder.config),
+        "trunk_macs_per_pixel": trunk,
+        "masked_macs_per_pixel": masked,
+    }
+
+
+def _tensors(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+    return {f"{prefix}.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+
+
+def _arrays(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.generic]]:
+    start = f"{prefix}."
+    return {key.removeprefix(start): value.numpy() for key, value in tensors.items() if key.startswith(start)}
 
 
 def _by_text(chains: dict[Key, tuple[Number, ...]]) -> dict[str, list[Number]]:

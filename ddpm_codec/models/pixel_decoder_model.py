@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ddpm_codec.diffusion.crossing import crossing_index
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
-from ddpm_codec.errors import InputError, ModelError, one_line
+from ddpm_codec.errors import ModelError, one_line
 from ddpm_codec.models.header import DECODER_KIND, FORMAT, KEY, read_metadata
 from ddpm_codec.nn.pixel_decoder import (
     PixelDecoder,
@@ -53,11 +53,7 @@ class PixelDecoderModel:
         """
         if grey_levels is None:
             return self.crossings[0]
-        found = [own for own in self.crossings if math.isclose(own, grey_levels, rel_tol=0.01)]
-        if not found:
-            known = ", ".join(f"{own:g}" for own in self.crossings)
-            raise InputError(f"crossing {grey_levels:g}: pixel decoder {self.name} was trained at {known} grey levels")
-        return found[0]
+        return self.crossings[crossing_index(self.crossings, grey_levels, f"pixel decoder {self.name}")]
 
     def network(self, device: torch.device) -> PixelDecoder:
         """Return the network in eval mode on ``device``.

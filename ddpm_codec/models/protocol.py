@@ -1,7 +1,7 @@
 """The interface of a model, as bounds and codecs use it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import VarianceKind
+from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.diffusion.variance import Variances
+from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.integer import IntegerDenoiser
-
-if TYPE_CHECKING:
-    from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 
 Schedule = Literal["dp", "even"]
 """How the levels of a chain are chosen: by dynamic programming, or evenly."""
@@ -187,6 +186,10 @@ class CodecModel(Protocol):
         """
         ...
 
-    def pixel_decoder_executor(self, device: torch.device) -> "PixelDecoderExecutor | None":
+    def pixel_decoder_executor(self, device: torch.device) -> PixelDecoderExecutor | None:
         """Return the exact pixel decoder, for all crossings, on ``device``; None where the model has none."""
+        ...
+
+    def pixel_likelihood(self, device: torch.device) -> PixelLikelihood | None:
+        """Return p(x_0 | z_0) at its crossings for bounds, the integers of its coder; None where the model has none."""
         ...

@@ -38,10 +38,16 @@ class ModelInfo:
         id: SHA-256 of the file, hexadecimal; the identity that coded files carry.
         path: the file.
         bytes: its size.
-        parameters: weights of the network.
-        macs_per_pixel_per_level: multiply-adds of one evaluation per pixel.
-        steps: K of the default chain (K + 1 evaluations).
-        macs_per_pixel_total: multiply-adds per pixel over the whole default chain.
+        parameters: weights of the networks.
+        macs_per_pixel_per_level: multiply-adds of one evaluation of the denoiser per pixel.
+        decoder_macs_per_pixel: multiply-adds of the pixel decoder per pixel, trunk and masked network; 0 without one.
+        steps: K of the default chain.
+        macs_per_pixel_total: multiply-adds per pixel over the whole default chain: K evaluations and the pixel decoder, or
+            K + 1 evaluations.
+        crossings: noise at which the pixel decoder can take over, in grey levels; empty without one.
+        crossing: that of the default chain; None without a pixel decoder.
+        progressive_steps: K of the chain of progressive files; None: as the size of a picture wants.
+        progressive_crossing: the crossing of that chain; None without a pixel decoder.
         description: one line.
 
     Examples:
@@ -57,8 +63,13 @@ class ModelInfo:
     bytes: int
     parameters: int
     macs_per_pixel_per_level: float
+    decoder_macs_per_pixel: float
     steps: int
     macs_per_pixel_total: float
+    crossings: tuple[float, ...]
+    crossing: float | None
+    progressive_steps: int | None
+    progressive_crossing: float | None
     description: str
 
     def to_json(self) -> dict[str, Any]:
@@ -99,18 +110,30 @@ def describe(path: Path) -> ModelInfo:
     metadata = read_metadata(path)
     try:
         macs, steps = float(metadata["macs_per_pixel"]), int(metadata["default_steps"])
+        crossings = tuple(map(float, metadata["crossings"]))
+        of_decoder = sum(float(metadata[f"{part}_macs_per_pixel"]) for part in ("trunk", "masked") if crossings)
+        more, progressive = metadata.get("decoder_parameters", 0), metadata["progressive_steps"]
+
+        def crossing(key: str) -> float | None:
+            return crossings[metadata[key]] if crossings else None
+
         return ModelInfo(
             name=str(metadata["name"]),
             id=model_id(path),
             path=str(path),
             bytes=path.stat().st_size,
-            parameters=int(metadata["parameters"]),
+            parameters=int(metadata["parameters"]) + int(more),
             macs_per_pixel_per_level=macs,
+            decoder_macs_per_pixel=of_decoder,
             steps=steps,
-            macs_per_pixel_total=macs * (steps + 1),
+            macs_per_pixel_total=macs * steps + of_decoder if crossings else macs * (steps + 1),
+            crossings=crossings,
+            crossing=crossing("default_crossing"),
+            progressive_steps=None if progressive is None else int(progressive),
+            progressive_crossing=crossing("progressive_crossing"),
             description=str(metadata["description"]),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ModelError(f"{path}: the model's metadata is incomplete ({error})") from error
 
 

@@ -1,13 +1,14 @@
 """The exact network of a calibrated denoiser: made at export, and as a trial before a run with rounding."""
 
 import copy
+import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.diffusion.pictures import to_model_values
-from ddpm_codec.errors import ModelError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
@@ -26,21 +27,50 @@ TRIAL_PIXELS = 1 << 14
 """The same for a trial, whose network is discarded."""
 
 
-def candidate_levels(config: TrainConfig) -> NDArray[np.float64]:
-    """Return the levels that a model has tables for, cleanest first, [GRID]."""
+def candidate_levels(config: TrainConfig, crossing_log_snr: float = math.inf) -> NDArray[np.float64]:
+    """Return the levels that a model has tables for, cleanest first, [GRID].
+
+    Args:
+        config: of the run.
+        crossing_log_snr: of the lowest crossing, where a pixel decoder takes over: the levels are noisier than that.
+
+    Raises:
+        InputError: the run trained no such levels.
+    """
     # Training covers clean levels up to the jitter beyond log_snr_max, so a chain may begin there.
-    return np.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, GRID)
+    cleanest = config.log_snr_max + (CLEAN_JITTER if config.clean_share > 0 else 0.0)
+    if cleanest < crossing_log_snr:
+        return np.linspace(cleanest, config.log_snr_min, GRID)
+    if crossing_log_snr <= config.log_snr_min:
+        raise InputError(
+            f"the denoiser was trained down to log-SNR {config.log_snr_min:g}, and the lowest crossing lies at "
+            f"{crossing_log_snr:.2f}: no level is noisier"
+        )
+    return np.linspace(crossing_log_snr, config.log_snr_min, GRID + 1)[1:]
 
 
 def freeze_on(
-    denoiser: CodecDenoiser, sampler: CropSampler, config: TrainConfig, device: torch.device, pixels: int
+    denoiser: CodecDenoiser,
+    sampler: CropSampler,
+    config: TrainConfig,
+    device: torch.device,
+    pixels: int,
+    levels: NDArray[np.float64] | None = None,
 ) -> ExactParameters:
     """Return the exact network of a calibrated denoiser, its ranges measured on so many pixels of training crops.
+
+    Args:
+        denoiser: on ``device``.
+        sampler: of training crops.
+        config: of the run.
+        device: where to measure.
+        pixels: how many.
+        levels: that it gets tables for; None: all :func:`candidate_levels`.
 
     Raises:
         ModelError: it cannot be held in integers without overflow.
     """
-    levels = candidate_levels(config)
+    levels = candidate_levels(config) if levels is None else levels
     crops = to_model_values(sampler.batch(1, max(8, pixels // config.crop**2), slice(None)), device)
     looked_at = torch.from_numpy(levels[::4]).float()
     reach = measure_reach(denoiser.net, lambda: run_at_levels(denoiser, crops, looked_at))

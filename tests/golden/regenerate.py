@@ -24,6 +24,7 @@ from ddpm_codec.image_io import read_picture
 from ddpm_codec.picture import Picture
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
+from ddpm_codec.training.export_options import ExportOptions
 from ddpm_codec.training.run import train
 
 FOLDER = Path(__file__).resolve().parent
@@ -121,10 +122,10 @@ def _train(folder: Path) -> None:
     first = train(
         TrainConfig.from_dict(shared | {"output": str(folder / "a"), "train_steps": 900, "lr": 4e-3}), progress=False
     )
-    export_model(first, FLOAT, name="tiny-float", exact=False, limit=16, tile=64, overwrite=True)
+    export_model(first, FLOAT, ExportOptions("tiny-float", exact=False, limit=16, tile=64), overwrite=True)
     more = {"output": str(folder / "b"), "init_from": str(first), "quantize": True, "train_steps": 300, "lr": 2e-3}
     second = train(TrainConfig.from_dict(shared | more), progress=False)
-    export_model(second, EXACT, name="tiny", limit=16, tile=64, overwrite=True)
+    export_model(second, EXACT, ExportOptions("tiny", limit=16, tile=64), overwrite=True)
 
 
 def _encode(folder: Path) -> None:

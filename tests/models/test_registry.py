@@ -25,6 +25,10 @@ def model_file(name: str) -> bytes:
         "parameters": 1000,
         "macs_per_pixel": 50.5,
         "default_steps": 4,
+        "crossings": [],
+        "default_crossing": 0,
+        "progressive_steps": None,
+        "progressive_crossing": 0,
     }
     header = json.dumps({"__metadata__": {KEY: json.dumps(metadata)}}).encode()
     return len(header).to_bytes(8, "little") + header
@@ -52,8 +56,13 @@ def test_list(folder: Path) -> None:
         "bytes": len(content),
         "parameters": 1000,
         "macs_per_pixel_per_level": 50.5,
+        "decoder_macs_per_pixel": 0,
         "steps": 4,
         "macs_per_pixel_total": 252.5,
+        "crossings": (),
+        "crossing": None,
+        "progressive_steps": None,
+        "progressive_crossing": None,
         "description": "the alpha",
     }
 

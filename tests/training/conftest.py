@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.nn.denoiser import CodecDenoiser
-from ddpm_codec.training import calibration, decoder_calibration, export, freezing
+from ddpm_codec.training import assembly, calibration, decoder_calibration, freezing
 from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
@@ -76,8 +76,8 @@ def use_few_crops(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calibration, "SAMPLES", 400)
     patch.setattr(decoder_calibration, "CROP_PIXELS", 1 << 12)
     patch.setattr(decoder_calibration, "COST_PIXELS", 1 << 11)
-    patch.setattr(export, "REACH_PIXELS", 1 << 11)
-    patch.setattr(export, "PRIOR_CROPS", 256)
+    patch.setattr(assembly, "REACH_PIXELS", 1 << 11)
+    patch.setattr(assembly, "PRIOR_CROPS", 256)
     patch.setattr(freezing, "TRIAL_PIXELS", 1 << 11)
 
 

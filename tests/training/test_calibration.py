@@ -17,6 +17,7 @@ from ddpm_codec.training.calibration import best_steps, calibrate, measure_reach
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
+from ddpm_codec.training.export_options import ExportOptions
 from ddpm_codec.training.run import train
 
 LEVELS = torch.tensor([8.0, 2.0, -2.0])
@@ -181,8 +182,8 @@ def test_export_is_exact_and_keeps_a_calibration(
         calls.append(1)
         return original(*args)
 
-    monkeypatch.setattr("ddpm_codec.training.export.calibrate_on", counted)
-    model = export_model(checkpoint, tmp_path / "m.safetensors", name="m", limit=4)
+    monkeypatch.setattr("ddpm_codec.training.assembly.calibrate_on", counted)
+    model = export_model(checkpoint, tmp_path / "m.safetensors", ExportOptions("m", limit=4))
     assert model.arithmetic == "exact"
     assert model.exact is not None
     assert not model.weights
@@ -190,9 +191,9 @@ def test_export_is_exact_and_keeps_a_calibration(
     assert all(len(rows) == steps + 1 for (_, steps), rows in model.rows.items())
     if quantize:
         with pytest.raises(InputError, match="was trained with rounding, so it works in integers only"):
-            export_model(checkpoint, tmp_path / "f.safetensors", name="f", limit=4, exact=False)
+            export_model(checkpoint, tmp_path / "f.safetensors", ExportOptions("f", limit=4, exact=False))
         return
-    floating = export_model(checkpoint, tmp_path / "f.safetensors", name="f", limit=4, exact=False)
+    floating = export_model(checkpoint, tmp_path / "f.safetensors", ExportOptions("f", limit=4, exact=False))
     assert floating.arithmetic == "float"
     assert floating.weights
     assert not floating.rows

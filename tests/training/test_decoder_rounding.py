@@ -18,7 +18,7 @@ from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.decoder_calibration import calibrate_decoder, decoder_bits
-from ddpm_codec.training.export import export_checkpoint, export_pixel_decoder
+from ddpm_codec.training.export_checkpoint import export_checkpoint, export_pixel_decoder
 from ddpm_codec.training.run import train
 from ddpm_codec.training.trainer import Trainer
 

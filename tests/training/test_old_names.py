@@ -15,7 +15,9 @@ import torch
 from ddpm_codec.errors import InputError
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.export import export_checkpoint, export_model
+from ddpm_codec.training.export import export_model
+from ddpm_codec.training.export_checkpoint import export_checkpoint
+from ddpm_codec.training.export_options import ExportOptions
 from ddpm_codec.training.run import forked_config, train
 from ddpm_codec_cli.main import main
 
@@ -79,7 +81,7 @@ def test_an_old_run_resumes_forks_starts_others_and_is_exported(tiny: Make, tmp_
     assert load_checkpoint(train(starts, progress=False)).step == 1
     export_checkpoint(path, tmp_path / "small.pt")
     assert load_checkpoint(tmp_path / "small.pt").config.steps == 5
-    model = export_model(path, tmp_path / "m.safetensors", name="m", limit=2, exact=False)
+    model = export_model(path, tmp_path / "m.safetensors", ExportOptions("m", limit=2, exact=False))
     assert (model.default_steps, model.training["steps"]) == (5, 3)
 
     # The same command goes on, from the old configuration that it had written.

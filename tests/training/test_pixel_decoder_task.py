@@ -19,7 +19,7 @@ from ddpm_codec.models.opening import open_model
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import CROSSINGS, TrainConfig
-from ddpm_codec.training.export import export_checkpoint
+from ddpm_codec.training.export_checkpoint import export_checkpoint
 from ddpm_codec.training.objective import draw_levels
 from ddpm_codec.training.pixel_decoder_task import PixelDecoderTask
 from ddpm_codec.training.run import forked_config, train
