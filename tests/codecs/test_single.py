@@ -31,7 +31,7 @@ from ddpm_codec.container import (
     read_container,
     write_single,
 )
-from ddpm_codec.container.layout import SINGLE_PARAMETERS
+from ddpm_codec.container.layout import SINGLE_PARAMETERS, Values
 from ddpm_codec.errors import FormatError
 from ddpm_codec.files import decode_file, describe_file, encode_files
 from ddpm_codec.picture import MODES, Picture, PictureInfo
@@ -210,7 +210,7 @@ def test_damage_of_indices_behind_a_right_checksum_never_gives_other_pixels(
 @pytest.mark.parametrize("tile", [12, 0, 1 << 13])
 def test_absurd_tiles_are_refused(tile: int, model: Model) -> None:
     session = model.session()
-    values = {"crossing": 0, "steps": session.steps, "tile": tile}
+    values: Values = {"crossing": 0, "steps": session.steps, "tile": tile}
     head = Head(CODEC_SINGLE, "", bytes.fromhex(model.id)[:4], {}, values)
     with pytest.raises(FormatError, match="coding parameters are damaged"):
         decoded(write_single(ShortHead(head, noise(8, 8).info, route=ROUTE_MODEL), b"abc"), model)

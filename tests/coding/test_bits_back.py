@@ -8,7 +8,6 @@ from scipy.stats import norm
 
 from ddpm_codec.coding.ans import Stack, StackExhausted
 from ddpm_codec.coding.bits_back import (
-    Floats,
     Ints,
     Pixels,
     Points,
@@ -17,6 +16,7 @@ from ddpm_codec.coding.bits_back import (
     pop_factorised,
     push_factorised,
 )
+from ddpm_codec.coding.prices import Floats
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from ddpm_codec.errors import FormatError
 

@@ -124,5 +124,5 @@ def _short_head(picture: Picture, session: "CodingSession", route: int, paramete
     """Return the head of a picture that a model coded. A shipped one is found by its identity, so only others are named."""
     name = "" if session.ships else session.model.name
     identity = bytes.fromhex(session.model_id)[:SHORT_ID_BYTES]
-    values: Values = {"crossing": session.crossing, "steps": session.steps} | parameters
+    values: Values = {"crossing": session.crossing, "steps": session.steps, **parameters}
     return ShortHead(Head(CODEC_SINGLE, name, identity, session.fingerprint(), values), picture.info, route=route)
