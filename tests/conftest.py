@@ -44,8 +44,8 @@ def tiles(tmp_path: Path) -> Path:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden",
-        choices=["photo", "progressive", "all"],
-        help="write tests/golden anew: the file of the model that ships, the progressive ones, or all with the tiny models",
+        choices=["photo", "progressive", "files", "all"],
+        help="write tests/golden anew: the file of the model that ships, the progressive ones, all, or the tiny models too",
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddpm_codec.atomic import new_file, spooled, writing
 from ddpm_codec.container import (
+    CODEC_SINGLE,
     DEFAULT_MAX_PIXELS,
     ByteSource,
     Container,
@@ -13,9 +14,11 @@ from ddpm_codec.container import (
     Head,
     ImageEntry,
     SectionFile,
+    ShortHead,
     read_container,
     read_sections,
     write_sections,
+    write_single,
 )
 from ddpm_codec.picture import PictureInfo
 
@@ -66,3 +69,24 @@ def archive_writer(path: Path, *, overwrite: bool = False) -> Iterator[ArchiveWr
     """Give a writer that leaves nothing behind unless it finishes."""
     with spooled(path, overwrite=overwrite) as spool:
         yield ArchiveWriter(path, ContainerWriter(spool), overwrite)
+
+
+def write_again(
+    opened: Container,
+    target: Path,
+    *,
+    payload: bytes | None = None,
+    head: Head | None = None,
+    info: PictureInfo | None = None,
+) -> Path:
+    """Write a file of one block again in its layout, some of it changed, with right checksums."""
+    data, head = opened.read_block(0) if payload is None else payload, head or opened.head
+    images = opened.images if info is None else [ImageEntry(info, opened.images[0].route)]
+    if head.codec == CODEC_SINGLE:
+        short = ShortHead(head, images[0].info, route=images[0].route)
+        target.write_bytes(write_single(short, data, file_name=target.name))
+        return target
+    with archive_writer(target, overwrite=True) as writer:
+        writer.add_block(data)
+        writer.finish(head, images)
+    return target

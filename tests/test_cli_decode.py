@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm_codec.container import ROUTE_MODEL, Head, ImageEntry
+from ddpm_codec.container import Head, ImageEntry
 from ddpm_codec.errors import FormatError
 from ddpm_codec.models import find_model
 from ddpm_codec.picture import PictureInfo
-from tests.containers import archive_writer, read_archive
+from tests.containers import archive_writer, read_archive, write_again
 from tests.helpers import PHOTO, Run, pixels
+
+SMALL = PHOTO.with_name("lighthouse_33x17.png")
 
 
 def check_refused(result: tuple[int, str, str], cause: str) -> None:
@@ -65,21 +67,18 @@ def with_parameters(source: Path, target: Path, size: tuple[int, int], **paramet
     """Write the first block of ``source`` again, as one of another picture with other coding parameters."""
     opened = read_archive(source)
     head = replace(opened.head, parameters=opened.head.parameters | parameters)
-    with archive_writer(target) as writer:
-        writer.add_block(opened.read_block(0))
-        writer.finish(head, [ImageEntry(PictureInfo("a.png", "RGB", size), ROUTE_MODEL)])
-    return target
+    return write_again(opened, target, head=head, info=PictureInfo("a.png", "RGB", size))
 
 
 def test_absurd_numbers_of_tiles_are_refused(photo_file: Path, run: Run, tmp_path: Path) -> None:
     huge = (1 << 15, 1 << 15)
-    whole = with_parameters(photo_file, tmp_path / "a.ddpm", huge, tile=8, block_pixels=1 << 30)
+    whole = with_parameters(photo_file, tmp_path / "a.ddpm", huge, tile=8)
     check_refused(
         run("decode", whole, "-o", tmp_path / "x.png"), "its coding parameters are damaged (block of 1073741824"
     )
-    sliver = with_parameters(photo_file, tmp_path / "b.ddpm", (1 << 24, 1), tile=8, block_pixels=1 << 24)
+    sliver = with_parameters(photo_file, tmp_path / "b.ddpm", (1 << 24, 1), tile=8)
     check_refused(
-        run("decode", sliver, "-o", tmp_path / "x.png"), "block 0 cannot be decoded: it has 2097152 tiles, more"
+        run("decode", sliver, "-o", tmp_path / "x.png"), "b.ddpm: cannot be decoded: it has 2097152 tiles, more"
     )
     assert not (tmp_path / "x.png").exists()
 
@@ -122,7 +121,10 @@ def test_keep_going_with_nothing_to_recover_is_an_error(photo_file: Path, run: R
     data = bytearray(photo_file.read_bytes())
     data[-50] ^= 1
     (tmp_path / "bad.ddpm").write_bytes(data)
-    check_refused(run("decode", tmp_path / "bad.ddpm", "-o", tmp_path / "x.png", "--keep-going"), "no picture can be")
+    check_refused(
+        run("decode", tmp_path / "bad.ddpm", "-o", tmp_path / "x.png", "--keep-going"),
+        "bad.ddpm: is cut short or damaged",
+    )
     assert [item.name for item in tmp_path.iterdir()] == ["bad.ddpm"]
 
 
@@ -132,10 +134,11 @@ def test_foreign_files(photo_file: Path, run: Run, tmp_path: Path) -> None:
         "empty.ddpm": (b"", "is not a .ddpm file"),
         "text.ddpm": (b"no such thing at all", "is not a .ddpm file"),
         "photo.png": (PHOTO.read_bytes(), "is not a .ddpm file"),
-        "newer.ddpm": (good[:8] + b"\x09" + good[9:], "has format version 9, this program reads 1"),
+        "newer.ddpm": (good[:8] + b"\x09" + good[9:], "has format version 9, this program reads 2"),
+        "older.ddpm": (good[:8] + b"\x01" + good[9:], "pre-release of ddpm-codec (format version 1)"),
         "codec.ddpm": (good[:9] + b"\x09" + good[10:], "codec 9 is unknown"),
         "cut.ddpm": (good[: len(good) // 2], "is cut short"),
-        "long.ddpm": (good + b"x", "damaged at its end"),
+        "long.ddpm": (good + b"x", "is cut short or damaged"),
     }
     for name, (data, cause) in files.items():
         (tmp_path / name).write_bytes(data)
@@ -165,13 +168,13 @@ def test_a_claim_of_two_to_the_31_pixels(run: Run, tmp_path: Path) -> None:
 
 def test_a_second_block_that_is_foreign_takes_the_first_with_it(run: Run, tmp_path: Path) -> None:
     """A picture that is complete does not appear either while the file turns out to be wrong."""
-    assert run("encode", PHOTO, "-o", tmp_path / "a.ddpm", "--model", "none")[0] == 0
+    assert run("encode", PHOTO, SMALL, "-o", tmp_path / "a.ddpm", "--model", "none")[0] == 0
     opened = read_archive(tmp_path / "a.ddpm")
     with archive_writer(tmp_path / "b.ddpm") as writer:
         writer.add_block(opened.read_block(0))
         writer.add_block(b"\7")
         writer.finish(opened.head, opened.images)
-    check_refused(run("decode", tmp_path / "b.ddpm", "-o", tmp_path / "x.png"), "block 1 cannot be decoded")
+    check_refused(run("decode", tmp_path / "b.ddpm", "-o", tmp_path / "x"), "block 1 cannot be decoded")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.ddpm", "b.ddpm"]
 
 

@@ -62,9 +62,9 @@ def test_golden_bytes(tmp_path: Path) -> None:
         writer.add_block(b"\x00\x00\x01\x00\x01\x04abc")
         writer.finish(Head(), [ImageEntry(PictureInfo("a.png", "RGB", (1, 1)))])
     assert path.read_bytes().hex(" ") == (
-        "89 44 44 50 4d 0d 0a 1a 01 00 "
-        "54 41 42 4c 10 00 01 01 01 00 05 61 2e 70 6e 67 01 01 07 00 00 ca 01 31 7f "
-        "42 4c 43 4b 0a 00 00 00 01 00 01 04 61 62 63 c2 09 a6 51 "
+        "89 44 44 50 4d 0d 0a 1a 02 00 "
+        "54 41 42 4c 10 00 01 01 01 00 05 61 2e 70 6e 67 01 01 07 00 00 f7 38 d4 09 "
+        "42 4c 43 4b 0a 00 00 00 01 00 01 04 61 62 63 a5 09 4e 1c "
         "45 4e 44 20"
     )
 
@@ -163,13 +163,14 @@ def with_preamble(version: int, codec: int, sections: list[tuple[bytes, bytes]])
     [
         (b"", "not a .ddpm file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "not a .ddpm file"),
-        (with_preamble(2, 0, []), "newer version"),
-        (with_preamble(1, 9, []), "codec 9 is unknown"),
-        (with_preamble(1, 0, [(b"NEWS", b"")]), "section TABL not found"),
-        (with_preamble(1, 0, [(b"TABL", b"\0\0")]), "ends too early"),
-        (with_preamble(1, 0, [(b"TABL", b"\0\0\0\0\0")]), "no images"),
-        (with_preamble(1, 0, [(b"TABL", b"\7\1")]), "packing method is unknown"),
-        (with_preamble(1, 1, [(b"HEAD", bytes(5))]), "head is damaged"),
+        (with_preamble(1, 0, []), r"pre-release of ddpm-codec \(format version 1\); this version reads version 2"),
+        (with_preamble(3, 0, []), "newer version"),
+        (with_preamble(2, 9, []), "codec 9 is unknown"),
+        (with_preamble(2, 0, [(b"NEWS", b"")]), "section TABL not found"),
+        (with_preamble(2, 0, [(b"TABL", b"\0\0")]), "ends too early"),
+        (with_preamble(2, 0, [(b"TABL", b"\0\0\0\0\0")]), "no images"),
+        (with_preamble(2, 0, [(b"TABL", b"\7\1")]), "packing method is unknown"),
+        (with_preamble(2, 1, [(b"HEAD", bytes(5))]), "head is damaged"),
     ],
 )
 def test_foreign_files_are_refused_with_the_cause(tmp_path: Path, data: bytes, cause: str) -> None:
@@ -181,7 +182,7 @@ def test_foreign_files_are_refused_with_the_cause(tmp_path: Path, data: bytes, c
 
 def test_a_length_beyond_the_file_is_refused_before_allocation(tmp_path: Path) -> None:
     path = tmp_path / "x.ddpm"
-    path.write_bytes(SIGNATURE + b"\1\0TABL" + b"\xff" * 8 + b"\x7f" + bytes(20))
+    path.write_bytes(SIGNATURE + b"\2\0TABL" + b"\xff" * 8 + b"\x7f" + bytes(20))
     with pytest.raises(FormatError, match="cut short"):
         read_archive(path)
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 from ddpm_codec.container import (
-    CODEC_FALLBACK,
     CODEC_PROGRESSIVE,
-    ROUTE_MODEL,
+    ROUTE_FALLBACK,
+    ROUTE_INDEXED,
     ByteSource,
     Container,
     SectionFile,
@@ -28,13 +28,13 @@ class FileInfo:
 
     Attributes:
         file: file name.
-        codec: ``fallback only``, ``bits-back lossless`` or ``progressive``.
+        codec: ``fallback only``, ``bits-back lossless``, ``indexed lossless`` (small single pictures) or ``progressive``.
         file_bytes: size of the file.
         pictures: its pictures without pixels, in order.
         coded_by: ``model`` or ``fallback`` for each picture of an archive; empty for a progressive file.
         blocks: number of blocks of an archive; None for a progressive file.
         model: name of the model; None if there is none or it is unknown here.
-        model_id: SHA-256 of the model, hexadecimal; only its first digits for a progressive file.
+        model_id: SHA-256 of the model, hexadecimal; only its first digits for a progressive file or a single picture.
         parameters: coding parameters.
         environment: where the file was coded, if in floating point; empty if any environment can decode it.
         section_ends: offsets at which the head and each complete section of a progressive file end, in bytes.
@@ -128,14 +128,16 @@ def describe(source: ByteSource) -> FileInfo:
 
 def _of_archive(opened: Container) -> FileInfo:
     head = opened.head
+    indexed = any(entry.route == ROUTE_INDEXED for entry in opened.images)
+    by_model = "indexed lossless" if indexed else "bits-back lossless"
     return FileInfo(
         file=opened.label,
-        codec="fallback only" if head.codec == CODEC_FALLBACK else "bits-back lossless",
+        codec=by_model if head.needs_model else "fallback only",
         file_bytes=opened.file_bytes,
         pictures=tuple(entry.info for entry in opened.images),
-        coded_by=tuple("model" if entry.route == ROUTE_MODEL else "fallback" for entry in opened.images),
+        coded_by=tuple("fallback" if entry.route == ROUTE_FALLBACK else "model" for entry in opened.images),
         blocks=len(opened.blocks),
-        model=head.model_name or None,
+        model=head.model_name or (shipped_name(head.model_id.hex()) if head.needs_model else None),
         model_id=head.model_id.hex() or None,
         parameters=head.parameters,
         environment=head.fingerprint,

@@ -10,6 +10,7 @@ y_0 = W (x_0 - 127.5), on the lattice z_j = delta_j n_j, delta_j = sigma_j / RAT
 the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_bar_s).
 """
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.codecs.pixel_code import PixelCode
+from ddpm_codec.coding.ans import Stack
+from ddpm_codec.coding.bits_back import pop_factorised, push_factorised
 from ddpm_codec.coding.exact_math import exact_exp
-from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
+from ddpm_codec.coding.streams import pop_streams, push_streams
+from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID, PRECISION
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
@@ -184,19 +189,25 @@ def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:
     return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
 
 
+def _longest_stream(shape: tuple[int, ...]) -> int:
+    """Return the most bytes that a stream of a batch of pictures has: PRECISION bits a sub-pixel, and the coder's state."""
+    return (PRECISION * math.prod(shape) + 64) // 8
+
+
 class DiffusionLattice:
     """:class:`~ddpm_codec.coding.bits_back.LatticeModel` of a denoiser and a chain.
 
     Args:
         chain: the denoiser and its levels.
+        pixels: the pixel decoder that takes over at level 0; None: the denoiser gives independent sub-pixels there.
 
     Attributes:
         steps: K.
         sigmas: in grey levels, [K + 1].
     """
 
-    def __init__(self, chain: GreyChain) -> None:
-        self._chain, self._transform = chain, chain.transform
+    def __init__(self, chain: GreyChain, pixels: PixelCode | None = None) -> None:
+        self._chain, self._transform, self._pixels = chain, chain.transform, pixels
         self.steps, self.sigmas = chain.steps, chain.sigmas
         self._delta = self.sigmas / RATIO
         self._reverse_scales = [np.zeros(0, np.int32)] + [self._scales(t) for t in range(1, self.steps + 1)]
@@ -227,9 +238,28 @@ class DiffusionLattice:
         """Return the mean of n_level given n_{level - 1}."""
         return rounded(n_prev * (self._delta[level - 1] / self._delta[level] * _ONE))
 
-    def likelihood(self, n_0: NDArray[np.int32]) -> tuple[Ints, Indices]:
-        """Return mean and scale index of p(x_0 | z_0), in grey levels, [B, 3, H, W]."""
-        return self._chain.pixel_law(n_0, float(self._delta[0]))
+    def push_pictures(self, stack: Stack, x0: NDArray[np.uint8], n_0: NDArray[np.int32], prices: Floats | None) -> None:
+        """Push pictures x0 [B, 3, h, w] under p(x_0 | n_0); see :class:`~ddpm_codec.coding.bits_back.LatticeModel`."""
+        if self._pixels is None:
+            push_factorised(stack, x0, self._chain.pixel_law(n_0, self.unit(0)), prices)
+            return
+        coded = self._pixels.encode(noisy_picture(self._transform, n_0, self.unit(0)), x0)
+        push_streams(stack, coded.streams, _longest_stream(x0.shape))
+        if prices is not None:
+            prices += coded.bits
+
+    def pop_pictures(self, stack: Stack, shape: tuple[int, int, int, int], n_0: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Pop what :meth:`push_pictures` pushed, of ``shape`` [B, 3, h, w].
+
+        Raises:
+            FormatError: it was not pushed by that.
+        """
+        if self._pixels is None:
+            return pop_factorised(stack, shape, self._chain.pixel_law(n_0, self.unit(0)))
+        images, _, height, width = shape
+        streams = pop_streams(stack, self._pixels.stream_count(images, height, width), _longest_stream(shape))
+        picture = noisy_picture(self._transform, n_0, self.unit(0))
+        return self._pixels.decode(picture, (height, width), streams)
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_{level - 1} | n_level), [B, D, h, w]."""

@@ -11,6 +11,7 @@ import torch
 
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
 from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
+from ddpm_codec.codecs.pixel_code import PixelCode
 from ddpm_codec.coding.tables import tables_hash
 from ddpm_codec.device import check_forked, check_precision, pick_device
 from ddpm_codec.diffusion.transform import by_name
@@ -19,6 +20,7 @@ from ddpm_codec.isolation import isolated, torch_threads
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
+from ddpm_codec.workers import Workers
 
 
 class Model:
@@ -154,11 +156,12 @@ class CodingSession:
         dtype: str = "",
         threads: int | None = None,
     ) -> None:
+        self._opened = model
         self.model, self.model_id, self.device = model.codec_model, model.id, model.device
         self.crossing = self.model.default_crossing if crossing is None else crossing
         self._sigmas = self.model.chain_sigmas(chain_steps, self.crossing)
         self.steps = len(self._sigmas) - 1
-        self._dtype = dtype or self.model.bound_dtype(self.device)
+        self._given_dtype, self._dtype = dtype, dtype or self.model.bound_dtype(self.device)
         self._threads = threads
 
     @classmethod
@@ -225,6 +228,18 @@ class CodingSession:
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from None
 
+    def for_indices(self) -> "CodingSession":
+        """Return the session for coding by indices: the chain of progressive files, unless this is one that was asked for.
+
+        Indices take somewhat more bits than their KL, so that their best chain ends at a higher crossing, or has more steps.
+        """
+        model = self.model
+        if (self.crossing, self._sigmas) != (model.default_crossing, model.chain_sigmas()):
+            return self
+        return self._opened.session_in(
+            model.progressive_steps, model.progressive_crossing, self._given_dtype, self._threads
+        )
+
     def environment(self) -> AbstractContextManager[None]:
         """Return a context in which torch uses the threads of the file; the previous number is restored on exit."""
         return torch_threads(self._threads, exactly=self._threads is not None)
@@ -267,13 +282,23 @@ class CodingSession:
             denoiser = model.integer_denoiser(self.steps, self.crossing, self.device, self._dtype)
         return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
 
+    @cached_property
+    def pixels(self) -> PixelCode | None:
+        """The pixel decoder at the crossing; None of a model that has none."""
+        executor = self.model.pixel_decoder_executor(self.device)
+        if executor is None:
+            return None
+        from ddpm_codec.codecs.pixels.coder import PixelCoder
+
+        return PixelCoder(executor, self.crossing, Workers())
+
     def lattice(self) -> DiffusionLattice:
         """Return the lattice model of the chain for bits-back coding; see :attr:`chain`."""
         return self._lattice
 
     @cached_property
     def _lattice(self) -> DiffusionLattice:
-        return DiffusionLattice(self.chain)
+        return DiffusionLattice(self.chain, self.pixels)
 
 
 def _recorded(recorded: Fingerprint, label: str) -> tuple[str, str, int]:

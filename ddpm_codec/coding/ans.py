@@ -39,6 +39,7 @@ _MARGIN_BITS = 64
 _ESCAPE_BITS = 16
 _ESCAPE_LIMBS = 3
 _UNIFORM = constriction.stream.model.Uniform(1 << _ESCAPE_BITS)
+_BYTES = constriction.stream.model.Uniform(1 << 8)
 _DAMAGED = "entropy-coded data is damaged"
 _PLACES = 1 << 9
 """Of a pixel's mean: place 0 where its whole window is inside the grey range, else the floor counted from 1."""
@@ -192,6 +193,20 @@ class Stack:
         if x.size and (x.min() < 0 or x.max() >= GREY_LEVELS):
             raise FormatError(_DAMAGED)
         return x.astype(np.uint8).reshape(mean.shape)
+
+    def push_bytes(self, data: bytes) -> None:
+        """Push bytes, each as a uniform symbol, so that the first is on top."""
+        self._coder.encode_reverse(np.frombuffer(data, np.uint8).astype(np.int32), _BYTES)
+
+    def pop_bytes(self, count: int) -> bytes:
+        """Pop what :meth:`push_bytes` pushed.
+
+        Raises:
+            FormatError: there are fewer bytes on the stack.
+        """
+        if 8 * count > self.bits:
+            raise FormatError(_DAMAGED)
+        return bytes(self._coder.decode(_BYTES, count).astype(np.uint8).tobytes())
 
     def _push(self, values: NDArray[np.integer[Any]], plan: _Plan) -> None:
         symbols = values.ravel().astype(np.int64) - plan.first

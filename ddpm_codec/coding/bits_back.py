@@ -44,8 +44,16 @@ class LatticeModel(Protocol):
         """Return the mean of n_level given n_{level-1}."""
         ...
 
-    def likelihood(self, n_0: Points) -> tuple[Ints, Points]:
-        """Return means and scale indices of p(x_0 | n_0), [B, 3, H, W]."""
+    def push_pictures(self, stack: Stack, x0: Pixels, n_0: Points, prices: Floats | None) -> None:
+        """Push pictures x0 [B, 3, h, w], without padding, under p(x_0 | n_0); see :func:`encode_batch` for ``prices``."""
+        ...
+
+    def pop_pictures(self, stack: Stack, shape: tuple[int, int, int, int], n_0: Points) -> Pixels:
+        """Pop what :meth:`push_pictures` pushed, of ``shape`` [B, 3, h, w].
+
+        Raises:
+            FormatError: it was not pushed by that.
+        """
         ...
 
     def reverse(self, n_t: Points, level: int) -> tuple[Ints, Points]:
@@ -55,6 +63,36 @@ class LatticeModel(Protocol):
     def prior(self, shape: tuple[int, ...]) -> tuple[Ints, Points]:
         """Return means and scale indices of p(n_K)."""
         ...
+
+
+def push_factorised(stack: Stack, x0: Pixels, law: tuple[Ints, Points], prices: Floats | None) -> None:
+    """Push pictures [B, 3, h, w] of independent sub-pixels.
+
+    Args:
+        stack: what they go onto.
+        x0: the pictures.
+        law: means and scale indices of the padded pictures, [B, 3, H, W].
+        prices: see :func:`encode_batch`.
+    """
+    mean, scale = _inside(law, x0.shape)
+    stack.push_pixels(x0, mean, scale)
+    if prices is not None:
+        prices += pixel_bits(x0, mean, scale)
+
+
+def pop_factorised(stack: Stack, shape: tuple[int, int, int, int], law: tuple[Ints, Points]) -> Pixels:
+    """Pop what :func:`push_factorised` pushed.
+
+    Raises:
+        FormatError: it was not pushed by that.
+    """
+    return stack.pop_pixels(*_inside(law, shape))
+
+
+def _inside(law: tuple[Ints, Points], shape: tuple[int, ...]) -> tuple[Ints, Points]:
+    height, width = shape[2:]
+    mean, scale = law
+    return mean[:, :, :height, :width], scale[:, :, :height, :width]
 
 
 def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels, prices: Floats | None = None) -> None:
@@ -70,13 +108,8 @@ def encode_batch(stack: Stack, model: LatticeModel, x0: Pixels, prices: Floats |
     Raises:
         StackExhausted: the stack has too few bits to begin with; it is of no use afterwards.
     """
-    height, width = x0.shape[2:]
     n = stack.sample_lattice(model.encode_mean(pad_to_multiple(x0, PADDING)), model.forward_scale(0))
-    mean, scale = model.likelihood(n)
-    mean, scale = mean[:, :, :height, :width], scale[:, :, :height, :width]
-    stack.push_pixels(x0, mean, scale)
-    if prices is not None:
-        prices += pixel_bits(x0, mean, scale)
+    model.push_pictures(stack, x0, n, prices)
     for t in range(1, model.steps + 1):
         noisier = stack.sample_lattice(model.forward_mean(n, t), model.forward_scale(t))
         mean, scale = model.reverse(noisier, t)
@@ -103,7 +136,6 @@ def decode_batch(stack: Stack, model: LatticeModel, shape: tuple[int, int, int, 
         cleaner = stack.pop_lattice(*model.reverse(n, t))
         stack.unsample_lattice(n, model.forward_mean(cleaner, t), model.forward_scale(t))
         n = cleaner
-    mean, scale = model.likelihood(n)
-    x0 = stack.pop_pixels(mean[:, :, :height, :width], scale[:, :, :height, :width])
+    x0 = model.pop_pictures(stack, shape, n)
     stack.unsample_lattice(n, model.encode_mean(pad_to_multiple(x0, PADDING)), model.forward_scale(0))
     return x0

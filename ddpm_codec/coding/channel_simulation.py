@@ -4,13 +4,12 @@ With x_s = m_p + S n, n a vector of standard normal labels from the shared codeb
 
     ln q(x_s) / p(x_s) = sum_i A_i n_i^2 + B_i n_i + const,   A = 1/2 - S^2 / (2 v),   B = S (m_q - m_p) / v,
 
-so that all codewords are scored by two matrix products; the codeword of the highest score is sent. Indices overlap in a shift
+by which all codewords are scored; the codeword of the highest score is sent. Indices overlap in a shift
 register (:mod:`~ddpm_codec.coding.trellis`), at a fraction of the overhead that independent indices have. Sources: Harsha et
 al. 2010; Havasi et al. 2019 (minimal random coding).
 
 Which dimensions share a codeword follows from the expected costs (:mod:`~ddpm_codec.coding.allocation`), which both sides
-know. Decoding is integers and table lookups; encoding scores in float32, so that two machines may choose different
-codewords, both of which decode everywhere.
+know. Decoding is integers and table lookups; encoding scores in float32. Whatever codewords it chooses decode everywhere.
 """
 
 from collections.abc import Iterator
@@ -29,8 +28,8 @@ from ddpm_codec.coding.allocation import (
     class_costs,
     coding_order,
 )
-from ddpm_codec.coding.codebook import WIDTH, Labels, codebook, scoring_matrices
-from ddpm_codec.coding.trellis import Bits, Search, registers
+from ddpm_codec.coding.codebook import WIDTH, Labels, codebook, scoring_labels
+from ddpm_codec.coding.trellis import Bits, Search, registers, score
 from ddpm_codec.errors import FormatError
 
 Floats32 = NDArray[np.float32]
@@ -137,11 +136,13 @@ class TrellisCode:
             found = Search(len(streams), self.register_bits)
             for run, (a, b) in zip(plan.runs, dealt, strict=True):
                 part = slice(streams.start, streams.stop)
-                for bits, scores in zip(run.bits.tolist(), self._scores(a[:, part], b[:, part]), strict=True):
-                    found.step(bits, scores)
+                done = 0
+                for scores in self._scores(a[:, part], b[:, part]):
+                    found.steps(run.bits[done : done + len(scores)], scores)
+                    done += len(scores)
             return found.finish()
 
-        scoring_matrices(self.register_bits)
+        scoring_labels(self.register_bits)
         with ThreadPoolExecutor(max(1, threads)) as pool:
             message = np.concatenate(list(pool.map(search, groups)), axis=1)
         return np.packbits(message.ravel()).tobytes()
@@ -155,15 +156,15 @@ class TrellisCode:
         return look_up(plan, states, self.register_bits)
 
     def _scores(self, a: Floats32, b: Floats32) -> Iterator[Floats32]:
-        """Yield the scores of all codewords for each step of a run, [streams, 2**register_bits]."""
-        squares, values = scoring_matrices(self.register_bits)
+        """Yield the scores of all codewords for the steps of a run, [steps, streams, 2**register_bits], some at a time."""
+        labels = scoring_labels(self.register_bits)
         steps, streams, width = a.shape
         ahead = max(1, _SCORE_VALUES // (streams << self.register_bits))
         for start in range(0, steps, ahead):
-            rows = a[start : start + ahead].reshape(-1, width)
-            scores = rows @ squares[:width]
-            scores += b[start : start + ahead].reshape(-1, width) @ values[:width]
-            yield from scores.reshape(-1, streams, 1 << self.register_bits)
+            rows, linear = (values[start : start + ahead].reshape(-1, width) for values in (a, b))
+            scores = np.empty((len(rows), labels.shape[1]), np.float32)
+            score(rows, linear, labels, scores)
+            yield scores.reshape(-1, streams, 1 << self.register_bits)
 
 
 def deal(plan: Plan, run: Run, values: Floats32) -> Floats32:

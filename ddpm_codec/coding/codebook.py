@@ -58,7 +58,6 @@ def codebook(register_bits: int) -> Labels:
 
 
 @lru_cache(maxsize=2)
-def scoring_matrices(register_bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the squares and the values of the labels in standard deviations, [WIDTH, 2**register_bits] each."""
-    values = codebook(register_bits).T.astype(np.float32) * np.float32(2.0**-LABEL_BITS)
-    return values * values, np.ascontiguousarray(values)
+def scoring_labels(register_bits: int) -> NDArray[np.float32]:
+    """Return the labels of all codewords in standard deviations, [WIDTH, 2**register_bits]."""
+    return np.ascontiguousarray(codebook(register_bits).T.astype(np.float32) * np.float32(2.0**-LABEL_BITS))

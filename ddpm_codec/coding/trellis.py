@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.allocation import Ints
+from ddpm_codec.compilation import compiled
 
 Scores = NDArray[np.float32]
 Bits = NDArray[np.uint8]
+
+_CHUNK = 512
+"""Codewords scored at once: their labels stay in the cache."""
 
 
 class Search:
@@ -32,39 +36,106 @@ class Search:
         states = 1 << register_bits
         self._metric = np.full((streams, states), -np.inf, dtype=np.float32)
         self._metric[:, 0] = 0.0
-        self._best = np.empty((streams, states // 2), dtype=np.float32)
-        self._later = np.empty((streams, states // 2), dtype=np.bool_)
         self._choices: list[NDArray[np.uint8]] = []
 
-    def step(self, bits: int, scores: Scores) -> None:
-        """Shift in ``bits`` bits and add the scores of the codewords, [streams, 2**register_bits]."""
+    def steps(self, bits: Ints, scores: Scores) -> None:
+        """Shift in bits and add the scores of the codewords, step by step.
+
+        Args:
+            bits: of each step, [steps].
+            scores: of each step, [steps, streams, 2**register_bits].
+        """
         streams, states = self._metric.shape
-        if not bits:
-            self._metric += scores
-            return
-        pairs = self._metric.reshape(streams, states // 2, 2)
-        both = self._metric.reshape(streams, 2, states // 2)
-        for left in range(bits - 1, -1, -1):
-            np.greater(pairs[:, :, 1], pairs[:, :, 0], out=self._later)
-            np.maximum(pairs[:, :, 0], pairs[:, :, 1], out=self._best)
-            self._choices.append(np.packbits(self._later, axis=1))
-            if left:
-                both[:] = self._best[:, None, :]
-            else:
-                np.add(self._best[:, None, :], scores.reshape(both.shape), out=both)
+        choices = np.zeros((int(bits.sum()), streams, _planes(states)), np.uint8)
+        for stream in range(streams):
+            _advance(stream, self._metric, bits, scores, choices)
+        self._choices.append(choices)
 
     def finish(self) -> Bits:
         """Return the messages of the best paths, [bits, streams]."""
-        rows = np.arange(len(self._metric))
+        streams, states = self._metric.shape
+        choices = np.concatenate(self._choices) if self._choices else np.zeros((0, streams, 1), np.uint8)
+        rows = np.arange(streams)
         state = self._metric.argmax(axis=1)
-        half = 1 << (self._register_bits - 1)
-        message = np.empty((len(self._choices), len(rows)), dtype=np.uint8)
-        for place in range(len(self._choices) - 1, -1, -1):
+        message = np.empty((len(choices), streams), dtype=np.uint8)
+        plane = _planes(states)
+        for place in range(len(choices) - 1, -1, -1):
             message[place] = state >> (self._register_bits - 1)
-            before = state & (half - 1)
-            later = self._choices[place][rows, before >> 3] >> (7 - (before & 7)) & 1
+            before = state & (states // 2 - 1)
+            later = choices[place][rows, before % plane] >> (before // plane) & 1
             state = before << 1 | later
         return message
+
+
+def _planes(states: int) -> int:
+    """Return the bytes that a bit for every other state takes: bit k of byte j belongs to pair k planes + j."""
+    return max(1, states // 16)
+
+
+@compiled
+def _advance(stream: int, metrics: Scores, bits: Ints, scores: Scores, choices: Bits) -> None:
+    """Take steps of one stream: of each pair of states that lead to the same ones, the better survives.
+
+    Args:
+        stream: which.
+        metrics: best score of a path to each state, [streams, states]; changed.
+        bits: of each step, [steps].
+        scores: of the codewords at each step, [steps, streams, states].
+        choices: set to whether the later state of a pair survived, [bits in all, streams, planes], see :func:`_planes`; zero
+            before.
+    """
+    metric = metrics[stream]
+    half = len(metric) // 2
+    plane = choices.shape[2]
+    best = np.empty(half, np.float32)
+    later = np.empty(half, np.uint8)
+    place = 0
+    for step in range(len(bits)):
+        row = scores[step, stream]
+        if bits[step] == 0:
+            for state in range(2 * half):
+                metric[state] += row[state]
+        for left in range(bits[step] - 1, -1, -1):
+            for pair in range(half):
+                first, second = metric[2 * pair], metric[2 * pair + 1]
+                later[pair] = second > first
+                best[pair] = max(first, second)
+            chosen = choices[place, stream]
+            # Planes instead of neighbours in a byte: processors shift many bytes at once.
+            for bit in range(half // plane):
+                for byte in range(plane):
+                    chosen[byte] |= later[bit * plane + byte] << bit
+            place += 1
+            if left:
+                metric[:half] = best
+                metric[half:] = best
+            else:
+                for state in range(half):
+                    metric[state] = best[state] + row[state]
+                    metric[half + state] = best[state] + row[half + state]
+
+
+@compiled
+def score(quadratic: Scores, linear: Scores, labels: Scores, scores: Scores) -> None:
+    """Add up A n^2 + B n of every codeword.
+
+    Args:
+        quadratic: A of the dimensions of each codeword that is sent, [rows, width].
+        linear: B of these.
+        labels: n of every codeword, [>= width, codewords].
+        scores: set to the sums, [rows, codewords].
+    """
+    rows, width = quadratic.shape
+    codewords = labels.shape[1]
+    for start in range(0, codewords, _CHUNK):
+        end = min(start + _CHUNK, codewords)
+        for row in range(rows):
+            sums = scores[row, start:end]
+            sums[:] = 0
+            for dim in range(width):
+                a, b, values = quadratic[row, dim], linear[row, dim], labels[dim, start:end]
+                for place in range(end - start):
+                    sums[place] += (a * values[place] + b) * values[place]
 
 
 def registers(message: Bits, bits: Ints, register_bits: int) -> Ints:

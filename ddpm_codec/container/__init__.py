@@ -7,8 +7,10 @@ from ddpm_codec.container.layout import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
     CODEC_PROGRESSIVE,
+    CODEC_SINGLE,
     DEFAULT_MAX_PIXELS,
     ROUTE_FALLBACK,
+    ROUTE_INDEXED,
     ROUTE_MODEL,
     VERSION,
     Head,
@@ -17,15 +19,18 @@ from ddpm_codec.container.layout import (
 from ddpm_codec.container.reader import BlockInfo, Container, read_container
 from ddpm_codec.container.section_reader import SectionFile, SectionReader, file_codec, read_sections
 from ddpm_codec.container.section_writer import write_sections
+from ddpm_codec.container.short_head import ShortHead
 from ddpm_codec.container.source import ByteSource
-from ddpm_codec.container.writer import ContainerWriter
+from ddpm_codec.container.writer import ContainerWriter, write_single
 
 __all__ = [
     "CODEC_BITS_BACK",
     "CODEC_FALLBACK",
     "CODEC_PROGRESSIVE",
+    "CODEC_SINGLE",
     "DEFAULT_MAX_PIXELS",
     "ROUTE_FALLBACK",
+    "ROUTE_INDEXED",
     "ROUTE_MODEL",
     "VERSION",
     "BlockInfo",
@@ -36,8 +41,10 @@ __all__ = [
     "ImageEntry",
     "SectionFile",
     "SectionReader",
+    "ShortHead",
     "file_codec",
     "read_container",
     "read_sections",
     "write_sections",
+    "write_single",
 ]

@@ -1,10 +1,11 @@
-"""Reads a ``.ddpm`` archive: everything but the blocks at once, blocks on demand."""
+"""Reads a ``.ddpm`` archive: everything but the blocks at once, blocks on demand. A single picture is an archive of one."""
 
 import zlib
 from dataclasses import dataclass
 
 from ddpm_codec.container.layout import (
     CODEC_FALLBACK,
+    CODEC_SINGLE,
     CODECS,
     CRC_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -19,10 +20,11 @@ from ddpm_codec.container.layout import (
     TAG_END,
     TAG_HEAD,
     TAG_TABLE,
-    VERSION,
     Head,
     ImageEntry,
+    check_version,
 )
+from ddpm_codec.container.short_head import read_short_head, usual_name
 from ddpm_codec.container.source import Buffer, ByteSource
 from ddpm_codec.container.table import read_head, read_table
 from ddpm_codec.errors import FormatError
@@ -50,13 +52,14 @@ class BlockInfo:
 
 @dataclass(frozen=True)
 class Container:
-    """An open archive.
+    """An open archive, or a single picture as an archive of one.
 
     Attributes:
         source: the file.
         head: codec and model.
         images: the image table.
-        blocks: location of each block; None if ``tolerant`` reading did not find it intact.
+        blocks: location of each block; None if ``tolerant`` reading did not find it intact. That of a single picture is
+            its body, which has no block header.
         damaged: one line for each damaged item found by ``tolerant`` reading.
         crc: CRC-32 of everything before the blocks, with which the checksum of each block starts.
     """
@@ -115,13 +118,13 @@ class Container:
 
 
 def read_container(source: ByteSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, tolerant: bool = False) -> Container:
-    """Read and check everything in an archive but the payloads of its blocks.
+    """Read and check everything in an archive but the payloads of its blocks, or all of a single picture.
 
     Args:
         source: the file.
         max_pixels: refuse files that declare more pixels.
         tolerant: skip damaged blocks and list them; this verifies the checksum of every block. A damaged head or image
-            table is still an error.
+            table is still an error, and so is a damaged single picture, which has one checksum.
 
     Raises:
         FormatError: the file is damaged, truncated, not a .ddpm file, or made by a newer version.
@@ -149,6 +152,8 @@ class _Parser:
 
     def parse(self, *, tolerant: bool) -> Container:
         codec = self._preamble()
+        if codec == CODEC_SINGLE:
+            return self._single()
         head = Head() if codec == CODEC_FALLBACK else read_head(self._section(TAG_HEAD, MAX_HEAD_BYTES), codec)
         table = self._section(TAG_TABLE, MAX_TABLE_BYTES + MAX_VARINT_BYTES + 1)
         images, block_count = read_table(table, self._max_pixels)
@@ -163,12 +168,24 @@ class _Parser:
         if not start.startswith(SIGNATURE):
             raise FormatError("is not a .ddpm file")
         version, codec = start[len(SIGNATURE) :]
-        if version != VERSION:
-            raise FormatError(f"has format version {version}, this program reads {VERSION}: made by a newer version")
-        if codec not in CODECS:
+        check_version(version)
+        if codec not in CODECS and codec != CODEC_SINGLE:
             raise FormatError(f"codec {codec} is unknown: made by a newer version")
         self._crc = zlib.crc32(start)
         return codec
+
+    def _single(self) -> Container:
+        """Return the single picture as an archive of one; its only checksum covers head and body."""
+        start, end = self._at, self._end - CRC_BYTES
+        data = self._data[start : max(start, end)]
+        crc = self._stored_crc(max(start, end))
+        if end < start or zlib.crc32(data, self._crc) != crc:
+            raise FormatError("is cut short or damaged (its checksum is wrong)")
+        reader = Reader(data)
+        short = read_short_head(reader, CODEC_SINGLE, usual_name(self._source.file_name), self._max_pixels)
+        block = BlockInfo(0, end - reader.left, reader.left, start, crc)
+        image = ImageEntry(short.info, short.route)
+        return Container(self._source, short.head, [image], [block], (), self._crc)
 
     def _section(self, tag: bytes, limit: int) -> bytes:
         """Return the payload of the next section, which must be ``tag``; its checksum continues the previous one."""

@@ -1,54 +1,28 @@
 """Reads a progressive ``.ddpm`` file, possibly incomplete; see :mod:`ddpm_codec.container.section_writer`."""
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from ddpm_codec.container.columns import check_pixels, picture_info, read_blobs
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
     CRC_BYTES,
     DEFAULT_MAX_PIXELS,
-    MAX_HEAD_BYTES,
-    MAX_SIDE,
-    MAX_TABLE_BYTES,
     PREAMBLE_BYTES,
-    PROGRESSIVE_PARAMETERS,
-    SHORT_ID_BYTES,
     SIGNATURE,
     VERSION,
     Head,
-    Values,
-    checked_values,
+    check_version,
 )
-from ddpm_codec.container.packing import unpack
-from ddpm_codec.container.section_writer import (
-    ALPHA,
-    FINGERPRINT,
-    KNOWN,
-    METADATA,
-    MODEL_NAME,
-    NAME,
-    OPTIONAL,
-    ShortHead,
-    crc_bytes,
-    stored_crc,
-    usual_name,
-)
+from ddpm_codec.container.section_writer import crc_bytes, stored_crc
+from ddpm_codec.container.short_head import ShortHead, read_short_head, usual_name
 from ddpm_codec.container.source import ByteSource
-from ddpm_codec.errors import FormatError, InputError
-from ddpm_codec.picture import MAX_NAME_BYTES, PictureInfo, check_name, decode_name
+from ddpm_codec.errors import FormatError
+from ddpm_codec.picture import PictureInfo
 from ddpm_codec.varint import Reader
 
 MAX_SECTIONS = 1 << 20
 _LENGTH_BYTES = 9
-
-_SMALL_PIXELS: Final = 1 << 20
-"""This many pixels, padding included, are harmless whatever the limit."""
-
-_MAX_PARAMETER: Final = 1 << 40
 
 TOO_SHORT = "is too short for a first picture"
 
@@ -159,7 +133,11 @@ class SectionReader:
                 if self.damaged:
                     raise FormatError("its head is damaged")
                 return []
-            self.short = read_short_head(payload, usual_name(self._file_name), self._max_pixels)
+            head = Reader(payload)
+            short = read_short_head(head, CODEC_PROGRESSIVE, usual_name(self._file_name), self._max_pixels)
+            if head.left:
+                raise FormatError("its head is damaged")
+            self.short = short
             self.start = self._at
         whole_bytes = self.start + self.short.body_bytes
         if self.file_bytes > whole_bytes:
@@ -179,8 +157,9 @@ class SectionReader:
             raise FormatError("is not a .ddpm file")
         if len(start) < PREAMBLE_BYTES:
             return False
-        if start[-2] != VERSION or start[-1] != CODEC_PROGRESSIVE:
-            raise FormatError("is not a progressive .ddpm file of this version")
+        check_version(start[-2])
+        if start[-1] != CODEC_PROGRESSIVE:
+            raise FormatError("is not a progressive .ddpm file")
         self._advance(PREAMBLE_BYTES, zlib.crc32(start))
         return True
 
@@ -296,59 +275,3 @@ def _rescued(data: bytes, start: int) -> Iterator[bytes | None]:
         chain = crc if whole else None
         if len(stored) == CRC_BYTES:
             chain = int.from_bytes(stored, "little")
-
-
-def read_short_head(payload: bytes, usual_name: str, max_pixels: int) -> ShortHead:
-    """Read the output of :func:`~ddpm_codec.container.section_writer.write_short_head`.
-
-    Raises:
-        FormatError: the head is damaged, or declares more than ``max_pixels`` pixels.
-    """
-    reader = Reader(payload)
-    flags = reader.take(1)[0]
-    if flags & ~KNOWN:
-        raise FormatError("its head has unknown fields: made by a newer version")
-    try:
-        model_id = reader.take(SHORT_ID_BYTES)
-        parameters: Values = {key: reader.varint(_MAX_PARAMETER) for key in PROGRESSIVE_PARAMETERS}
-        size = reader.varint(MAX_SIDE), reader.varint(MAX_SIDE)
-        body_bytes = reader.varint()
-        optional = {flag: reader.take(reader.varint(reader.left)) for flag in OPTIONAL if flags & flag}
-        name = _name(optional[NAME]) if NAME in optional else usual_name
-        model_name = optional.get(MODEL_NAME, b"").decode()
-        fingerprint = _fingerprint(optional[FINGERPRINT]) if FINGERPRINT in optional else {}
-        info = PictureInfo(name, "RGBA" if flags & ALPHA else "RGB", size)
-        if METADATA in optional:
-            info = picture_info(info.name, info.mode, size, _blobs(optional[METADATA]))
-    except (ValueError, RecursionError):
-        raise FormatError("its head is damaged") from None
-    if reader.left or 0 in size or info.white is not None:
-        raise FormatError("its head is damaged")
-    check_pixels(info.pixel_count, max_pixels)
-    # Sides are padded to multiples of 8, so one row is coded as eight.
-    width, height = (side + -side % 8 for side in size)
-    check_pixels(width * height, max(max_pixels, _SMALL_PIXELS))
-    return ShortHead(Head(CODEC_PROGRESSIVE, model_name, model_id, fingerprint, parameters), info, body_bytes)
-
-
-def _name(data: bytes) -> str:
-    name = decode_name(data)
-    try:
-        check_name(name)
-    except InputError as error:
-        raise FormatError(str(error)) from None
-    if len(data) > MAX_NAME_BYTES:
-        raise FormatError("a name is too long")
-    return name
-
-
-def _fingerprint(data: bytes) -> Values:
-    return checked_values(json.loads(unpack(data, MAX_HEAD_BYTES)))
-
-
-def _blobs(data: bytes) -> tuple[bytes, ...]:
-    reader = Reader(unpack(data, MAX_TABLE_BYTES))
-    (row,) = read_blobs(reader, 1)
-    if reader.left:
-        raise FormatError("its head has extra bytes")
-    return row

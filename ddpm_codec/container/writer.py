@@ -1,4 +1,7 @@
-"""Writes a ``.ddpm`` archive: blocks go to a spool first, because head and image table are known only at the end."""
+"""Writes a ``.ddpm`` archive: blocks go to a spool first, because head and image table are known only at the end.
+
+A file of one picture needs neither table nor sections: :func:`write_single`.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from typing import BinaryIO
 
 from ddpm_codec.container.layout import (
     CODEC_FALLBACK,
+    CODEC_SINGLE,
     CRC_BYTES,
     SIGNATURE,
     TAG_BLOCK,
@@ -16,6 +20,7 @@ from ddpm_codec.container.layout import (
     Head,
     ImageEntry,
 )
+from ddpm_codec.container.short_head import ShortHead, usual_name, write_short_head
 from ddpm_codec.container.table import write_head, write_table
 from ddpm_codec.varint import write_varint
 
@@ -73,6 +78,21 @@ class ContainerWriter:
             for piece in (start, body, checksum.to_bytes(CRC_BYTES, "little")):
                 length += out.write(piece)
         return length + out.write(TAG_END)
+
+
+def write_single(short: ShortHead, body: bytes, *, file_name: str = "") -> bytes:
+    """Return a file of one picture: preamble, head, body, and a CRC-32 of them all.
+
+    Args:
+        short: the head.
+        body: the coded pixels.
+        file_name: name of the output file; the name derived from it is not stored.
+
+    Raises:
+        InputError: the picture's name, size or metadata cannot be stored.
+    """
+    data = SIGNATURE + bytes([VERSION, CODEC_SINGLE]) + write_short_head(short, usual_name(file_name)) + body
+    return data + zlib.crc32(data).to_bytes(CRC_BYTES, "little")
 
 
 def _varints(*values: int) -> bytes:

@@ -39,11 +39,11 @@ def write_archive(inputs: Inputs, output: Path, progress: Progress | None) -> En
                 encoder = ArchiveEncoder(session, cut, spool)
                 digests = _add_all(encoder, inputs, target, progress)
                 with new_file(target, overwrite=options.overwrite) as temporary, temporary.open("wb") as file:
-                    size = encoder.write(file)
+                    size = encoder.write(file, file_name=output.name)
             if progress is not None:
                 progress(len(inputs.entries), len(inputs.entries))
             if options.verify:
-                _verify_archive(target, digests, options.model if session else None, options.device)
+                _verify_archive(target, output.name, digests, options.model if session else None, options.device)
     report = _archive_report(encoder, session, size, whole.seconds)
     report.refused, report.left_out = inputs.refused, inputs.left_out
     report.notes = [note for entry in inputs.entries for note in inputs.notes_of(entry)]
@@ -95,7 +95,8 @@ def _archive_report(
     )
 
 
-def _verify_archive(path: Path, digests: list[bytes], model: ModelName | None, device: str) -> None:
-    with open_source(path) as source:
+def _verify_archive(path: Path, name: str, digests: list[bytes], model: ModelName | None, device: str) -> None:
+    """Read back what was written to ``path`` and will be called ``name``."""
+    with open_source(path, file_name=name) as source:
         container = read_container(source, max_pixels=UNLIMITED)
         compare(ArchiveDecoder(container, model=model, device=device), digests)

@@ -10,7 +10,6 @@ from ddpm_codec.codecs.description import FileInfo, describe
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.container import (
-    CODEC_FALLBACK,
     CODEC_PROGRESSIVE,
     DEFAULT_MAX_PIXELS,
     ByteSource,
@@ -111,7 +110,7 @@ def decode_file(
                 pictures.commit()
                 report.pictures = pictures.written
                 report.lossless = not report.damaged
-            if model is not None and container.head.codec == CODEC_FALLBACK:
+            if model is not None and not container.head.needs_model:
                 report.notes.insert(0, f"{opened.label}: needs no model; {model} was ignored")
         if not isinstance(output, str | Path):
             report.notes = [line.replace(str(target), STANDARD_OUTPUT) for line in report.notes]

@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ddpm_codec.atomic import check_target, new_file, reason, removed_if_empty
-from ddpm_codec.codecs.lossless.archive import FALLBACK_OPTIONS, ArchiveDecoder, encode_archive
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder, encode_archive
 from ddpm_codec.codecs.lossless.layout import can_be_progressive
+from ddpm_codec.codecs.lossless.opening import FALLBACK_OPTIONS
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.container import ByteSource, read_container, read_sections
@@ -131,9 +132,9 @@ def _fallback_file(
     _model: "Model", picture: Picture, target: Path, how: ProgressiveOptions, verify: bool
 ) -> tuple[bytes, ProgressiveReport]:
     """Encode a picture in a mode the model does not support: lossless, by the fallback, not progressive."""
-    data = encode_archive([picture], None, FALLBACK_OPTIONS)
+    data = encode_archive([picture], None, FALLBACK_OPTIONS, file_name=target.name)
     if verify:
-        container = read_container(ByteSource(data, str(target)), max_pixels=UNLIMITED)
+        container = read_container(ByteSource(data, str(target), target.name), max_pixels=UNLIMITED)
         with named_after(target):
             compare(ArchiveDecoder(container), [picture_digest(picture)])
     note = f"{picture.name}: mode {picture.mode} is coded by the fallback: lossless, but not progressive"

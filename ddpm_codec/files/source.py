@@ -27,10 +27,14 @@ def as_path(path: str | os.PathLike[str], what: str) -> Path:
 
 
 @contextmanager
-def open_source(source: Source | ByteSource) -> Iterator[ByteSource]:
+def open_source(source: Source | ByteSource, *, file_name: str | None = None) -> Iterator[ByteSource]:
     """Open a source; one that is open already is passed through.
 
     A path is closed when the block ends; a stream stays open.
+
+    Args:
+        source: the source.
+        file_name: name that a path will have, where it has another one for the time being.
 
     Raises:
         InputError: the path is empty, the file is missing, not a regular file, or cannot be read.
@@ -42,7 +46,7 @@ def open_source(source: Source | ByteSource) -> Iterator[ByteSource]:
         yield ByteSource(bytes(source))
     elif isinstance(source, str | os.PathLike):
         with _opened(as_path(source, "file")) as file:
-            yield ByteSource(file, str(source), Path(source).name)
+            yield ByteSource(file, str(source), Path(source).name if file_name is None else file_name)
     elif hasattr(source, "read"):
         name = getattr(source, "name", None)
         file_name = os.path.basename(name) if isinstance(name, str) else ""

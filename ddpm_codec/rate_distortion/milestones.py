@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.progressive.chains import choose_session
+from ddpm_codec.codecs.progressive.chains import choose_sessions
 from ddpm_codec.codecs.progressive.encoder import padded_pixels
 from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.file import encode_picture
@@ -105,7 +105,7 @@ def ideal_milestones(
 ) -> list[Milestone]:
     """Return the milestones of a perfect channel code; see :func:`real_milestones`."""
     pixels = _rgb(picture)
-    session = choose_session(_opened(model, device), pixels, ProgressiveOptions(steps=steps))
+    (session,) = choose_sessions(_opened(model, device), pixels, ProgressiveOptions(steps=steps))
     chain, code = ProgressiveChain(session.chain), pixel_code(session)
     padded, generator = padded_pixels(pixels), np.random.default_rng(seed)
     height, width = padded.shape[:2]

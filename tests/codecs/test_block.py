@@ -1,7 +1,6 @@
 """Blocks: tiles on one stack, started by their own first tiles, with hardly a bit wasted."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm_codec.codecs import block
-from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block, whiten
+from ddpm_codec.codecs.block import BlockStats, decode_block, encode_block
 from ddpm_codec.codecs.fallback import encode_array
 from ddpm_codec.codecs.latents import DiffusionLattice, GreyChain
 from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, Rect, plan_tiles, shape_runs
@@ -185,16 +184,6 @@ def test_regions_may_be_views(model: DiffusionLattice) -> None:
     whole = picture(200, 300)
     view = whole[17:140, 20:220]
     assert encoded(model, [view])[0] == encoded(model, [np.ascontiguousarray(view)])[0]
-
-
-@given(st.binary(max_size=300))
-def test_whitening_is_its_own_inverse(data: bytes) -> None:
-    assert whiten(whiten(data)) == data
-
-
-def test_whitening_is_the_stream_of_the_format() -> None:
-    assert whiten(bytes(40)) == hashlib.shake_256(b"ddpm-codec seed").digest(40)
-    assert whiten(b"") == b""
 
 
 PARTS_DAMAGED = [picture(32, 32, seed) for seed in range(8)]

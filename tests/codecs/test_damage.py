@@ -1,6 +1,7 @@
 """Damaged, foreign and hostile files: one line, nothing written, never wrong pixels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ddpm_codec.errors import (
 )
 from ddpm_codec.files import decode_file, encode_files
 from ddpm_codec.picture import PictureInfo
-from tests.containers import archive_writer, read_archive
+from tests.containers import archive_writer, read_archive, write_again
 from tests.helpers import PHOTO, leftovers, same
 
 
@@ -64,9 +65,7 @@ def test_every_flipped_byte_and_every_cut_is_refused(tmp_path: Path, photo_file:
 def with_block(source: Path, target: Path, change: Callable[[bytes], bytes]) -> None:
     """Copy a file of one block with another payload and right checksums."""
     opened = read_archive(source)
-    with archive_writer(target, overwrite=True) as writer:
-        writer.add_block(change(opened.read_block(0)))
-        writer.finish(opened.head, opened.images)
+    write_again(opened, target, payload=change(opened.read_block(0)))
 
 
 def test_damage_behind_right_checksums_is_refused(tmp_path: Path, photo_file: Path) -> None:
@@ -113,10 +112,7 @@ def test_another_environment_is_refused(
 
 def test_an_unknown_model_is_refused(tmp_path: Path, photo_file: Path) -> None:
     opened = read_archive(photo_file)
-    head = container.Head(1, "other", bytes(32), opened.head.fingerprint, opened.head.parameters)
-    with archive_writer(tmp_path / "x.ddpm") as writer:
-        writer.add_block(opened.read_block(0))
-        writer.finish(head, opened.images)
+    write_again(opened, tmp_path / "x.ddpm", head=replace(opened.head, model_name="other", model_id=bytes(4)))
     with pytest.raises(ModelError, match="not installed"):
         decode_file(tmp_path / "x.ddpm", tmp_path / "x.png")
     with pytest.raises(ModelError, match="no such model"):

@@ -1,6 +1,7 @@
 """Floating point decodes where it was coded, and nowhere else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,10 @@ import torch
 
 from ddpm_codec.codecs import fingerprint
 from ddpm_codec.codecs.fingerprint import Fingerprint, check_fingerprint, take_fingerprint
-from ddpm_codec.container import Head
 from ddpm_codec.device import preferred_dtype
 from ddpm_codec.errors import EnvironmentMismatchError, FormatError
 from ddpm_codec.files import decode_file
-from tests.containers import archive_writer, read_archive
+from tests.containers import read_archive, write_again
 
 CPU = torch.device("cpu")
 
@@ -22,10 +22,7 @@ def with_fingerprint(source: Path, target: Path, change: Callable[[Fingerprint],
     opened = read_archive(source)
     values = dict(opened.head.fingerprint)
     change(values)
-    head = Head(opened.head.codec, opened.head.model_name, opened.head.model_id, values, opened.head.parameters)
-    with archive_writer(target, overwrite=True) as writer:
-        writer.add_block(opened.read_block(0))
-        writer.finish(head, opened.images)
+    write_again(opened, target, head=replace(opened.head, fingerprint=values))
 
 
 def test_the_same_place_has_the_same_fingerprint() -> None:

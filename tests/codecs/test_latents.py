@@ -130,9 +130,11 @@ def test_the_first_latent_is_the_transformed_picture(name: str) -> None:
 
 @NAMES
 def test_the_likelihood_is_that_of_the_denoiser(name: str) -> None:
-    model, denoiser = lattice(name)
+    denoiser = Shrinkage(by_name(name), SIGMAS)
+    dims = by_name(name).dims
+    chain = GreyChain(denoiser, by_name(name), SIGMAS, np.zeros(dims), np.ones(dims))
     n = latents(name, 0)
-    mean, scale_index = model.likelihood(n)
+    mean, scale_index = chain.pixel_law(n, delta(0))
     picture = by_name(name).inverse(torch.from_numpy(n * delta(0))).numpy()
     np.testing.assert_allclose(mean / ONE, GREY + denoiser.weight[0] * picture, rtol=0, atol=0.51 / 64 + 1e-3)
     scale = math.sqrt(denoiser.variance(0))

@@ -160,7 +160,7 @@ def test_slivers_in_tiny_tiles_do_not_make_blocks_that_the_decoder_refuses(
     model: Model, monkeypatch: pytest.MonkeyPatch, attempts: list[int]
 ) -> None:
     """With a limit of 60 tiles: one picture may have 30, and a block is closed when it has as many."""
-    for module in (lossless, choice, block):
+    for module in (choice, block):
         monkeypatch.setattr(module, "MAX_BLOCK_TILES", 60)
     pictures = [photo(f"{index}.png", 248, 8) for index in range(2)] + [photo("c.png", 160, 8)] * 3
     check(pictures, model, CodingOptions(1 << 20, 8))

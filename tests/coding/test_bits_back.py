@@ -7,7 +7,16 @@ import pytest
 from scipy.stats import norm
 
 from ddpm_codec.coding.ans import Stack, StackExhausted
-from ddpm_codec.coding.bits_back import Ints, Pixels, Points, decode_batch, encode_batch
+from ddpm_codec.coding.bits_back import (
+    Ints,
+    Pixels,
+    Points,
+    decode_batch,
+    encode_batch,
+    pop_factorised,
+    push_factorised,
+)
+from ddpm_codec.coding.prices import Floats
 from ddpm_codec.coding.tables import LATTICE_GRID, MEAN_BITS, PIXEL_GRID
 from ddpm_codec.errors import FormatError
 
@@ -40,6 +49,12 @@ class GaussianChain:
 
     def forward_mean(self, n_prev: Points, level: int) -> Ints:
         return np.rint(n_prev * (self.delta[level - 1] / self.delta[level] * ONE)).astype(np.int64)
+
+    def push_pictures(self, stack: Stack, x0: Pixels, n_0: Points, prices: Floats | None) -> None:
+        push_factorised(stack, x0, self.likelihood(n_0), prices)
+
+    def pop_pictures(self, stack: Stack, shape: tuple[int, int, int, int], n_0: Points) -> Pixels:
+        return pop_factorised(stack, shape, self.likelihood(n_0))
 
     def likelihood(self, n_0: Points) -> tuple[Ints, Points]:
         weight = SPREAD**2 / (SPREAD**2 + self.sigma[0] ** 2)

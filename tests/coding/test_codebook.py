@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm
 
-from ddpm_codec.coding.codebook import LABEL_BITS, WIDTH, codebook, gaussian_labels, quantile_table, scoring_matrices
+from ddpm_codec.coding.codebook import LABEL_BITS, WIDTH, codebook, gaussian_labels, quantile_table, scoring_labels
+from ddpm_codec.coding.trellis import score
 
 UNIT = 1 << LABEL_BITS
 QUANTILES = 1 << 16
@@ -101,11 +102,21 @@ def test_a_codebook_is_its_own_stream(register_bits: int) -> None:
 
 
 def test_codewords_are_scored_by_their_labels() -> None:
-    squares, values = scoring_matrices(6)
-    exact = codebook(6).T / UNIT
-    assert squares.dtype == values.dtype == np.float32
-    np.testing.assert_array_equal(values, exact)
-    np.testing.assert_allclose(squares, exact**2, rtol=1e-7)
+    labels = scoring_labels(6)
+    assert labels.dtype == np.float32
+    np.testing.assert_array_equal(labels, codebook(6).T / UNIT)
+
+
+@pytest.mark.parametrize("width", [1, 3, WIDTH])
+def test_scores_are_the_sums_over_the_dimensions_of_a_codeword(width: int) -> None:
+    rng = np.random.default_rng(width)
+    labels = scoring_labels(10)
+    quadratic, linear = rng.normal(size=(2, 5, width)).astype(np.float32)
+    found = np.empty((5, 1 << 10), np.float32)
+    score(quadratic, linear, labels, found)
+    exact = labels[:width].astype(np.float64)
+    wanted = quadratic.astype(np.float64) @ (exact * exact) + linear.astype(np.float64) @ exact
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("key", sorted(FIRST_LABELS))

@@ -20,7 +20,7 @@ def find(bits: list[int], scores: np.ndarray, register_bits: int) -> tuple[np.nd
     """
     search = Search(scores.shape[1], register_bits)
     for count, step in zip(bits, scores, strict=True):
-        search.step(count, step)
+        search.steps(np.array([count]), np.ascontiguousarray(step[None], np.float32))
     return search.finish(), search._metric.max(axis=1)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ddpm_codec.container.layout import (
     CODEC_PROGRESSIVE,
+    CODEC_SINGLE,
     CRC_BYTES,
     MAX_TABLE_BYTES,
     PREAMBLE_BYTES,
@@ -95,14 +96,16 @@ _CHANGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a file: its tag (empty in progressive files) and its payload."""
+    """A section of a file: its tag (empty but in archives) and its payload."""
 
     tag: bytes
     payload: bytes
 
 
 def sections_of(data: bytes) -> list[Section]:
-    """Return the sections of a whole, undamaged file."""
+    """Return the sections of a whole, undamaged file; all of a single picture is one."""
+    if data[PREAMBLE_BYTES - 1] == CODEC_SINGLE:
+        return [Section(b"", data[PREAMBLE_BYTES:-CRC_BYTES])]
     found, at = [], PREAMBLE_BYTES
     progressive = data[PREAMBLE_BYTES - 1] == CODEC_PROGRESSIVE
     while at < len(data):
@@ -117,7 +120,10 @@ def sections_of(data: bytes) -> list[Section]:
 
 
 def joined(preamble: bytes, sections: list[Section]) -> bytes:
-    """Return a file of these sections with right checksums (FORMAT, sections 2 and 11)."""
+    """Return a file of these sections with right checksums (FORMAT, sections 2, 4 and 11)."""
+    if preamble[-1] == CODEC_SINGLE:
+        data = preamble + b"".join(section.payload for section in sections)
+        return data + struct.pack("<I", zlib.crc32(data))
     if preamble[-1] == CODEC_PROGRESSIVE:
         data, crc = preamble, zlib.crc32(preamble)
         for section in sections:

@@ -1,7 +1,8 @@
-"""Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, or ``=all``.
+"""Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, ``=files`` or ``=all``.
 
 A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact and in
-floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format.
+floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format,
+``files`` for one that leaves the models as they are.
 ``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is made again with it.
 """
 
@@ -14,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.codecs.progressive.indexed import encode_indexed
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.container import CODEC_SINGLE, ROUTE_INDEXED, Head, ShortHead, write_single
+from ddpm_codec.container.layout import SHORT_ID_BYTES, Values
 from ddpm_codec.files import decode_file, encode_files, encode_progressive_files
+from ddpm_codec.image_io import read_picture
+from ddpm_codec.picture import Picture
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
 from ddpm_codec.training.export_options import ExportOptions
@@ -25,7 +32,7 @@ PHOTO = FOLDER.parent / "data" / "shutters_128x128.png"
 EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
 EXPECTED = FOLDER / "golden.json"
 PREFIXES = FOLDER / "progressive.json"
-FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "photo.ddpm")
+FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "small.ddpm", "photo.ddpm")
 PROGRESSIVE = ("indices.ddpm", "drawn.ddpm")
 """Progressive files: one that ends with tiles, one of a drawn picture that ends with the fallback."""
 
@@ -57,15 +64,16 @@ def pixel_hash(path: Path) -> dict[str, object]:
 
 
 def regenerate(which: str) -> None:
-    """Write the golden file of the model that ships (``photo``), the progressive ones, or all of them."""
-    if which in ("photo", "all"):
+    """Write the golden file of the model that ships (``photo``), the progressive ones, all files, or models too (``all``)."""
+    if which in ("photo", "files", "all"):
         encode_files([PHOTO], FOLDER / "photo.ddpm", overwrite=True)
-    if which == "all":
+    if which in ("files", "all"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            _train(folder)
+            if which == "all":
+                _train(folder)
             _encode(folder)
-    if which in ("progressive", "all"):
+    if which in ("progressive", "files", "all"):
         _encode_progressive()
 
 
@@ -98,6 +106,15 @@ def _encode_progressive() -> None:
     PREFIXES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def _indexed(picture: Picture) -> bytes:
+    """Return a file of a picture coded by indices, which encoders leave to models that have a pixel decoder."""
+    session, register_bits = CodingSession.for_encoding(str(EXACT), "cpu", 8), 8
+    values: Values = {"crossing": session.crossing, "steps": session.steps, "register_bits": register_bits}
+    head = Head(CODEC_SINGLE, session.model.name, bytes.fromhex(session.model_id)[:SHORT_ID_BYTES], {}, values)
+    body = encode_indexed(session, picture.array(), register_bits)
+    return write_single(ShortHead(head, picture.info, route=ROUTE_INDEXED), body, file_name="small.ddpm")
+
+
 def _train(folder: Path) -> None:
     np.save(folder / "noise.npy", np.stack([noisy_picture(seed, 64, 64) for seed in range(48)]))
     shared = {"data": str(folder / "noise.npy"), "holdout": 8, "size": "tiny", "crop": 32, "batch": 16, "steps": 8}
@@ -127,7 +144,11 @@ def _encode(folder: Path) -> None:
     encode_files([one], FOLDER / "noise.ddpm", model=tiny, overwrite=True)
     encode_files([many], FOLDER / "set.ddpm", model=tiny, overwrite=True)
     encode_files([one], FOLDER / "levels.ddpm", model=tiny, steps=4, tile=64, overwrite=True)
+    small = folder / "small.png"
+    Image.fromarray(noisy_picture(500, 24, 37)).save(small)
+    (FOLDER / "small.ddpm").write_bytes(_indexed(read_picture(small)))
     sources = {
+        "small.ddpm": {"small.png": pixel_hash(small)},
         "noise.ddpm": {"noise.png": pixel_hash(one)},
         "set.ddpm": {path.name: pixel_hash(path) for path in sorted(many.iterdir())},
         "levels.ddpm": {"noise.png": pixel_hash(one)},

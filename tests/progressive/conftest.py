@@ -25,7 +25,7 @@ def alpha(tmp_path_factory: pytest.TempPathFactory) -> Coded:
 
 @pytest.fixture(scope="module")
 def tiled(tmp_path_factory: pytest.TempPathFactory) -> Coded:
-    """Of six tiles, the last two of a single column of blocks."""
+    """Of six tiles, two of them a single column of blocks."""
     return coded(tmp_path_factory.mktemp("tiled"), "tiled", (136, 128), tile=64)
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
+from ddpm_codec.codecs.fallback import RAW
+from ddpm_codec.codecs.progressive import file
 from ddpm_codec.container.layout import CODEC_PROGRESSIVE, PREAMBLE_BYTES, SIGNATURE, VERSION, Values
 from ddpm_codec.container.section_writer import crc_bytes, framed_section, stored_crc
 from ddpm_codec.files import encode_progressive_files
@@ -56,6 +59,11 @@ def coded(
     report = encode_progressive_files([source], file, model=EXACT, **how)[0]
     assert report.lossless
     return Coded(source, file, [section["end"] for section in report.sections])
+
+
+def raw_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fallback of progressive files store pixels as they are, so that the tiny model serves noisy pictures better."""
+    monkeypatch.setattr(file, "encode_array", lambda pixels: bytes([RAW]) + pixels.tobytes())
 
 
 def decode(run: Run, folder: Path, data: bytes, *words: str) -> tuple[int, str, str]:

@@ -36,9 +36,21 @@ UNSENT = 96
 BLOBS = ("icc", "exif", "xmp", "palette", "transparency")
 
 
+def read_single(data: bytes) -> tuple["Head", list[bytes]]:
+    """Return the head of one picture by route 2 (2.2), and its body, before it the alpha plane if there is one."""
+    assert data[:10] == b"\x89DDPM\r\n\x1a\x02\x03"
+    assert data[-4:] == zlib.crc32(data[:-4]).to_bytes(4, "little")
+    reader = Reader(data[10:-4])
+    head = Head(reader, single=True)
+    alpha = [reader.take(reader.varint())] if head.rgba else []
+    return head, [*alpha, reader.rest()]
+
+
 def read_file(data: bytes) -> tuple["Head", list[bytes]]:
     """Return the head and the payloads of the whole sections behind it."""
-    assert data[:10] == b"\x89DDPM\r\n\x1a\x01\x02"
+    if data[9] == 3:
+        return read_single(data)
+    assert data[:10] == b"\x89DDPM\r\n\x1a\x02\x02"
     crc, ends, payloads = zlib.crc32(data[:10]), [10], []
     while ends[-1] < len(data):
         reader = Reader(data[ends[-1] :])
@@ -52,28 +64,31 @@ def read_file(data: bytes) -> tuple["Head", list[bytes]]:
         assert checksum == crc.to_bytes(4, "little")[: len(checksum)]
         payloads.append(payload)
         ends.append(end + len(checksum))
-    head = Head(payloads[0])
+    reader = Reader(payloads[0])
+    head = Head(reader)
+    assert not reader.left
     whole = ends[1] + head.following
     assert len(data) < whole or ends[-1] == len(data) == whole
     return head, payloads[1:]
 
 
 class Head:
-    """What the head of a file says."""
+    """What the head of a file says (4.2)."""
 
-    def __init__(self, payload: bytes) -> None:
-        reader = Reader(payload)
+    def __init__(self, reader: Reader, *, single: bool = False) -> None:
         flags = reader.take(1)[0]
-        assert flags < 32
+        assert flags >> 5 == (2 << 1 if single else 0)
+        self.single = single
         self.rgba = bool(flags & 1)
         self.model = reader.take(4)
-        self.crossing, self.steps, self.register_bits, self.tile, self.end = (reader.varint() for _ in range(5))
-        self.width, self.height, self.following = (reader.varint() for _ in range(3))
+        self.crossing, self.steps, self.register_bits = (reader.varint() for _ in range(3))
+        self.tile, self.end = (256, 0) if single else (reader.varint(), reader.varint())
+        self.width, self.height = reader.varint(), reader.varint()
+        self.following = 0 if single else reader.varint()
         optional = [reader.take(reader.varint()) if flags >> bit & 1 else b"" for bit in range(1, 5)]
         self.name, self.model_name, fingerprint, blobs = optional
         assert not fingerprint, "floating point"
         self.metadata = read_blobs(unpack(blobs, 1 << 28)) if blobs else {}
-        assert not reader.left
 
 
 def read_blobs(data: bytes) -> dict[str, bytes]:
@@ -220,8 +235,16 @@ class Decoder:
             for patch, step in zip(self.patches, self._steps, strict=True):
                 self.cut(self.z, patch)[:] = step.z
             self.level, self._steps = self.level - 1, []
+        if self.head.single:
+            self._end(self._streams(reader), alpha)
+            return
         assert not reader.left
         self._end(list(left), alpha)
+
+    def _streams(self, reader: Reader) -> list[bytes]:
+        """Return the streams of the tiles, of which only the last has no length (11.6)."""
+        count = -(-self.head.width // 256) * -(-self.head.height // 256)
+        return [*(reader.take(reader.varint()) for _ in range(count - 1)), reader.rest()]
 
     @property
     def sent(self) -> int:
@@ -327,7 +350,7 @@ class Decoder:
             return
         for tile, payload in zip(tiles, [] if head.end else sections, strict=True):
             target = inside(rgb.transpose(2, 0, 1), tile).transpose(1, 2, 0)
-            size = 2 if target[..., 0].size < 1 << 14 else 4
+            size = 0 if head.single else 2 if target[..., 0].size < 1 << 14 else 4
             target[:] = self._popped(tile, payload[size:])
             assert zlib.crc32(target.tobytes()).to_bytes(4, "little")[:size] == payload[:size]
         planes = [decode_fallback(plane, "L", (head.width, head.height)) for plane in alpha]

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.codecs.progressive import encoder, steps
+from ddpm_codec.codecs import fallback
+from ddpm_codec.codecs.lossless import colour_block, single
+from ddpm_codec.codecs.progressive import encoder, parameters, steps
 from ddpm_codec.codecs.progressive.message import cut_classes
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.files import decode_file, encode_progressive_files
+from ddpm_codec.image_io import picture_from_image
 from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.models.model_file import load_model
 from tests.containers import read_progressive
-from tests.golden.regenerate import EXACT, FOLDER, PREFIXES, noisy_picture
+from tests.golden.regenerate import EXACT, EXPECTED, FOLDER, PREFIXES, noisy_picture
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, messages
 
 PATCH = {"whole_pixels": 1 << 10, "patch_side": 32}
@@ -55,6 +60,31 @@ def test_golden_files_decode(name: str, model: FrozenModel) -> None:
     assert decoder.pixels is not None
     assert decoder.head.name == b"noise.png"
     assert hashlib.sha256(decoder.pixels.tobytes()).hexdigest() == wanted["sha256"]
+
+
+def test_the_golden_picture_without_sections_decodes(model: FrozenModel) -> None:
+    decoder = Decoder((FOLDER / "small.ddpm").read_bytes(), model)
+    wanted = json.loads(EXPECTED.read_text(encoding="utf-8"))["files"]["small.ddpm"]["small.png"]
+    assert decoder.pixels is not None
+    assert (decoder.head.name, decoder.head.model_name) == (b"", b"tiny")
+    assert hashlib.sha256(decoder.pixels.tobytes()).hexdigest() == wanted["sha256"]
+
+
+def test_a_transparent_picture_of_several_tiles_without_sections(
+    model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.fromarray(noisy_picture(6, 8, 261))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    session = CodingSession.for_encoding(str(EXACT), "cpu", 3)
+    monkeypatch.setattr(single, "_suits_indices", lambda *_: True)
+    monkeypatch.setattr(parameters, "register_for", lambda _: 6)
+    monkeypatch.setattr(fallback, "encode_fallback", lambda _: bytes(1 << 16))
+    monkeypatch.setattr(colour_block, "encode_colours", lambda *_: None)
+    coded = single.encode_single(picture_from_image(image, "a.png"), session, CodingOptions(1 << 20, 512))
+    decoder = Decoder(coded.to_bytes("a.ddpm"), model)
+    assert decoder.head.single
+    assert decoder.pixels is not None
+    assert np.array_equal(decoder.pixels, np.asarray(image))
 
 
 @pytest.mark.parametrize("place", ["a level", "within a step", "the last latents"])

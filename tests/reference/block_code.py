@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm_codec.coding.allocation import COST_BITS, Classes, Run, class_costs, coding_order
 from ddpm_codec.coding.channel_simulation import RATE_BITS, Floats32, Plan, deal, look_up, unpack_bits
-from ddpm_codec.coding.codebook import WIDTH, Labels, scoring_matrices
+from ddpm_codec.coding.codebook import WIDTH, Labels, scoring_labels
 
 _SCORE_VALUES = 1 << 21
 """Scores computed ahead."""
@@ -61,7 +61,8 @@ class BlockCode:
 
     def encode(self, plan: Plan, quadratic: Floats32, linear: Floats32, threads: int = 1) -> bytes:
         """Return the message, one index after the other."""
-        squares, values = scoring_matrices(self.register_bits)
+        values = scoring_labels(self.register_bits)
+        squares = values * values
         chosen = []
         for run in plan.runs:
             a, b = deal(plan, run, quadratic)[:, 0], deal(plan, run, linear)[:, 0]

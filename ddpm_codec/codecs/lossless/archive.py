@@ -1,4 +1,7 @@
-"""Archives: many pictures in one file, coded block by block and decoded in order or individually."""
+"""Archives: many pictures in one file, coded block by block and decoded in order or individually.
+
+One picture alone becomes a file of a shorter layout, which is read as an archive of one.
+"""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -7,12 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
-from ddpm_codec.codecs.lossless.layout import MODEL, read_header
-from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, MAX_TILE, CodingOptions
+from ddpm_codec.codecs.lossless.choice import CodingTotals
+from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
+from ddpm_codec.codecs.lossless.opening import open_session
+from ddpm_codec.codecs.lossless.single import SinglePicture, decode_indexed_body, encode_single, fits_single
+from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
     CODEC_FALLBACK,
+    CODEC_SINGLE,
     ROUTE_FALLBACK,
+    ROUTE_INDEXED,
     ROUTE_MODEL,
     Container,
     ContainerWriter,
@@ -29,9 +37,6 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
     from ddpm_codec.codecs.lossless.encoder import EncodedBlock
     from ddpm_codec.codecs.session import CodingSession, Model
-
-FALLBACK_OPTIONS = CodingOptions(1, 8)
-"""Options used without a model, where they have no effect."""
 
 _HEADER_BYTES = 64
 """Length of prefix that holds most block headers."""
@@ -58,13 +63,20 @@ class ArchiveEncoder:
         self._session, self._options = session, options
         self._writer = ContainerWriter(spool)
         self._encoder = LosslessEncoder(None if session is None else session.lattice, options)
-        self.totals = self._encoder.totals
         self._routes: dict[int, int] = {}
+        # The first picture waits for a second one.
+        self._first: Picture | None = None
+        self._single: SinglePicture | None = None
+
+    @property
+    def totals(self) -> CodingTotals:
+        """Total size of what has been coded."""
+        return self._encoder.totals if self._single is None else self._single.totals
 
     @property
     def used_model(self) -> bool:
-        """Whether the model coded any block."""
-        return self._encoder.used_model
+        """Whether the model coded anything."""
+        return self.totals.net_dims > 0
 
     def add(self, picture: Picture) -> None:
         """Encode the next picture, or queue it until its block is full.
@@ -73,6 +85,18 @@ class ArchiveEncoder:
             OSError: the spool cannot be written.
         """
         self.infos.append(picture.info)
+        if len(self.infos) == 1:
+            self._first = picture
+            return
+        self._add_first()
+        self._add(picture)
+
+    def _add_first(self) -> None:
+        first, self._first = self._first, None
+        if first is not None:
+            self._add(first)
+
+    def _add(self, picture: Picture) -> None:
         with self.coding:
             blocks = self._encoder.add(picture)
         self._keep(blocks)
@@ -83,17 +107,29 @@ class ArchiveEncoder:
         Raises:
             OSError: the spool cannot be written.
         """
+        first = self._first
+        if first is not None and fits_single(first.info, self._session, self._options):
+            with self.coding:
+                self._single = encode_single(first, self._session, self._options)
+            return
+        self._add_first()
         with self.coding:
             blocks = self._encoder.finish()
         self._keep(blocks)
 
-    def write(self, out: BinaryIO) -> int:
+    def write(self, out: BinaryIO, *, file_name: str = "") -> int:
         """Write the file and return its size in bytes.
+
+        Args:
+            out: the file.
+            file_name: its name; that of a single picture is not stored if it follows from it.
 
         Raises:
             InputError: names or metadata exceed the limits of the format.
             OSError: the file cannot be written.
         """
+        if self._single is not None:
+            return out.write(self._single.to_bytes(file_name))
         images = [ImageEntry(info, self._routes[index]) for index, info in enumerate(self.infos)]
         return self._writer.finish(out, self._head(), images)
 
@@ -112,18 +148,22 @@ class ArchiveEncoder:
             "tile": self._options.tile,
             "steps": session.steps,
         }
+        if session.crossing:
+            parameters["crossing"] = session.crossing
         identity = bytes.fromhex(session.model_id)
         return Head(CODEC_BITS_BACK, session.model.name, identity, session.fingerprint(), parameters)
 
 
-def encode_archive(pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions) -> bytes:
+def encode_archive(
+    pictures: Iterable[Picture], session: "CodingSession | None", options: CodingOptions, *, file_name: str = ""
+) -> bytes:
     """Encode pictures to an archive; see :class:`ArchiveEncoder`."""
     encoder = ArchiveEncoder(session, options, io.BytesIO())
     for picture in pictures:
         encoder.add(picture)
     encoder.finish()
     out = io.BytesIO()
-    encoder.write(out)
+    encoder.write(out, file_name=file_name)
     return out.getvalue()
 
 
@@ -166,7 +206,7 @@ class ArchiveDecoder:
         self.container = container
         self.infos = [entry.info for entry in container.images]
         self.coding = Stopwatch()
-        self._options, self.session = _opened(container, model, device)
+        self._options, self.session = open_session(container, model, device)
         self._network_before = 0.0 if self.session is None else self.session.network_seconds
 
     @property
@@ -235,6 +275,8 @@ class ArchiveDecoder:
         return holders
 
     def _pictures_in(self, index: int, length: int) -> tuple[int, ...]:
+        if self.container.head.codec == CODEC_SINGLE:
+            return (0,)
         size = _HEADER_BYTES
         while True:
             try:
@@ -252,33 +294,20 @@ class ArchiveDecoder:
 
     def _decode(self, decoder: "LosslessDecoder", index: int) -> dict[int, Picture]:
         """Decode one block; errors are reported as one line that names the file and block."""
+        single = self.container.head.codec == CODEC_SINGLE
         with self.coding:
             payload = self.container.read_block(index)
             try:
                 with nullcontext() if self.session is None else self.session.environment():
-                    return dict(decoder.decode(payload))
+                    return self._decode_single(decoder, payload) if single else dict(decoder.decode(payload))
             except FormatError as error:
-                raise FormatError(f"{self.container.label}: block {index} cannot be decoded: {error}") from error
+                what = "" if single else f"block {index} "
+                raise FormatError(f"{self.container.label}: {what}cannot be decoded: {error}") from error
 
-
-def _opened(
-    container: Container, model: "ModelName | Model | None", device: str
-) -> "tuple[CodingOptions, CodingSession | None]":
-    """Return the block and tile sizes of an archive, and its model."""
-    head, label = container.head, container.label
-    if head.codec == CODEC_FALLBACK:
-        return FALLBACK_OPTIONS, None
-    from ddpm_codec.codecs.session import CodingSession
-
-    try:
-        values = [head.parameters[key] for key in ("block_pixels", "tile", "steps")]
-    except KeyError as error:
-        raise FormatError(f"{label}: its coding parameters are incomplete ({error})") from error
-    if not all(isinstance(value, int) and 1 <= value < 1 << 40 for value in values):
-        raise FormatError(f"{label}: its coding parameters are damaged")
-    block_pixels, tile, steps = (int(value) for value in values)
-    options = CodingOptions(block_pixels, tile)
-    if tile % 8 or tile > MAX_TILE or options.square_tiles > MAX_BLOCK_TILES:
-        raise FormatError(f"{label}: its coding parameters are damaged (block of {block_pixels}, tile = {tile})")
-    identity = head.model_id.hex()
-    return options, CodingSession.for_decoding(identity, dict(head.fingerprint), steps, device, model, label)
+    def _decode_single(self, decoder: "LosslessDecoder", body: bytes) -> dict[int, Picture]:
+        route = self.container.images[0].route
+        if route == ROUTE_INDEXED and self.session is not None:
+            picture = decode_indexed_body(self.session, self.container.head, self.infos[0], Reader(body))
+            decoder.note_complete(0)
+            return {0: picture}
+        return dict(decoder.decode_body(BlockHeader(route, 0, (0,)), Reader(body)))

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, tile_count
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
+from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, largest_tile_count, tile_count
 from ddpm_codec.picture import Picture
+
+GRAPHIC_BPD = 0.75
+"""A picture that the fallback codes below this rate is a graphic rather than a photo, and is left to the fallback."""
 
 OVERHEAD_BYTES = 512
 """Bytes a model-coded block must save: more than the file head takes to name a model."""
@@ -14,6 +18,30 @@ PICTURE_BYTES = 16
 
 WORTH_CODING_AGAIN = 512
 """A block is coded a second time only if that saves more than this fraction (1/N) of it."""
+
+
+@dataclass
+class CodingTotals:
+    """Total size of the blocks.
+
+    Attributes:
+        net_bits: bits that the sub-pixels coded by the model take.
+        net_dims: number of these sub-pixels.
+        fallback_images: pictures coded by the fallback.
+    """
+
+    net_bits: int = 0
+    net_dims: int = 0
+    fallback_images: int = 0
+
+
+def suits_model(picture: Picture, fallback: bytes, options: CodingOptions) -> bool:
+    """Return whether it makes sense to try the model on a picture, given its fallback encoding."""
+    if picture.mode not in COLOUR_MODES:
+        return False
+    # Only a picture a few pixels high, cut into far too small tiles, has this many.
+    tiles = largest_tile_count(*picture.size, options.block_pixels, options.tile)
+    return 8 * len(fallback) >= GRAPHIC_BPD * len(picture.pixels) and 2 * tiles <= MAX_BLOCK_TILES
 
 
 @dataclass

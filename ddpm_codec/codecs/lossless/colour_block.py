@@ -38,7 +38,7 @@ def encode_colours(model: LatticeModel, arrays: list[Pixels], tile: int) -> Colo
     if coded is None:
         return None
     payload, stats = coded
-    alphas = [_encode_alpha(array) for array in arrays]
+    alphas = [encode_alpha(array) for array in arrays]
     data = _checksum(colours).to_bytes(4, "little") + b"".join(alphas) + payload
     costs = [len(alpha) + bits / 8 for alpha, bits in zip(alphas, stats.region_bits, strict=True)]
     return ColourBody(data, stats, tuple(costs))
@@ -51,7 +51,7 @@ def decode_colours(model: LatticeModel, reader: Reader, regions: list[tuple[Rect
         FormatError: the body does not match these regions, or the network did not reproduce its output.
     """
     checksum = int.from_bytes(reader.take(4), "little")
-    alphas = [_decode_alpha(reader, rect) if alpha else None for rect, alpha in regions]
+    alphas = [decode_alpha(reader, rect) if alpha else None for rect, alpha in regions]
     colours = decode_block(lambda _: model, reader.rest(), [rect for rect, _ in regions], tile)
     if _checksum(colours) != checksum:
         raise FormatError("its pixels do not match their checksum")
@@ -60,7 +60,8 @@ def decode_colours(model: LatticeModel, reader: Reader, regions: list[tuple[Rect
     ]
 
 
-def _encode_alpha(array: Pixels) -> bytes:
+def encode_alpha(array: Pixels) -> bytes:
+    """Return the alpha plane of a region [H, W, 3 or 4]: length and fallback payload, or nothing if there is none."""
     if array.shape[2] != 4:
         return b""
     alpha = encode_array(np.ascontiguousarray(array[:, :, 3]))
@@ -69,7 +70,12 @@ def _encode_alpha(array: Pixels) -> bytes:
     return bytes(out) + alpha
 
 
-def _decode_alpha(reader: Reader, rect: Rect) -> Pixels:
+def decode_alpha(reader: Reader, rect: Rect) -> Pixels:
+    """Read the alpha plane of a region that has one, [H, W].
+
+    Raises:
+        FormatError: it is damaged.
+    """
     return decode_array(reader.take(reader.varint(reader.left)), (rect.height, rect.width))
 
 

@@ -45,12 +45,23 @@ class LosslessDecoder:
             FormatError: the block does not fit the image table.
         """
         reader = Reader(block)
-        header = read_header(reader, len(self._table))
+        return self.decode_body(read_header(reader, len(self._table)), reader)
+
+    def decode_body(self, header: BlockHeader, reader: Reader) -> list[tuple[int, Picture]]:
+        """Return what :meth:`decode` returns, of a block whose header is known.
+
+        Raises:
+            FormatError: the body does not fit the image table.
+        """
         if self._done.intersection(header.pictures):
             raise FormatError("it repeats a picture")
         pictures = list((self._fallback if header.kind == FALLBACK else self._colours)(header, reader))
         self._done.update(index for index, _ in pictures)
         return pictures
+
+    def note_complete(self, index: int) -> None:
+        """Count a picture as complete that was decoded elsewhere."""
+        self._done.add(index)
 
     def missing(self) -> list[int]:
         """Return the pictures that are not complete."""

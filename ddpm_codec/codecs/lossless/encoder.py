@@ -12,27 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import encode_fallback
-from ddpm_codec.codecs.lossless.choice import OVERHEAD_BYTES, PICTURE_BYTES, PendingBlock, served_by_model
+from ddpm_codec.codecs.lossless.choice import (
+    OVERHEAD_BYTES,
+    PICTURE_BYTES,
+    CodingTotals,
+    PendingBlock,
+    served_by_model,
+    suits_model,
+)
 from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
-from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, FALLBACK, MODEL, BlockHeader
-from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, largest_tile_count, split_regions
+from ddpm_codec.codecs.lossless.layout import FALLBACK, MODEL, BlockHeader
+from ddpm_codec.codecs.tiling import CodingOptions, split_regions
 from ddpm_codec.coding.bits_back import LatticeModel
 from ddpm_codec.picture import Picture
 from ddpm_codec.varint import write_varint
 
 Pixels = NDArray[np.uint8]
-
-GRAPHIC_BPD = 0.75
-"""A picture that the fallback codes below this rate is a graphic rather than a photo, and is left to the fallback."""
-
-
-@dataclass
-class CodingTotals:
-    """Total size of the blocks."""
-
-    net_bits: int = 0
-    net_dims: int = 0
-    fallback_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class LosslessEncoder:
         """Add the next picture of the image table and return the blocks it completes."""
         index, self._count = self._count, self._count + 1
         fallback = encode_fallback(picture)
-        if not self._suits_model(picture, fallback):
+        if self._model is None or not suits_model(picture, fallback, self._options):
             self._other.add(index, picture, fallback, self._options.tile)
             if self._other.pixels >= self._options.block_pixels:
                 self._flush_other()
@@ -86,13 +81,6 @@ class LosslessEncoder:
             if self._colour.full(self._options):
                 self._flush_colour()
         return self._take_finished()
-
-    def _suits_model(self, picture: Picture, fallback: bytes) -> bool:
-        if self._model is None or picture.mode not in COLOUR_MODES:
-            return False
-        # Only a picture a few pixels high, cut into far too small tiles, has this many.
-        tiles = largest_tile_count(*picture.size, self._options.block_pixels, self._options.tile)
-        return 8 * len(fallback) >= GRAPHIC_BPD * len(picture.pixels) and 2 * tiles <= MAX_BLOCK_TILES
 
     def finish(self) -> list[EncodedBlock]:
         """Encode the queued pictures and return their blocks."""

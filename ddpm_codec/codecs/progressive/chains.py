@@ -19,8 +19,11 @@ from ddpm_codec.distortion import psnr_db
 Pixels = NDArray[np.uint8]
 
 
-def choose_session(model: Model, pixels: Pixels, options: ProgressiveOptions) -> CodingSession:
+def choose_sessions(model: Model, pixels: Pixels, options: ProgressiveOptions) -> list[CodingSession]:
     """Return the model with the chain for a picture.
+
+    If the messages of no chain reach a limit there are two to try: that of the whole file, which may be lossless within the
+    limit, and that of the lowest crossing, which shows most where it is not.
 
     Args:
         model: the model.
@@ -33,13 +36,13 @@ def choose_session(model: Model, pixels: Pixels, options: ProgressiveOptions) ->
     known = model.codec_model
     count = pixels.shape[0] * pixels.shape[1]
     limited = options.max_bpp is not None or options.min_psnr_db is not None
-    for crossing in range(len(known.crossings) - 1, 0, -1) if limited else ():
+    for crossing in reversed(range(len(known.crossings))) if limited and len(known.crossings) > 1 else ():
         session = model.session(choose_steps(known, options.steps, count, crossing), crossing)
         with session.environment():
             if _reaches(session, pixels, options):
-                return session
-    crossing = 0 if limited else known.progressive_crossing
-    return model.session(choose_steps(known, options.steps, count, crossing), crossing)
+                return [session]
+    ends = dict.fromkeys((known.progressive_crossing, 0) if limited else (known.progressive_crossing,))
+    return [model.session(choose_steps(known, options.steps, count, crossing), crossing) for crossing in ends]
 
 
 def _reaches(session: CodingSession, pixels: Pixels, options: ProgressiveOptions) -> bool:

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import decode_array
 from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.codecs.pixel_code import PixelCode
 from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.message import decode_message
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters, read_parameters
-from ddpm_codec.codecs.progressive.pixels import PixelCode, pixel_code
+from ddpm_codec.codecs.progressive.pixels import pixel_code
 from ddpm_codec.codecs.progressive.reconstruction import Reconstruction
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain
 from ddpm_codec.codecs.progressive.walk import Walk

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.codecs.pixel_code import PixelCode
 from ddpm_codec.codecs.progressive.ending import TileEnd
 from ddpm_codec.codecs.progressive.message import encode_message
 from ddpm_codec.codecs.progressive.parameters import FIRST_SECTION, LARGEST_SMALL_SECTION, ProgressiveParameters
-from ddpm_codec.codecs.progressive.pixels import PixelCode
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, Reconstruction
 from ddpm_codec.codecs.progressive.steps import ProgressiveChain, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk

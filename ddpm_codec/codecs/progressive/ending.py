@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import noisy_picture
-from ddpm_codec.codecs.progressive.pixels import Ints, Origin, PixelCode, Streams
+from ddpm_codec.codecs.pixel_code import Ints, Origin, PixelCode, Streams
 from ddpm_codec.codecs.progressive.steps import MARGIN, UNIT, Latents, Patch, ProgressiveChain
 from ddpm_codec.codecs.tiling import Rect
 from ddpm_codec.coding.bits_back import PADDING

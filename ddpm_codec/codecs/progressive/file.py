@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import encode_array
-from ddpm_codec.codecs.progressive.chains import choose_session
+from ddpm_codec.codecs.progressive.chains import choose_sessions
 from ddpm_codec.codecs.progressive.encoder import Message, ProgressiveEncoder, Section, cut_sections
 from ddpm_codec.codecs.progressive.parameters import (
     FALLBACK_SHARE,
@@ -69,11 +69,32 @@ def encode_picture(
         InputError: an option is out of range, or the bit limit is too low for a first picture.
         ModelError: the model has no such chain.
     """
-    info, array = picture.info, picture.array()
-    pixels = np.ascontiguousarray(array[:, :, :3])
-    session = choose_session(model, pixels, options)
+    pixels, alpha = picture.array(), None
+    if picture.mode == "RGBA":
+        alpha = encode_array(np.ascontiguousarray(pixels[:, :, 3]))
+    pixels = np.ascontiguousarray(pixels[:, :, :3])
+    found = [
+        _encode(session, picture, pixels, alpha, options, file_name)
+        for session in choose_sessions(model, pixels, options)
+    ]
+    # The first may be lossless within the limit; where a quality is the limit, both reach it.
+    first, last = found[0], found[-1]
+    quality = options.min_psnr_db is not None and options.max_bpp is None
+    shorter = len(first.file.data) <= len(last.file.data)
+    return first if (shorter and (first.lossless or quality)) or (first.lossless and not last.lossless) else last
+
+
+def _encode(
+    session: CodingSession,
+    picture: Picture,
+    pixels: Pixels,
+    alpha: bytes | None,
+    options: ProgressiveOptions,
+    file_name: str,
+) -> EncodedPicture:
+    """Encode a picture with one chain."""
+    info = picture.info
     parameters = choose_parameters(session.crossing, session.steps, info.pixel_count, options)
-    alpha = encode_array(np.ascontiguousarray(array[:, :, 3])) if picture.mode == "RGBA" else None
     longest = replace(parameters, end=parameters.steps + 2)
     before = preamble_bytes(_head(session, longest), info, file_name) + (0 if alpha is None else section_bytes(alpha))
     # All sections are encoded before the file is assembled, because the head describes the end.
@@ -188,11 +209,11 @@ class _Choice:
             InputError: the bit limit is too low for a first picture.
         """
         stop, needed = self._send()
-        if stop is _Stop.CROSSING:
-            self._add_tiles()
+        # A part of the picture, where the whole would be within the limit.
+        less = stop in (_Stop.RATE, _Stop.FALLBACK) or (stop is _Stop.CROSSING and not self._add_tiles())
         if self._fallback is not None:
             other = self._fallback.sections(self._limit, each_level=self._each_level)
-            if stop in (_Stop.RATE, _Stop.FALLBACK) or _bytes_of(other) < _bytes_of(self.sections):
+            if less or _bytes_of(other) < _bytes_of(self.sections):
                 self.sections, self.lossless = other, True
                 self.parameters = replace(self.parameters, end=self._fallback.level + 1)
         if not self.sections:
@@ -225,20 +246,21 @@ class _Choice:
         payload = encode_array(self._pixels)
         return _Fallback(payload, self.parameters.steps) if section_bytes(payload) <= self._limit else None
 
-    def _add_tiles(self) -> None:
-        """Append tiles, in order, as far as the limits allow."""
+    def _add_tiles(self) -> bool:
+        """Append tiles, in order, as far as the limits allow; return whether the picture is whole or good enough."""
         tiles, goal = self._encoder.tiles(), self._options.min_psnr_db
         shown = self._encoder.mean() if goal is not None else None
         for number, section in enumerate(tiles):
             if _bytes_of(self.sections) + section_bytes(section.payload) > self._limit:
-                return
+                return False
             self.sections.append(section)
             if shown is not None and goal is not None:
                 view = self._encoder.ending.view
                 view(shown, number)[:] = view(self._pixels, number)
                 if number + 1 < len(tiles) and self._psnr_db(shown) >= goal:
-                    return
+                    return True
         self.lossless = True
+        return True
 
     def _psnr_db(self, shown: Pixels) -> float:
         return psnr_db(self._pixels, shown)

@@ -31,7 +31,7 @@ def encode_indexed(session: CodingSession, pixels: Pixels, register_bits: int) -
         pixels: uint8 [H, W, 3].
         register_bits: L of the trellis.
     """
-    parameters = ProgressiveParameters(session.crossing, session.steps, register_bits)
+    parameters = ProgressiveParameters(session.crossing, session.steps, register_bits, TILE)
     encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels)
     out = bytearray(b"".join(message.data for message in encoder.messages()))
     streams = encoder.streams()

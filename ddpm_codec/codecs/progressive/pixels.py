@@ -6,12 +6,13 @@ variance that its denoiser gives at level 0. Both are integers, tables and singl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import GreyChain
+from ddpm_codec.codecs.pixel_code import Origin, PixelCode
 from ddpm_codec.coding.ans import Stack
 from ddpm_codec.coding.prices import pixel_bits
 from ddpm_codec.coding.tables import MEAN_BITS
@@ -24,50 +25,7 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-Origin = tuple[int, int]
-"""Row and column, in the network's input, of the first pixel that is coded: what lies around it is context."""
-
 _WORD_BYTES = 4
-
-
-class PixelCode(Protocol):
-    """Codes pixels given z_0. ``picture`` is z_0 as the network reads it, int64 [B, 3, H, W]; sides are multiples of 8."""
-
-    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> "Streams":
-        """Return the streams of x_0, uint8 [B, 3, h, w], a part of the picture."""
-        ...
-
-    def decode(
-        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
-    ) -> Pixels:
-        """Return x_0 of the shape (h, w), uint8 [B, 3, h, w].
-
-        Raises:
-            FormatError: the streams are damaged.
-        """
-        ...
-
-    def mean(self, picture: Ints) -> Pixels:
-        """Return the mean of p(x_0 | z_0), uint8 [B, 3, H, W]."""
-        ...
-
-    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
-        """Return what ``sample`` shows, uint8 [B, 3, h, w]: a draw from p(x_0 | z_0)."""
-        ...
-
-
-class Streams(Protocol):
-    """Coded pixels."""
-
-    @property
-    def streams(self) -> list[bytes]:
-        """Their bytes."""
-        ...
-
-    @property
-    def bits(self) -> Floats:
-        """Ideal code length of each picture, [B]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -118,6 +76,10 @@ class FactorisedPixels:
                 raise FormatError("its entropy-coded data has the wrong length")
         return np.stack(found)
 
+    def stream_count(self, images: int, _height: int, _width: int) -> int:
+        """See :class:`PixelCode`."""
+        return images
+
     def mean(self, picture: Ints) -> Pixels:
         """See :class:`PixelCode`."""
         grey = (self._chain.pixel_law_of(picture)[0] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
@@ -140,4 +102,4 @@ def _inside(shape: tuple[int, ...], origin: Origin) -> tuple[slice, slice, slice
 
 def pixel_code(session: "CodingSession") -> PixelCode:
     """Return p(x_0 | z_0) of a session: its pixel decoder, or what its denoiser says at level 0."""
-    return FactorisedPixels(session.chain)
+    return session.pixels or FactorisedPixels(session.chain)

@@ -111,7 +111,8 @@ class ProgressiveReader:
     @property
     def used_bytes(self) -> int:
         """Bytes of the file up to the end of the last section used."""
-        count = self.used + self._first
+        # Tiles that were rescued behind damage lie beyond the sections that count.
+        count = min(self.used + self._first, len(self.file.ends))
         return self.file.ends[count - 1] if count else self.file.start
 
     @property

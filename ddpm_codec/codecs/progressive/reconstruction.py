@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import noisy_picture, rounded
+from ddpm_codec.codecs.pixel_code import PixelCode
 from ddpm_codec.codecs.progressive.ending import TileEnd, surroundings
-from ddpm_codec.codecs.progressive.pixels import PixelCode
 from ddpm_codec.codecs.progressive.steps import UNIT, VALUE_BITS, Latents, StepLaw
 from ddpm_codec.codecs.progressive.walk import Walk
 from ddpm_codec.codecs.tiling import Rect

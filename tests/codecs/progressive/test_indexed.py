@@ -1,0 +1,67 @@
+"""Pictures as one string: messages, then the streams of tiles, and not a byte more."""
+
+import numpy as np
+import pytest
+
+from ddpm_codec.codecs.progressive import indexed
+from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
+from ddpm_codec.codecs.progressive.indexed import decode_indexed, encode_indexed
+from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
+from ddpm_codec.codecs.progressive.pixels import pixel_code
+from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.errors import FormatError
+from tests.golden.regenerate import EXACT, noisy_picture
+
+
+@pytest.fixture(scope="module")
+def session() -> CodingSession:
+    return CodingSession.for_encoding(str(EXACT), "cpu", 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 31), (32, 32)])
+def test_pictures_come_back(size: tuple[int, int], session: CodingSession) -> None:
+    pixels = noisy_picture(1, *size)
+    data = encode_indexed(session, pixels, 8)
+    assert np.array_equal(decode_indexed(session, data, size[::-1], 8), pixels)
+
+
+def test_a_picture_of_one_tile_has_no_lengths(session: CodingSession) -> None:
+    pixels = noisy_picture(2, 24, 24)
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), ProgressiveParameters(0, 3, 8), pixels)
+    messages = b"".join(message.data for message in encoder.messages())
+    assert encode_indexed(session, pixels, 8) == messages + encoder.streams()[0]
+
+
+def test_pictures_of_several_tiles_come_back(session: CodingSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexed, "TILE", 16)
+    pixels = noisy_picture(3, 33, 20)
+    pixels[:16] = 0
+    data = encode_indexed(session, pixels, 6)
+    assert np.array_equal(decode_indexed(session, data, (20, 33), 6), pixels)
+
+
+def test_damage_is_an_error_or_another_picture(session: CodingSession) -> None:
+    """There is no checksum: whoever stores the string has one."""
+    pixels = noisy_picture(4, 16, 16)
+    data = encode_indexed(session, pixels, 6)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for at in rng.integers(0, len(data), 30).tolist():
+        changed = bytearray(data)
+        changed[at] ^= int(rng.integers(1, 256))
+        try:
+            assert decode_indexed(session, bytes(changed), (16, 16), 6).shape == (16, 16, 3)
+        except FormatError:
+            refused += 1
+    assert refused > 20
+    parameters = ProgressiveParameters(0, 3, 6)
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels)
+    messages = sum(len(message.data) for message in encoder.messages())
+    for end in (*range(0, messages, 17), messages - 1, len(data) - 1):
+        with pytest.raises(FormatError):
+            decode_indexed(session, data[:end], (16, 16), 6)
+    # A stream may be empty: that of pixels which are all the first of their tables.
+    assert not np.array_equal(decode_indexed(session, data[:messages], (16, 16), 6), pixels)
+    for register_bits in (3, 17):
+        with pytest.raises(FormatError, match="parameters"):
+            decode_indexed(session, data, (16, 16), register_bits)
