@@ -24,7 +24,7 @@ from ddpm_codec.models import find_model
 from ddpm_codec.models.frozen import FrozenModel, load_model
 from ddpm_codec.nn.denoiser import MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
-from ddpm_codec.nn.exact.executor import ExactExecutor
+from ddpm_codec.nn.exact.executor import make_executor
 from ddpm_codec.training.checkpoint import build_denoiser, load_checkpoint, load_weights
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def exact(frozen: FrozenModel) -> Denoiser:
     if frozen.exact is None:
         raise SystemExit(f"{frozen.name} is not exact")
     levels = tuple(frozen.grid_log_snr.tolist())
-    return ExactBoundDenoiser(ExactExecutor(frozen.exact, CPU), tuple(range(len(levels))), levels)
+    return ExactBoundDenoiser(make_executor(frozen.exact, CPU), tuple(range(len(levels))), levels)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def threads_asked_for() -> int | None:
     return _ASKED_FOR.get()
 
 
+def ask_for_threads(threads: int) -> None:
+    """Ask for so many threads from here on in this thread, which is the only one of a process that somebody else started."""
+    _ASKED_FOR.set(threads)
+
+
 def checked_threads(threads: int | None) -> int | None:
     """Return a number of threads, or None.
 

@@ -49,6 +49,15 @@ class Workers:
             return 1
         return self._count or threads_asked_for() or usable_cores()
 
+    def shares(self, total: int, most: int | None = None) -> list[slice]:
+        """Return slices of ``total`` things to share out: two a worker, or more of ``most`` things; at least one.
+
+        With two, a worker on a busy core leaves the rest of its share to the others.
+        """
+        size = total if self.count == 1 else -(-total // (2 * self.count))
+        size = max(1, size if most is None else min(size, most))
+        return [slice(start, min(start + size, total)) for start in range(0, max(total, 1), size)]
+
     def map(self, function: Callable[[Task], Result], items: Iterable[Task]) -> list[Result]:
         """Return ``function`` of each item, in the order of the items.
 

@@ -121,7 +121,7 @@ def _all_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _in_small_columns(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(executor, "pick_kernels", lambda _: "float32")
+    patch.setattr(kernels, "pick_kernels", lambda _: "float32")
     patch.setitem(kernels.MAX_COLUMN_BYTES, "cpu", 1 << 12)
 
 

@@ -47,7 +47,7 @@ def test_golden_files_decode(
     if kernel != "fastest":
         if not kernels.is_exact(kernel, "cpu"):
             pytest.skip(f"{kernel} kernels are not exact on this processor, and are not used on it")
-        monkeypatch.setattr("ddpm_codec.nn.exact.executor.pick_kernels", lambda _: kernel)
+        monkeypatch.setattr("ddpm_codec.nn.exact.kernels.pick_kernels", lambda _: kernel)
     output = tmp_path / "out"
     output.mkdir()
     decode_file(FOLDER / name, output, model=None if name == "photo.ddpm" else EXACT)
@@ -71,7 +71,7 @@ def test_golden_progressive_files_decode_and_show_the_same_on_the_way(
     name: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel != "fastest":
-        monkeypatch.setattr("ddpm_codec.nn.exact.executor.pick_kernels", lambda _: kernel)
+        monkeypatch.setattr("ddpm_codec.nn.exact.kernels.pick_kernels", lambda _: kernel)
     wanted = json.loads(PREFIXES.read_text(encoding="utf-8"))[name]
     output = tmp_path / "x.png"
     found = {"lossless": shown(FOLDER / name, output)}

@@ -256,7 +256,8 @@ def test_nothing_of_the_process_is_changed(calls: Calls, usual: dict[str, bytes]
             assert {key for key in before if before[key] != after[key]} == set(), name
 
 
-def test_another_thread_keeps_its_threads_and_settings(calls: Calls, usual: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_another_thread_keeps_its_threads_and_settings(threads: int, calls: Calls, usual: dict[str, bytes]) -> None:
     """Meanwhile, threads that use torch already, or for the first time, see what the caller has set."""
     # One thread of two: with more than the machine has to spare, coding takes minutes.
     usual_threads, before, seen, done = torch.get_num_threads(), 2, set[object](), threading.Event()
@@ -272,9 +273,9 @@ def test_another_thread_keeps_its_threads_and_settings(calls: Calls, usual: dict
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        data = ddpm_codec.encode(PIXELS, threads=1)
+        data = ddpm_codec.encode(PIXELS, threads=threads)
         assert data == usual["encode"]
-        ddpm_codec.decode(data, threads=1)
+        ddpm_codec.decode(data, threads=threads)
         calls.call_decode_float()
     finally:
         done.set()

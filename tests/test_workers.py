@@ -138,6 +138,18 @@ def test_cores_that_the_process_may_not_use_do_not_count() -> None:
     assert usable_cores() == len(allowed)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("total", [0, 1, 5, 12, 100])
+@pytest.mark.parametrize("most", [None, 1, 4])
+def test_shares_are_the_whole_in_order(count: int, total: int, most: int | None) -> None:
+    shares = Workers(count).shares(total, most)
+    assert [index for share in shares for index in range(total)[share]] == list(range(total))
+    largest = max(share.stop - share.start for share in shares)
+    assert largest <= max(1, total if count == 1 else -(-total // (2 * count)))
+    assert most is None or largest <= most
+    assert len(shares) >= 1
+
+
 @pytest.mark.parametrize("count", [0, -1, True, 1.5])
 def test_the_number_is_checked(count: Any) -> None:  # noqa: ANN401
     with pytest.raises(InputError, match="must be a positive integer"):

@@ -35,6 +35,7 @@ LABELS = {
 )
 @options.coded_model_option
 @options.device_option
+@options.threads_option
 @click.option("--bpp", "max_bpp", type=float, help="Progressive files: use this many bits per pixel.")
 @click.option("--level", type=int, help="Progressive files: stop at this noise level; 0 is the cleanest.")
 @options.reconstruction_option
@@ -48,6 +49,7 @@ def decode(
     /,
     file: "Path | options.Stream",
     output: "Path | options.Stream",
+    threads: int | None,
     as_json: bool,
     **values: Any,  # noqa: ANN401 - keywords of decode_file
 ) -> None:
@@ -61,6 +63,7 @@ def decode(
     if isinstance(output, options.Stream) and values["output_format"] is None:
         raise click.UsageError("standard output needs --format")
     target = output_of(output, as_json=as_json)
+    options.limit_threads(threads)
     with progress_bar("step") as progress:
         report = decode_file(source_of(file), target, progress=progress, **values)
     if as_json:

@@ -186,7 +186,11 @@ skip_small_option = switch(
 limit_option = whole_number("--limit", "Use the first N images only.")
 seed_option = whole_number("--seed", "Seed of all random numbers.", least=0, default=0)
 device_option = choice("--device", ("auto", "cpu", "cuda"), "Where the network runs.", default="auto")
-threads_option = whole_number("--threads", "CPU threads of the network.  [default: all]")
+threads_option = whole_number(
+    "--threads",
+    "CPU threads: tiles that an exact model evaluates at once, each in one thread; any other model, threads inside an "
+    "operation.  [default: all cores that the process may use]",
+)
 overwrite_option = switch("--overwrite", "Replace an existing output.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else."
@@ -194,9 +198,12 @@ json_option = click.option(
 
 
 def limit_threads(threads: int | None) -> None:
-    """Bound the CPU threads of torch; None leaves torch's own choice."""
+    """Bound the CPU threads of a command until it ends; None leaves the choice to the library and torch."""
     if threads is None:
         return
     import torch
 
+    from ddpm_codec.isolation import isolated
+
     torch.set_num_threads(threads)
+    click.get_current_context().with_resource(isolated(threads))

@@ -31,6 +31,7 @@ COLUMNS = {"bytes": "bytes", "bits_per_pixel": "bits/pixel", "psnr_db": "PSNR (d
 @options.switch("--still", "Write a .webp with the frames side by side.")
 @options.coded_model_option
 @options.device_option
+@options.threads_option
 @options.switch("--keep-going", "Draw a damaged file up to the damage.")
 @options.max_pixels_option
 @options.overwrite_option
@@ -43,6 +44,7 @@ def progressive(
     output: Path,
     model: str | None,
     device: str,
+    threads: int | None,
     max_pixels: int,
     overwrite: bool,
     as_json: bool,
@@ -55,6 +57,7 @@ def progressive(
     """
     from ddpm_codec.files.strip import StripOptions, draw_strip
 
+    options.limit_threads(threads)
     how = StripOptions(**values | {"reconstruction": values["reconstruction"] or "mean"})
     places: dict[str, Any] = {"model": model, "device": device, "max_pixels": max_pixels, "overwrite": overwrite}
     with progress_bar("section") as progress:

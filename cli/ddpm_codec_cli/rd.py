@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 @options.steps_option
 @options.limit_option
 @options.whole_number("--crop", "Crop pictures to their middle, each side at most N pixels.")
-@options.whole_number("--workers", "Processes, each with one thread; 1 uses all threads.", default=1)
+@options.whole_number(
+    "--workers", "Processes, each with one thread; 1 uses as many threads as --threads says.", default=1
+)
 @options.whole_number("--page-pictures", "Pictures that the page shows.", least=0, default=4)
 @options.device_option
+@options.threads_option
 @options.switch("--overwrite", "Replace results of other settings; results of the same settings are kept.")
 @options.json_option
 def rd(
     data: str,
     output: Path,
+    threads: int | None,
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - keywords of run_rd
 ) -> None:
@@ -41,6 +45,9 @@ def rd(
     """
     from ddpm_codec.rate_distortion.run import run_rd
 
+    if threads is not None and settings["workers"] > 1:
+        raise click.UsageError("--threads is for one process; with --workers each has one thread")
+    options.limit_threads(threads)
     with progress_bar("picture") as progress:
         report = run_rd(data, output, progress=progress, note=print_note, **settings)
     if as_json:

@@ -61,7 +61,9 @@ def encode(
         steps: K, the number of steps of the chain (for a DDPM, of timesteps); None: chosen by the codec.
         tile: side of the tiles that a large image is cut into, a multiple of 8; None: chosen by the codec.
         device: device of the network, ``"auto"``, ``"cpu"`` or ``"cuda"``; an open model stays on its device.
-        threads: CPU threads of torch during the call, for what it computes; None: unchanged. A forked process has one.
+        threads: CPU threads during the call: tiles that an exact model evaluates at once, each in one thread, as many as the
+            process has cores if None; for a model in floating point the threads of torch, unchanged if None (a forked process
+            has one). Results of exact models do not depend on it.
 
     Returns:
         A ``.ddpm`` file.
@@ -112,7 +114,7 @@ def decode(
         source: the file's bytes, its path, or a binary stream.
         model: the model it was coded with, if that does not ship; any other is refused.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``; the result does not depend on it.
-        threads: CPU threads of torch during the call; a file coded in floating point sets its own number.
+        threads: see :func:`~ddpm_codec.encode`; a file coded in floating point sets its own number.
         max_pixels: refuse files that declare more pixels.
 
     Returns:

@@ -33,7 +33,7 @@ class ProgressiveDecoder:
     Args:
         model: the model it was coded with, if that does not ship; any other is refused.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        threads: CPU threads of torch during each call; None: unchanged.
+        threads: of each call, see :func:`~ddpm_codec.encode`.
         max_pixels: refuse files that declare more pixels.
 
     Attributes:

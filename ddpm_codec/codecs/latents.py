@@ -25,6 +25,7 @@ from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
 from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
+from ddpm_codec.workers import Workers
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -101,7 +102,7 @@ class GreyChain:
         variance: variance of each prediction index, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
-        network: stopwatch of the network.
+        network: time in the network, of all threads that were in it.
     """
 
     def __init__(
@@ -143,8 +144,8 @@ class GreyChain:
         """
         # If W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
-        prediction = self._timed(predict, noisy_picture(self.transform, z_t, unit), level)
-        return self.transform.forward_exact(prediction.mean), prediction.log_var_index
+        prediction = self._timed(predict, self._noisy(z_t, unit), level)
+        return _by_workers(self.transform.forward_exact, prediction.mean), prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) for the entropy coder, in grey levels, [B, 3, H, W].
@@ -156,15 +157,27 @@ class GreyChain:
         Raises:
             FormatError: a latent is out of range.
         """
-        prediction = self._timed(self._denoiser.pixels, noisy_picture(self.transform, z_0, unit), 0)
+        prediction = self._timed(self._denoiser.pixels, self._noisy(z_0, unit), 0)
         half = (GREY_MAX << MEAN_BITS) >> 1
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
         return mean, self._pixel_scales[prediction.log_var_index]
 
+    def _noisy(self, latents: NDArray[np.int32], unit: float) -> Ints:
+        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents)
+
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        # The network reuses its buffers: one thread at a time.
-        with self._lock, self.network:
-            return predict(picture, level)
+        # Several threads may be here at once, and each takes its own time.
+        with Stopwatch() as watch:
+            found = predict(picture, level)
+        with self._lock:
+            self.network.seconds += watch.seconds
+        return found
+
+
+def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:
+    """Return ``function`` of a batch [B, ...], some of it at a time."""
+    workers = Workers()
+    return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
 
 
 class DiffusionLattice:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddpm_codec.errors import InputError
+from ddpm_codec.isolation import torch_threads
 
 COLOUR = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=np.int64)
 FREQUENCY = np.array(
@@ -134,12 +135,13 @@ class BlockTransform:
         largest = peak * int(np.abs(colour).sum(axis=1).max()) * int(np.abs(space).sum(axis=1).max())
         if largest >= 2**63:
             raise InputError(f"transform {self.name}: input too large for exact arithmetic in 64 bits")
-        # torch's product and not numpy's, whose threads wait actively for each other on a busy machine.
+        # torch's product in one thread, and not numpy's, whose threads wait actively for each other on a busy machine.
         working = torch.float64 if largest < 2**53 else torch.int64
         images, _, rows, columns = blocks.shape
-        flat = torch.from_numpy(blocks.reshape(images, 3, len(space), rows * columns)).to(working)
-        placed = torch.matmul(_tensor(space, working), flat).view(images, 3, -1)
-        product = torch.matmul(_tensor(colour, working), placed).to(torch.int64).numpy()
+        with torch_threads(1):
+            flat = torch.from_numpy(blocks.reshape(images, 3, len(space), rows * columns)).to(working)
+            placed = torch.matmul(_tensor(space, working), flat).view(images, 3, -1)
+            product = torch.matmul(_tensor(colour, working), placed).to(torch.int64).numpy()
         return product.reshape(images, self.dims, rows, columns)
 
 

@@ -32,7 +32,7 @@ from ddpm_codec.models.protocol import BoundSetting, Schedule
 from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, macs_per_pixel, parameter_count
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.executor import ExactDenoiser, make_executor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.exact.storage import from_arrays, to_arrays
 from ddpm_codec.nn.integer import FloatIntegerDenoiser, IntegerDenoiser
@@ -97,7 +97,7 @@ class FrozenModel:
         """
         sigmas = self.chain_sigmas(steps)
         if self.exact is not None:
-            return ExactDenoiser(ExactExecutor(self.exact, device), self.rows[len(sigmas) - 1])
+            return ExactDenoiser(make_executor(self.exact, device), self.rows[len(sigmas) - 1])
         log_snr = tuple(log_snr_from_sigma(sigmas).tolist())
         return FloatIntegerDenoiser(MixedPrecision(self.denoiser(device), dtype), log_snr, device)
 
@@ -110,7 +110,7 @@ class FrozenModel:
         if self.exact is None:
             return MixedPrecision(self.denoiser(device), dtype)
         rows = tuple(range(self.exact.levels))
-        return ExactBoundDenoiser(ExactExecutor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
+        return ExactBoundDenoiser(make_executor(self.exact, device), rows, tuple(self.grid_log_snr.tolist()))
 
     def chain_steps(self, user_steps: int | None) -> int | None:
         """Return ``user_steps``: users of a codec model count K."""

@@ -21,6 +21,7 @@ from ddpm_codec.nn.pixel_decoder import (
     checked_crossings,
     decoder_macs_per_pixel,
     parameter_count,
+    with_offsets,
 )
 
 
@@ -68,7 +69,7 @@ class PixelDecoderModel:
         # The caller's random numbers are left alone.
         with torch.random.fork_rng(devices=[]):
             network = PixelDecoder(self.config)
-        network.load_state_dict({key: value.float() for key, value in self.weights.items()})
+        network.load_state_dict({key: value.float() for key, value in with_offsets(network, self.weights).items()})
         return network.place(device).eval().requires_grad_(False)
 
     def check_weights(self) -> None:
@@ -78,8 +79,10 @@ class PixelDecoderModel:
             ModelError: naming the first that does not fit.
         """
         with torch.device("meta"):
-            expected = {key: value.shape for key, value in PixelDecoder(self.config).state_dict().items()}
-        for key in sorted(expected.keys() | self.weights.keys()):
+            network = PixelDecoder(self.config)
+            expected = {key: value.shape for key, value in network.state_dict().items()}
+            missing = with_offsets(network, self.weights).keys() - self.weights.keys()
+        for key in sorted((expected.keys() | self.weights.keys()) - missing):
             if key not in self.weights or key not in expected or self.weights[key].shape != expected[key]:
                 raise ModelError(f"pixel decoder {self.name}: weights do not match the network (see {key!r})")
             value = self.weights[key]

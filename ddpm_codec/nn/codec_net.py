@@ -10,6 +10,7 @@ The residual streams stay in float32 under autocast; bfloat16 would lose the pre
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,12 +90,18 @@ class Layer(nn.Module):
     def __init__(self, conv: nn.Conv2d, quantizer: Quantizer | None) -> None:
         super().__init__()
         self.conv, self.quantizer = conv, quantizer
-        self.quantized = False
+        self.quantized = self._wide = False
+
+    def quantize(self, on: bool) -> None:
+        """Compute with rounded weights and activations, or no longer; call it anew when the quantiser has changed."""
+        # A number read out of a tensor, as `wide` is, breaks a compiled network in two; so it is read here.
+        self._wide = on and self.quantizer is not None and bool(self.quantizer.wide.item())
+        self.quantized = on
 
     def forward(self, y: Tensor) -> Tensor:
         """Convolve y [B, C, h, w]; float32 comes back, or the dtype of y where that is wider."""
         if self.quantized:
-            return quantized_conv(self.conv, y, self.quantizer)
+            return quantized_conv(self.conv, y, self.quantizer, wide=self._wide)
         with torch.autocast(y.device.type, enabled=self.quantizer is not None and _autocast(y)):
             out: Tensor = self.conv(y)
         return out if out.dtype.itemsize > 2 else out.float()
@@ -128,12 +135,31 @@ class ResidualBlock(nn.Module):
         return x + self.second(functional.hardswish(inner))  # type: ignore[no-any-return]
 
 
+class Stream(NamedTuple):
+    """A residual stream.
+
+    Attributes:
+        blocks: what adds to it; input and output are values of the stream.
+        readers: names of the layers that read it.
+    """
+
+    blocks: list[nn.Module]
+    readers: list[str]
+
+
 class Trunk(nn.Module):
     """The convolutions that every codec network has under its heads.
 
     Half resolution, quarter resolution in the middle, half resolution again; the level enters every residual block.
     Subclasses add heads, so that all of them name the trunk's weights alike and can start from each other's.
+
+    Attributes:
+        outer_offset: for each channel of the stream at half resolution, 4 in its integer unit (0: not calibrated).
+        middle_offset: the same at quarter resolution.
     """
+
+    outer_offset: Tensor
+    middle_offset: Tensor
 
     def __init__(self, config: CodecNetConfig) -> None:
         super().__init__()
@@ -145,6 +171,31 @@ class Trunk(nn.Module):
         self.middle = nn.ModuleList(ResidualBlock(mid, config.embedding) for _ in range(config.mid_blocks))
         self.up = Layer(nn.Conv2d(mid, 4 * width, 1, dtype=torch.float32), Quantizer(mid, signed=True))
         self.after = nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.outer_blocks))
+        self.register_buffer("outer_offset", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("middle_offset", torch.zeros(mid, dtype=torch.float32))
+
+    def quantize(self, on: bool) -> None:
+        """Compute with rounded weights and activations, or no longer; needs a calibration (or one that was loaded)."""
+        for layer in self.layers().values():
+            layer.quantize(on)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the steps of the quantisers have been chosen."""
+        return all(bool(getattr(self, f"{name}_offset").any().item()) for name in self.streams())
+
+    def layers(self) -> dict[str, Layer]:
+        """Return the convolutions by name, in the order of the network."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, Layer)}
+
+    def streams(self) -> dict[str, Stream]:
+        """Return the residual streams by name; their units are ``{name}_offset``."""
+        outer = [f"{part}.{index}.first" for part in ("before", "after") for index in range(len(self.before))]
+        middle = [f"middle.{index}.first" for index in range(len(self.middle))]
+        return {
+            "outer": Stream([*self.before, *self.after], ["down", *outer]),
+            "middle": Stream(list(self.middle), ["up", *middle]),
+        }
 
     def body(self, x: Tensor, level: Tensor) -> Tensor:
         """Return what the heads read, [B, width, H/2, W/2], of a scaled noisy picture [B, 3, H, W].
@@ -164,19 +215,11 @@ class Trunk(nn.Module):
 
 
 class CodecNet(Trunk):
-    """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance.
-
-    Attributes:
-        outer_offset: for each channel of the stream at half resolution, 4 in its integer unit (0: not calibrated).
-        middle_offset: the same at quarter resolution.
-    """
-
-    outer_offset: Tensor
-    middle_offset: Tensor
+    """Three heads of order one at every level: mean, pixel log-variance, coefficient log-variance."""
 
     def __init__(self, config: CodecNetConfig) -> None:
         super().__init__(config)
-        width, mid = config.width, config.mid_width
+        width = config.width
         self.config = config
         self.pixel_head = Layer(
             nn.Conv2d(width, 4 * PIXEL_OUTPUTS, 3, padding=1, dtype=torch.float32), Quantizer(width)
@@ -189,8 +232,6 @@ class CodecNet(Trunk):
             Quantizer(config.variance_width),
         )
         self.variance_level = nn.Linear(config.embedding, config.coefficients, dtype=torch.float32)
-        self.register_buffer("outer_offset", torch.zeros(width, dtype=torch.float32))
-        self.register_buffer("middle_offset", torch.zeros(mid, dtype=torch.float32))
         for layer in (self.pixel_head.conv, self.variance_second.conv, self.variance_level):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(_bias(layer))
@@ -212,19 +253,11 @@ class CodecNet(Trunk):
         coefficient = self.variance_second(hidden) + in_full(self.variance_level, level)[:, :, None, None]
         return mean, pixel, coefficient
 
-    def quantize(self, on: bool) -> None:
-        """Compute with rounded weights and activations, or no longer; needs a calibration (or one that was loaded)."""
-        for layer in self.layers().values():
-            layer.quantized = on
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the steps of the quantisers have been chosen."""
-        return bool(self.outer_offset.any().item())
-
-    def layers(self) -> dict[str, Layer]:
-        """Return the convolutions by name, in the order of the network."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, Layer)}
+    def streams(self) -> dict[str, Stream]:
+        """See :class:`Trunk`; ``variance_first`` reads as ``pixel_head`` does."""
+        found = super().streams()
+        found["outer"].readers.append("pixel_head")
+        return found
 
     def freeze_variance_head(self) -> None:
         """Keep the head of coefficient log-variances as it is: for a W that it does not belong to.

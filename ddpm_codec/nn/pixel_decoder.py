@@ -10,8 +10,8 @@ residuals (x_0 - m_0) / c_out of the pixels above and to the left. With c_skip a
     blue  = N(mu_b + b (x_g - mu_g) + c (x_r - mean_r), .),  mean_r the mean of red,
 
 ln variance = clamp(ln c_out^2 + q_variance), and the shape of the tail one number u in [0, S - 1], a place between
-the S rows of a table of (weight, ratio) of the wide component (:class:`TailTable`). A frozen decoder will round u to a
-row, and have one integer table a row and scale.
+the S rows of a table of (weight, ratio) of the wide component (:class:`TailTable`). A frozen decoder rounds u to a
+row, and has one integer table a row; training with rounding does as it will.
 
 Everything between the trunk's integers and the tables is products, sums and clamps: hard-swish, gates
 clamp(v + 1/2, 0, 1), clamped residuals and coefficients.
@@ -28,9 +28,10 @@ from torch.nn import functional
 
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig, Layer, Trunk, in_full, trunk_macs_per_pixel
+from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig, Layer, Stream, Trunk, in_full, trunk_macs_per_pixel
 from ddpm_codec.nn.denoiser import preconditioning
-from ddpm_codec.nn.quantization import Quantizer
+from ddpm_codec.nn.masked_conv import MaskedConv
+from ddpm_codec.nn.quantization import Quantizer, round_through
 from ddpm_codec.units import GREY_PER_UNIT
 
 Tail = Literal["two-scale", "gaussian"]
@@ -40,6 +41,12 @@ SIDES = 4
 """Pictures must be multiples of this in both directions."""
 
 RESIDUAL_LIMIT = 8.0
+RESIDUAL_STEPS = 512
+"""Steps of a rounded residual per unit."""
+
+GATE_STEPS = 256
+"""Steps of a rounded gate from shut to open."""
+
 COEFFICIENT_LIMIT = 1.5
 
 CROSSING_RANGE = (0.1, 1000.0)
@@ -102,43 +109,6 @@ DECODERS = {
 }
 
 
-class MaskedConv(nn.Conv2d):
-    """A convolution that sees the pixels above and to the left.
-
-    Args:
-        inputs: channels.
-        outputs: channels.
-        side: of the kernel, odd.
-        own: whether it sees the pixel itself; of features yes, of pixel values never.
-    """
-
-    mask: Tensor
-
-    def __init__(self, inputs: int, outputs: int, side: int, *, own: bool) -> None:
-        super().__init__(inputs, outputs, side, padding=side // 2)
-        self.register_buffer("mask", causal_mask(side, own=own), persistent=False)
-        with torch.no_grad():
-            self.weight.mul_(self.mask)
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:  # noqa: ANN401 - torch's own signature
-        """Load, and keep what is masked away at zero: other readers of the weight need no mask."""
-        super()._load_from_state_dict(*arguments)
-        with torch.no_grad():
-            self.weight.mul_(self.mask.to(self.weight.device))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve [B, C, H, W]."""
-        return functional.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
-
-
-def causal_mask(side: int, *, own: bool) -> Tensor:
-    """Return 1 for what comes earlier in raster order (and the pixel itself where ``own``), [side, side]."""
-    mask = torch.zeros(side, side, dtype=torch.float32)
-    mask[: side // 2] = 1.0
-    mask[side // 2, : side // 2 + own] = 1.0
-    return mask
-
-
 class GatedBlock(nn.Module):
     """x + conv(h(u) clamp(v + 1/2, 0, 1)) with (u, v) = conv(masked 3x3 of h(x))."""
 
@@ -156,7 +126,10 @@ class GatedBlock(nn.Module):
         """Map [B, C, H, W] to the same shape."""
         y = functional.hardswish(x)
         u, v = self.gates(y if self.masked is None else self.masked(y)).chunk(2, dim=1)
-        return x + self.mix(functional.hardswish(u) * torch.clamp(v + 0.5, 0.0, 1.0))  # type: ignore[no-any-return]
+        gate = torch.clamp(v + 0.5, 0.0, 1.0)
+        if self.mix.quantized:
+            gate = round_through(GATE_STEPS * gate) / GATE_STEPS
+        return x + self.mix(functional.hardswish(u) * gate)  # type: ignore[no-any-return]
 
 
 class TailTable(nn.Module):
@@ -172,13 +145,19 @@ class TailTable(nn.Module):
         self.logit = nn.Parameter(torch.linspace(-8.0, 0.5, shapes, dtype=torch.float32))
         self.log_ratio = nn.Parameter(torch.linspace(1.7, 0.1, shapes, dtype=torch.float32))
 
-    def forward(self, place: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, place: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor]:
         """Return (logit of the weight, ln ratio) at places in [0, S - 1], clamped to it.
 
         v(u) = v_0 + sum_i (v_(i+1) - v_i) clamp(u - i, 0, 1), whose gradient is a sum and no scatter.
+
+        Args:
+            place: u, any shape.
+            rounded: take the nearest row, with the gradient of the line between rows.
         """
         rows = torch.arange(self.shapes - 1, dtype=place.dtype, device=place.device)
         passed = (place[..., None] - rows).clamp(0.0, 1.0)
+        if rounded:
+            passed = round_through(passed)
         # Never narrower than the narrow one.
         log_ratio = self.log_ratio.clamp_min(0.0)
         steps = torch.stack([self.logit.diff(), log_ratio.diff()], dim=1)
@@ -188,7 +167,13 @@ class TailTable(nn.Module):
 
 
 class PixelDecoder(Trunk):
-    """A :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`: trunk on z_0, masked network on residuals."""
+    """A :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`: trunk on z_0, masked network on residuals.
+
+    Attributes:
+        masked_offset: for each channel of the masked network's stream, 4 in its integer unit (0: not calibrated).
+    """
+
+    masked_offset: Tensor
 
     def __init__(self, config: PixelDecoderConfig) -> None:
         super().__init__(config.trunk)
@@ -207,6 +192,7 @@ class PixelDecoder(Trunk):
             nn.Conv2d(channels, 12 if config.shapes else 9, 1, dtype=torch.float32), Quantizer(channels)
         )
         self.tail = TailTable(config.shapes) if config.shapes else None
+        self.register_buffer("masked_offset", torch.zeros(channels, dtype=torch.float32))
         with torch.no_grad():
             self.trunk_head.conv.weight[: 4 * 3] = 0.0
             self.parameter_head.conv.weight.zero_()
@@ -219,6 +205,13 @@ class PixelDecoder(Trunk):
         """Move to ``device``, kernels in the order that its convolutions read fastest; return self."""
         self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
+
+    def streams(self) -> dict[str, Stream]:
+        """See :class:`Trunk`."""
+        found = super().streams()
+        found["outer"].readers.append("trunk_head")
+        readers = [f"blocks.{index}.{'masked' if index else 'gates'}" for index in range(len(self.blocks))]
+        return found | {"masked": Stream(list(self.blocks), [*readers, "parameter_head"])}
 
     def trunk(self, z_0: Tensor, log_snr: Tensor) -> TrunkMaps:
         """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`; sides are multiples of 4."""
@@ -233,6 +226,8 @@ class PixelDecoder(Trunk):
         """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`."""
         maps = self.trunk(z_0, log_snr)
         residuals = ((x_0 - maps.mean) / maps.scale).clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        if self.masked_stem.quantized:
+            residuals = round_through(RESIDUAL_STEPS * residuals) / RESIDUAL_STEPS
         features = maps.features.contiguous(memory_format=torch.channels_last)
         y = self.masked_stem(residuals.contiguous(memory_format=torch.channels_last)) + self.feature_stem(features)
         for block in self.blocks:
@@ -255,7 +250,13 @@ class PixelDecoder(Trunk):
         mean = torch.stack([red, green, blue], dim=1)
         if self.tail is None:
             return PixelParameters(mean, log_variance)
-        return PixelParameters(mean, log_variance, *self.tail(outputs[:, 9:]))
+        return PixelParameters(mean, log_variance, *self.tail(outputs[:, 9:], rounded=self.parameter_head.quantized))
+
+
+def with_offsets(network: PixelDecoder, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of a decoder from before there were offsets of streams with those of ``network``, not calibrated."""
+    offsets = {f"{name}_offset": torch.zeros_like(getattr(network, f"{name}_offset")) for name in network.streams()}
+    return offsets | weights
 
 
 def decoder_config(size: str, tail: str) -> PixelDecoderConfig:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ddpm_codec.nn.masked_conv import MaskedConv
+
 LOBE = 0.375
 """The least value of the hard-swish is minus this."""
 
@@ -42,11 +44,11 @@ def _round_clamp(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _round_through(x: Tensor) -> Tensor:
+def round_through(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes everywhere.
 
-    For weights over their own steps, of which none is beyond the limit. Clamping them would cut off the largest weight of
-    a channel, the one that sets the step: float division makes it 127 or the next number above.
+    For what is within its limits anyway: clamped values, and weights over their own steps. Clamping those would cut off
+    the largest weight of a channel, the one that sets the step: float division makes it 127 or the next number above.
     """
     return x + (x.round() - x).detach()
 
@@ -74,6 +76,10 @@ class Quantizer(nn.Module):
         """Number of values less one."""
         return WIDE if self.wide.item() else BYTE
 
+    def most(self) -> Tensor:
+        """Return :attr:`largest` as a tensor, [1]: to read a number out of one breaks a compiled network in two."""
+        return BYTE + (WIDE - BYTE) * self.wide
+
     def zero_point(self, step: Tensor) -> Tensor:
         """Return what stands for y = 0 in bytes, for steps of any shape: the hard-swish never falls below byte 0."""
         return torch.full_like(step, 128.0) if self.signed else torch.ceil(LOBE / step)
@@ -81,7 +87,7 @@ class Quantizer(nn.Module):
     def quantize(self, y: Tensor, step: Tensor) -> Tensor:
         """Return q for y and steps whose shapes broadcast."""
         low = -self.zero_point(step)
-        return _round_clamp(y / step, low, low + self.largest)
+        return _round_clamp(y / step, low, low + self.most())
 
     def forward(self, y: Tensor) -> Tensor:
         """Return q for y [B, C, h, w]."""
@@ -93,24 +99,25 @@ def weight_steps(weight: Tensor) -> Tensor:
     return (weight.detach().abs().amax(dim=(1, 2, 3)) / WEIGHT_LIMIT).clamp_min(1e-12)
 
 
-def quantized_conv(conv: nn.Conv2d, y: Tensor, quantizer: Quantizer | None) -> Tensor:
+def quantized_conv(conv: nn.Conv2d, y: Tensor, quantizer: Quantizer | None, *, wide: bool) -> Tensor:
     """Convolve as integers will.
 
     Args:
         conv: the layer.
         y: its input, [B, C, h, w].
         quantizer: of the input; None for an input that is all but exact.
+        wide: whether the quantiser gives integers above 256.
 
     Returns:
         float32, as ``conv(y)`` up to quantisation.
     """
-    weight = conv.weight
+    weight = conv.kernel() if isinstance(conv, MaskedConv) else conv.weight
     if quantizer is not None:
         y, weight = quantizer(y), weight * quantizer.step[:, None, None]
     steps = weight_steps(weight)[:, None, None, None]
-    rounded = _round_through(weight / steps)
+    rounded = round_through(weight / steps)
     # Integers up to 256 are exact in bfloat16, wider ones are not.
-    exact = quantizer is not None and not quantizer.wide.item()
+    exact = quantizer is not None and not wide
     with torch.autocast(y.device.type, enabled=exact and torch.is_autocast_enabled(y.device.type)):
         out = functional.conv2d(y, rounded, None, conv.stride, conv.padding).float()
     bias = conv.bias

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError
+from ddpm_codec.isolation import ask_for_threads
 from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture
 from ddpm_codec.rate_distortion.curves import IDEAL, OURS, RatePoint
@@ -119,6 +120,7 @@ def start_worker(started: "SimpleQueue[int]") -> None:
     import torch
 
     torch.set_num_threads(1)
+    ask_for_threads(1)
     # Ctrl-C and a closed terminal reach all processes; the first one tells the others.
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpm_codec.diffusion.gaussian import q_sample
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.transform import BlockTransform
-from ddpm_codec.nn.codec_net import CodecNet, Layer, ResidualBlock
+from ddpm_codec.nn.codec_net import Layer, Trunk
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.quantization import BYTE, LARGEST_SHIFT, LOBE, STREAM_LIMIT, WIDE, Quantizer, unit_offset
 from ddpm_codec.training.config import TrainConfig
@@ -44,7 +44,7 @@ _TOPS = 28
 class _Watch:
     """Records what layers read and how far streams reach while a network runs."""
 
-    def __init__(self, net: CodecNet) -> None:
+    def __init__(self, net: Trunk) -> None:
         self.inputs: dict[str, list[Tensor]] = {}
         self.reach: dict[str, Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
@@ -52,9 +52,9 @@ class _Watch:
         for name, layer in net.layers().items():
             if layer.quantizer is not None:
                 self._handles.append(layer.register_forward_pre_hook(self._read(name)))
-        for stream, blocks in streams(net).items():
-            for block in blocks:
-                self._handles.append(block.register_forward_hook(self._pass(stream)))
+        for name, stream in net.streams().items():
+            for block in stream.blocks:
+                self._handles.append(block.register_forward_hook(self._pass(name)))
 
     def stop(self) -> None:
         """Remove all hooks."""
@@ -76,20 +76,6 @@ class _Watch:
                 self.reach[stream] = torch.maximum(self.reach.get(stream, most), most)
 
         return hook
-
-
-def streams(net: CodecNet) -> dict[str, list[ResidualBlock]]:
-    """Return the residual blocks on each stream, ``outer`` and ``middle``."""
-    outer = [block for block in (*net.before, *net.after) if isinstance(block, ResidualBlock)]
-    return {"outer": outer, "middle": [block for block in net.middle if isinstance(block, ResidualBlock)]}
-
-
-def _readers(net: CodecNet) -> dict[str, list[str]]:
-    """Return the names of the layers that read each stream."""
-    names = {"outer": ["down", "pixel_head"], "middle": ["up"]}
-    for part, stream in (("before", "outer"), ("after", "outer"), ("middle", "middle")):
-        names[stream] += [f"{part}.{index}.first" for index in range(len(getattr(net, part)))]
-    return names
 
 
 def calibrate_on(
@@ -114,17 +100,25 @@ def calibrate(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, cost: Calla
         log_snr: the levels to watch, [G]; crop k is noised to level k mod G.
         cost: bound of the denoiser in bits/dim, as it computes now.
     """
-    net = denoiser.net
+    calibrate_network(denoiser.net, lambda: run_at_levels(denoiser, x_0, log_snr, whole=False), cost)
+    head, variance = (_quantizer(layer) for layer in (denoiser.net.pixel_head, denoiser.net.variance_first))
+    variance.step.copy_(head.step)
+    variance.wide.copy_(head.wide)
+
+
+@torch.no_grad()
+def calibrate_network(net: Trunk, run: Callable[[], object], cost: Callable[[], float]) -> None:
+    """Choose every step of a network, and the units of its streams.
+
+    Args:
+        net: float weights; its quantisers are overwritten and stay switched off.
+        run: evaluates the network on training crops, in as many batches as it likes.
+        cost: what coding costs with the network as it computes now, in bits/dim.
+    """
     net.quantize(False)
     watch = _Watch(net)
     try:
-        generator = torch.Generator().manual_seed(0)
-        for index, level in enumerate(log_snr):
-            part = x_0[index :: len(log_snr)]
-            if len(part):
-                levels = level.to(part.device).expand(len(part))
-                noise = torch.randn(part.shape, generator=generator, dtype=torch.float32).to(part.device)
-                denoiser(q_sample(part, levels, noise), levels)
+        run()
     finally:
         watch.stop()
     layers = net.layers()
@@ -133,24 +127,21 @@ def calibrate(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, cost: Calla
         quantizer.wide.zero_()
         quantizer.step.copy_(best_steps(torch.cat(seen), quantizer))
     finest: dict[str, Tensor] = {}
-    for stream, names in _readers(net).items():
+    for stream, (_, names) in net.streams().items():
         readers = [_quantizer(layers[name]) for name in names]
         offset = getattr(net, f"{stream}_offset")
         offset.copy_(_share_unit(readers, watch.reach[stream]))
         finest |= {name: _finest(reader, offset) for name, reader in zip(names, readers, strict=True)}
     _choose_wide(layers, finest, cost)
-    _quantizer(net.variance_first).step.copy_(_quantizer(net.pixel_head).step)
-    _quantizer(net.variance_first).wide.copy_(_quantizer(net.pixel_head).wide)
 
 
 @torch.no_grad()
-def measure_reach(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor) -> dict[str, Tensor]:
+def measure_reach(net: Trunk, run: Callable[[], object]) -> dict[str, Tensor]:
     """Return the largest magnitude of every layer's output, per channel, with rounded weights and activations.
 
     Args:
-        denoiser: calibrated.
-        x_0: training crops in model values, [B, 3, H, W].
-        log_snr: the levels to look at, [G]; every crop is noised to each.
+        net: calibrated; left with rounding switched off.
+        run: evaluates the network on training crops, in as many batches as it likes.
     """
     reach: dict[str, Tensor] = {}
 
@@ -161,20 +152,34 @@ def measure_reach(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor) -> dict
 
         return hook
 
-    net = denoiser.net
     handles = [layer.register_forward_hook(look(name)) for name, layer in net.layers().items()]
     net.quantize(True)
     try:
-        generator = torch.Generator().manual_seed(0)
-        for level in log_snr:
-            levels = level.to(x_0.device).expand(len(x_0))
-            noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float32).to(x_0.device)
-            denoiser(q_sample(x_0, levels, noise), levels)
+        run()
     finally:
         net.quantize(False)
         for handle in handles:
             handle.remove()
     return reach
+
+
+@torch.no_grad()
+def run_at_levels(denoiser: CodecDenoiser, x_0: Tensor, log_snr: Tensor, *, whole: bool = True) -> None:
+    """Evaluate a denoiser on crops, each with the same noise every time.
+
+    Args:
+        denoiser: on the device of x_0.
+        x_0: training crops in model values, [B, 3, H, W].
+        log_snr: levels, [G].
+        whole: every crop at each level; else crop k at level k mod G.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for index, level in enumerate(log_snr):
+        part = x_0 if whole else x_0[index :: len(log_snr)]
+        if len(part):
+            levels = level.to(part.device).expand(len(part))
+            noise = torch.randn(part.shape, generator=generator, dtype=torch.float32).to(part.device)
+            denoiser(q_sample(part, levels, noise), levels)
 
 
 def best_steps(values: Tensor, quantizer: Quantizer) -> Tensor:
@@ -235,16 +240,17 @@ def _choose_wide(layers: dict[str, Layer], finest: dict[str, Tensor], cost: Call
         quantizer = layer.quantizer
         if quantizer is None or quantizer.signed:
             continue
-        layer.quantized = True
+        layer.quantize(True)
         narrow, step = cost(), quantizer.step.clone()
         quantizer.wide.fill_(1.0)
+        layer.quantize(True)
         quantizer.step.mul_((BYTE + 1) / (WIDE + 1))
         if name in finest:
             quantizer.step.copy_(torch.maximum(quantizer.step, finest[name]))
         if narrow - cost() < WIDE_FROM_BPD:
             quantizer.wide.zero_()
             quantizer.step.copy_(step)
-        layer.quantized = False
+        layer.quantize(False)
 
 
 def _quantizer(layer: Layer) -> Quantizer:

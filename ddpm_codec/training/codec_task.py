@@ -14,9 +14,9 @@ from ddpm_codec.training.calibration import calibrate_on
 from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler
-from ddpm_codec.training.distributed import decide_in_first
 from ddpm_codec.training.freezing import check_freezes
 from ddpm_codec.training.objective import bound_loss, draw_levels
+from ddpm_codec.training.rounding import begin_rounding
 from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.training.validation import validation_bound_bpd
 from ddpm_codec.units import nats_to_bits
@@ -76,7 +76,4 @@ class CodecTask(Task):
             if step == 0:
                 check_freezes(denoiser, sampler, self.config, device)
 
-        decide_in_first(calibrate, denoiser.buffers())
-        averaged.load_state_dict(averaged.state_dict() | dict(denoiser.named_buffers()))
-        for each in (denoiser, averaged):
-            each.net.quantize(True)
+        begin_rounding(denoiser.net, averaged.net, calibrate)

@@ -227,8 +227,12 @@ class TrainConfig:
         known = OBJECTIVES[self.kind]
         if self.objective not in known:
             raise InputError(f"objective = {self.objective!r}: {self.size} trains with {', '.join(known)}")
-        if self.quantize and self.kind != "codec network":
-            raise InputError(f"quantize: {self.size} has no integer form, only codec networks have one")
+        if self.quantize and self.kind == "U-Net":
+            raise InputError(
+                f"quantize: {self.size} has no integer form, only codec networks and pixel decoders have one"
+            )
+        if self.quantize and self.tail == "gaussian":
+            raise InputError('quantize: a pixel decoder with tail = "gaussian" has no integer form')
         if self.objective == "hybrid" and self.variance != "learned-range":
             raise InputError("objective = 'hybrid': learns variances, so it needs variance = \"learned-range\"")
         if self.objective == "simple" and self.variance == "learned-range":

@@ -25,7 +25,7 @@ from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel, pixel_decod
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
-from ddpm_codec.nn.exact.executor import ExactExecutor
+from ddpm_codec.nn.exact.executor import make_executor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.pixel_decoder import decoder_config
 from ddpm_codec.training.calibration import calibrate_on
@@ -133,7 +133,7 @@ def export_model(
     parameters = _freeze(denoiser, crops, config, target) if exact else None
     source: Denoiser = MixedPrecision(denoiser, config.dtype)
     if parameters is not None:
-        source = ExactBoundDenoiser(ExactExecutor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
+        source = ExactBoundDenoiser(make_executor(parameters, target), tuple(range(GRID)), tuple(grid.tolist()))
     sampler = CropSampler(
         concatenate([screening.images for screening in calibration]),
         crop or config.crop,
@@ -210,6 +210,7 @@ def export_pixel_decoder(
         overwrite: replace ``output``.
 
     Raises:
+        InputError: the run was trained with rounding.
         ModelError: the checkpoint cannot be read, or its weights do not fit.
         OutputError: ``output`` cannot be written.
         OutputExistsError: it exists and ``overwrite`` is not set.
@@ -219,6 +220,8 @@ def export_pixel_decoder(
     config = saved.config
     if config.kind != "pixel decoder":
         raise ModelError(f"{checkpoint}: is a {config.kind}, not a pixel decoder")
+    if config.quantize:
+        raise InputError(f"{checkpoint}: was trained with rounding, so it works in integers only")
     network = PixelDecoderTask(config).build(CPU)
     load_weights(network, saved.ema, str(checkpoint))
     decoder = PixelDecoderModel(

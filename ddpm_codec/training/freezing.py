@@ -11,7 +11,7 @@ from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
-from ddpm_codec.training.calibration import measure_reach
+from ddpm_codec.training.calibration import measure_reach, run_at_levels
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
@@ -42,7 +42,8 @@ def freeze_on(
     """
     levels = candidate_levels(config)
     crops = to_model_values(sampler.batch(1, max(8, pixels // config.crop**2), slice(None)), device)
-    reach = measure_reach(denoiser, crops, torch.from_numpy(levels[::4]).float())
+    looked_at = torch.from_numpy(levels[::4]).float()
+    reach = measure_reach(denoiser.net, lambda: run_at_levels(denoiser, crops, looked_at))
     return freeze(copy.deepcopy(denoiser).cpu(), levels, reach)
 
 

@@ -11,10 +11,19 @@ from ddpm_codec.device import autocast
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.pixel_likelihood import PixelParameters, TrunkMaps
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.pixel_decoder import PixelDecoder, PixelDecoderConfig, decoder_config, decoder_macs_per_pixel
+from ddpm_codec.nn.pixel_decoder import (
+    PixelDecoder,
+    PixelDecoderConfig,
+    decoder_config,
+    decoder_macs_per_pixel,
+    with_offsets,
+)
 from ddpm_codec.training.checkpoint import check_starts, load_checkpoint, seeded
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.crops import CropSampler
+from ddpm_codec.training.decoder_calibration import calibrate_decoder_on
 from ddpm_codec.training.distributed import gather
+from ddpm_codec.training.rounding import begin_rounding
 from ddpm_codec.training.task import Batch, Loss, Task
 from ddpm_codec.units import GREY_PER_UNIT, nats_to_bits
 
@@ -108,8 +117,10 @@ class PixelDecoderTask(Task):
         check_starts(checkpoint, self.config, str(source))
         if checkpoint.config.kind == "U-Net":
             raise ModelError(f"{source}: is a U-Net; a pixel decoder starts from a pixel decoder or a codec network")
+        fresh = cast("PixelDecoder", self.build(torch.device("cpu")))
         given = _as_decoder(checkpoint.ema) if checkpoint.config.kind == "codec network" else checkpoint.ema
-        weights = {key: value.cpu() for key, value in self.build(torch.device("cpu")).state_dict().items()}
+        given = with_offsets(fresh, given)
+        weights = dict(fresh.state_dict())
         masked = {key for key in weights if key.startswith(MASKED)}
         fits = all(key in given and given[key].shape == weights[key].shape for key in masked)
         if not fits:
@@ -119,6 +130,21 @@ class PixelDecoderTask(Task):
                 raise ModelError(f"{source}: weight {key!r} of the trunk is missing")
             weights[key] = _first_rows(given[key], weights[key]) if key.startswith(TRUNK_HEAD) else given[key]
         return weights
+
+    def prepare(
+        self, network: nn.Module, average: nn.Module, sampler: CropSampler, step: int, device: torch.device
+    ) -> None:
+        """Switch to rounded weights and activations; calibrate first, unless the checkpoint is calibrated."""
+        del step
+        if not self.config.quantize:
+            return
+        trained = cast("PixelDecoder", network)
+
+        def calibrate() -> None:
+            if not trained.calibrated:
+                calibrate_decoder_on(trained, sampler, self.log_snr, self.config.crop, device)
+
+        begin_rounding(trained, cast("PixelDecoder", average), calibrate)
 
     def state(self) -> dict[str, Tensor]:
         """Return the running means of the squared error of m_0."""

@@ -14,14 +14,13 @@ from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood, PixelParamete
 from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.codec_net import SIZES, CodecNetConfig
 from ddpm_codec.nn.denoiser import preconditioning
+from ddpm_codec.nn.masked_conv import MaskedConv, causal_mask
 from ddpm_codec.nn.pixel_decoder import (
     DECODERS,
     LEAST_DEVIATION,
-    MaskedConv,
     PixelDecoder,
     PixelDecoderConfig,
     TailTable,
-    causal_mask,
     checked_crossings,
     decoder_config,
     decoder_macs_per_pixel,

@@ -55,7 +55,7 @@ def test_a_convolution_of_integers_is_near_the_one_of_numbers(wide: bool) -> Non
     y = torch.nn.functional.hardswish(torch.randn(2, 6, 8, 8, generator=generator))
     made = quantizer(6, 0.02 / (32 if wide else 1), wide=wide)
     with torch.no_grad():
-        exact, rounded = conv(y), quantized_conv(conv, y, made)
+        exact, rounded = conv(y), quantized_conv(conv, y, made, wide=wide)
     error = (rounded - exact).square().mean().sqrt() / exact.std()
     assert 0.0 < error < 0.02
 
@@ -73,7 +73,7 @@ def test_weights_are_rounded_with_the_steps_of_their_inputs_folded_in() -> None:
     expected = torch.einsum("oihw,bihw->bohw", integers.expand(2, 3, 4, 4), made(y)) * steps[:, None, None]
     assert conv.bias is not None
     expected = expected + conv.bias[:, None, None]
-    torch.testing.assert_close(quantized_conv(conv, y, made), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(quantized_conv(conv, y, made, wide=False), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_every_weight_learns_through_the_rounding() -> None:
@@ -86,7 +86,7 @@ def test_every_weight_learns_through_the_rounding() -> None:
     steps = weight_steps(conv.weight * made.step[:, None, None])
     scaled = (conv.weight * made.step[:, None, None]).abs().amax(dim=(1, 2, 3)) / steps
     assert (scaled > WEIGHT_LIMIT).any()
-    quantized_conv(conv, torch.rand(1, 3, 4, 4, generator=generator), made).sum().backward()
+    quantized_conv(conv, torch.rand(1, 3, 4, 4, generator=generator), made, wide=False).sum().backward()
     assert conv.weight.grad is not None
     assert conv.weight.grad.abs().min() > 0.0
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.nn.codec_net import CodecNetConfig
 from ddpm_codec.nn.exact.parameters import (
     COEFFICIENT_INDEX_RANGE,
     INDEX_SHIFT,
@@ -47,12 +48,12 @@ def read(values: Array, reading: Reading) -> Array:
 def convolve(q: Array, layer: Convolution) -> Array:
     """Return v, [B, h', w', O], for q [B, h, w, C]."""
     if layer.reading.wide:
-        upper, lower = _window_sums(q, layer, lambda byte: byte >> 8), _window_sums(q, layer, lambda byte: byte & 255)
+        upper, lower = window_sums(q, layer, lambda byte: byte >> 8), window_sums(q, layer, lambda byte: byte & 255)
         return upper + shift_even(lower, 8) + layer.offset
-    return _window_sums(q, layer, lambda byte: byte) + layer.offset
+    return window_sums(q, layer, lambda byte: byte) + layer.offset
 
 
-def _window_sums(q: Array, layer: Convolution, part: Callable[[Array], Array]) -> Array:
+def window_sums(q: Array, layer: Convolution, part: Callable[[Array], Array]) -> Array:
     """Return the sum of w part(q) over windows, borders filled with the zero point."""
     side, stride, pad = layer.weight.shape[2], layer.stride, layer.padding
     batch, height, width, channels = q.shape
@@ -85,50 +86,59 @@ def forward(parameters: ExactParameters, picture: Array, level: int) -> tuple[Ar
         (mean (grey - 127.5) 2**MEAN_BITS [B, 3, H, W], variance index of sub-pixels [B, 3, H, W], variance index of
         coefficients [B, D, H/8, W/8]).
     """
-    layers, heads, config = parameters.layers, parameters.heads, parameters.config
+    layers, heads = parameters.layers, parameters.heads
+    picture, outer = body(layers, parameters.config, heads.picture_multiplier[level], picture, level)
+    pixel_head = layers["pixel_head"]
+    v = convolve(read(outer, pixel_head.reading), pixel_head)
+    skip = folded(picture * heads.mean_skip[level])
+    mean = shift_even(skip + v[..., :12] * heads.mean_multiplier[level], MEAN_SHIFT)
+    base = heads.index_base[level]
+    pixel = np.clip(shift_even(v[..., 12:] * heads.pixel_multiplier, INDEX_SHIFT), *PIXEL_INDEX_RANGE)
+    first = layers["variance_first"]
+    hidden = rescale(convolve(read(outer, first.reading), first), first, level)
+    last = layers["variance_second"]
+    sums = convolve(read(hidden, last.reading), last)
+    logs = shift_even(sums * heads.coefficient_multiplier + heads.coefficient_bias[level], INDEX_SHIFT)
+    coefficient = np.clip(logs, *COEFFICIENT_INDEX_RANGE)
+    return (
+        to_picture(mean),
+        np.clip(base + to_picture(pixel), 0, LOG_VAR_INDICES - 1),
+        np.clip(base + coefficient, 0, LOG_VAR_INDICES - 1).transpose(0, 3, 1, 2),
+    )
+
+
+def body(
+    layers: dict[str, Convolution], config: CodecNetConfig, picture_multiplier: Array, picture: Array, level: int
+) -> tuple[Array, Array]:
+    """Return (the clamped picture, the stream that the heads read)."""
 
     def apply(name: str, values: Array, stream: Array | int = 0) -> Array:
         layer = layers[name]
         return rescale(convolve(read(values, layer.reading), layer), layer, level, stream)
 
     def block(name: str, stream: Array) -> Array:
-        return _saturate(apply(f"{name}.second", apply(f"{name}.first", stream), stream))
+        return saturated(apply(f"{name}.second", apply(f"{name}.first", stream), stream))
 
     picture = np.clip(picture, -PICTURE_REACH, PICTURE_REACH)
-    scaled = shift_even(picture * heads.picture_multiplier[level], PICTURE_SHIFT)
-    outer = _saturate(apply("stem", _unshuffle(scaled)))
+    scaled = shift_even(picture * picture_multiplier, PICTURE_SHIFT)
+    outer = saturated(apply("stem", folded(scaled)))
     for index in range(config.outer_blocks):
         outer = block(f"before.{index}", outer)
-    inner = _saturate(apply("down", outer))
+    inner = saturated(apply("down", outer))
     for index in range(config.mid_blocks):
         inner = block(f"middle.{index}", inner)
-    outer = _saturate(_shuffle(apply("up", inner, _gather(outer))))
+    outer = saturated(_shuffle(apply("up", inner, _gather(outer))))
     for index in range(config.outer_blocks):
         outer = block(f"after.{index}", outer)
-
-    pixel_head = layers["pixel_head"]
-    v = convolve(read(outer, pixel_head.reading), pixel_head)
-    skip = _unshuffle(picture * heads.mean_skip[level])
-    mean = shift_even(skip + v[..., :12] * heads.mean_multiplier[level], MEAN_SHIFT)
-    base = heads.index_base[level]
-    pixel = np.clip(shift_even(v[..., 12:] * heads.pixel_multiplier, INDEX_SHIFT), *PIXEL_INDEX_RANGE)
-    hidden = apply("variance_first", outer)
-    last = layers["variance_second"]
-    sums = convolve(read(hidden, last.reading), last)
-    logs = shift_even(sums * heads.coefficient_multiplier + heads.coefficient_bias[level], INDEX_SHIFT)
-    coefficient = np.clip(logs, *COEFFICIENT_INDEX_RANGE)
-    return (
-        _to_picture(mean),
-        np.clip(base + _to_picture(pixel), 0, LOG_VAR_INDICES - 1),
-        np.clip(base + coefficient, 0, LOG_VAR_INDICES - 1).transpose(0, 3, 1, 2),
-    )
+    return picture, outer
 
 
-def _saturate(stream: Array) -> Array:
+def saturated(stream: Array) -> Array:
+    """Return a stream within its limits."""
     return np.clip(stream, -STREAM_LIMIT, STREAM_LIMIT)
 
 
-def _unshuffle(picture: Array) -> Array:
+def folded(picture: Array) -> Array:
     """[B, 3, H, W] -> [B, H/2, W/2, 12], channel = 4 colour + 2 row + column."""
     batch, colours, height, width = picture.shape
     cells = picture.reshape(batch, colours, height // 2, 2, width // 2, 2)
@@ -144,9 +154,9 @@ def _shuffle(values: Array) -> Array:
 
 def _gather(values: Array) -> Array:
     """[B, 2h, 2w, C] -> [B, h, w, 4 C], the inverse of _shuffle."""
-    return _unshuffle(values.transpose(0, 3, 1, 2))
+    return folded(values.transpose(0, 3, 1, 2))
 
 
-def _to_picture(values: Array) -> Array:
+def to_picture(values: Array) -> Array:
     """[B, H/2, W/2, 12] -> [B, 3, H, W]."""
     return _shuffle(values).transpose(0, 3, 1, 2)

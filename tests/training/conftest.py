@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.nn.denoiser import CodecDenoiser
-from ddpm_codec.training import calibration, export, freezing
+from ddpm_codec.training import calibration, decoder_calibration, export, freezing
 from ddpm_codec.training.checkpoint import build_denoiser
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
@@ -74,6 +74,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]
 def use_few_crops(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calibration, "CROP_PIXELS", 1 << 12)
     patch.setattr(calibration, "SAMPLES", 400)
+    patch.setattr(decoder_calibration, "CROP_PIXELS", 1 << 12)
+    patch.setattr(decoder_calibration, "COST_PIXELS", 1 << 11)
     patch.setattr(export, "REACH_PIXELS", 1 << 11)
     patch.setattr(export, "PRIOR_CROPS", 256)
     patch.setattr(freezing, "TRIAL_PIXELS", 1 << 11)

@@ -13,7 +13,7 @@ from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.quantization import BYTE, LARGEST_OFFSET, LOBE, STREAM_LIMIT, WIDE, Quantizer
 from ddpm_codec.training import calibration
-from ddpm_codec.training.calibration import best_steps, calibrate, measure_reach
+from ddpm_codec.training.calibration import best_steps, calibrate, measure_reach, run_at_levels
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.export import export_model
@@ -27,6 +27,10 @@ pytestmark = pytest.mark.usefixtures("few_crops")
 
 def crops() -> torch.Tensor:
     return torch.rand((6, 3, 16, 16), generator=torch.Generator().manual_seed(0)) - 0.5
+
+
+def reach_of(denoiser: CodecDenoiser) -> dict[str, torch.Tensor]:
+    return measure_reach(denoiser.net, lambda: run_at_levels(denoiser, crops(), LEVELS))
 
 
 def readers(denoiser: CodecDenoiser) -> dict[str, Quantizer]:
@@ -113,7 +117,7 @@ def test_two_bytes_are_read_no_finer_than_the_stream_is(alive: CodecDenoiser) ->
     narrow = reader.step.clone()
     calibrate(alive, crops(), LEVELS, lambda: 0.1 if layer.quantized and not reader.wide.item() else 0.0)
     assert reader.largest == WIDE
-    frozen = freeze(alive, LEVELS.double().numpy(), measure_reach(alive, crops(), LEVELS))
+    frozen = freeze(alive, LEVELS.double().numpy(), reach_of(alive))
     shift = torch.from_numpy(frozen.layers["before.0.first"].reading.shift)
     torch.testing.assert_close(reader.step, calibration._finest(reader, alive.net.outer_offset) * torch.exp2(shift))
     assert (shift[1:8] == 0).all()
@@ -139,7 +143,7 @@ def test_calibration_changes_no_weight_and_repeats(alive: CodecDenoiser) -> None
 
 def test_reach_is_of_every_layer_and_leaves_no_hooks(alive: CodecDenoiser) -> None:
     calibrate(alive, crops(), LEVELS, lambda: 0.0)
-    reach = measure_reach(alive, crops(), LEVELS)
+    reach = reach_of(alive)
     layers = alive.net.layers()
     assert reach.keys() == layers.keys()
     assert all(len(reach[name]) == layer.conv.out_channels for name, layer in layers.items())

@@ -304,7 +304,10 @@ def test_keys_that_belong_to_decoders(tiny: Make, decoder: Make) -> None:
         with pytest.raises(InputError, match=f"{key}: belongs to pixel decoders, tiny is a codec network"):
             tiny(**{key: value})
     for values, cause in (
-        ({"quantize": True}, "quantize: decoder-tiny has no integer form"),
+        (
+            {"quantize": True, "tail": "gaussian"},
+            'quantize: a pixel decoder with tail = "gaussian" has no integer form',
+        ),
         ({"timesteps": 5}, "timesteps: belongs to U-Nets, decoder-tiny is a pixel decoder"),
         ({"objective": "bound"}, "decoder-tiny trains with likelihood"),
         ({"crossings": [8.2, 3.2]}, r"crossings = \[8.2, 3.2\]: crossings must be increasing noise levels"),

@@ -11,7 +11,7 @@ from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.training import codec_task
-from ddpm_codec.training.calibration import calibrate, measure_reach
+from ddpm_codec.training.calibration import calibrate, measure_reach, run_at_levels
 from ddpm_codec.training.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
@@ -104,5 +104,6 @@ def test_activations_of_any_size_fit_into_integers(alive: CodecDenoiser) -> None
     generator, levels = torch.Generator().manual_seed(0), torch.tensor([8.0, 2.0, -2.0])
     x_0 = torch.rand((6, 3, 16, 16), generator=generator) - 0.5
     calibrate(alive, x_0, levels, lambda: 0.0)
-    frozen = freeze(alive, levels.double().numpy(), measure_reach(alive, x_0, levels))
+    reach = measure_reach(alive.net, lambda: run_at_levels(alive, x_0, levels))
+    frozen = freeze(alive, levels.double().numpy(), reach)
     assert frozen.layers["variance_second"].reading.half.min() < 50

@@ -7,7 +7,7 @@ from torch import Tensor
 from ddpm_codec.diffusion.gaussian import alpha_bar
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.errors import InputError
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.executor import ExactDenoiser, Executor
 from ddpm_codec.nn.integer import MEAN_BITS, PICTURE_BITS, log_variances
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -23,7 +23,7 @@ class ExactBoundDenoiser:
         log_snr: what they stand for; no others can be asked for.
     """
 
-    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...], log_snr: tuple[float, ...]) -> None:
+    def __init__(self, executor: Executor, rows: tuple[int, ...], log_snr: tuple[float, ...]) -> None:
         self._denoiser = ExactDenoiser(executor, rows)
         self._levels = np.array(log_snr)
 

@@ -5,7 +5,8 @@ sum, a fused multiply-add or a power of two gives the same number on any device;
 float64. Tests compare it with an implementation in int64.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddpm_codec.nn.codec_net import CodecNetConfig
-from ddpm_codec.nn.exact.kernels import KERNELS, Shape, first_exact, pick_kernels, power_of_half
+from ddpm_codec.nn.exact.kernels import choose_kernels
+from ddpm_codec.nn.exact.layer import ROUND, Layer, Scratch
 from ddpm_codec.nn.exact.parameters import (
     COEFFICIENT_INDEX_RANGE,
     INDEX_SHIFT,
@@ -22,158 +24,15 @@ from ddpm_codec.nn.exact.parameters import (
     PICTURE_REACH,
     PICTURE_SHIFT,
     PIXEL_INDEX_RANGE,
-    STREAM_LIMIT,
-    T_LIMIT,
     Array,
     Convolution,
     ExactParameters,
 )
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, IntegerPrediction
+from ddpm_codec.workers import Workers
 
 CHUNK_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Pixels that go through the network at once: on a CPU as many as its caches like."""
-
-STRIP_VALUES = {"cpu": 1 << 19, "cuda": 1 << 40}
-"""Values of a stream that go through a layer at once: between its operations they stay in the cache."""
-
-_ROUND = 1.5 * 2.0**23
-"""Added to a float32 below 2^22, this rounds it half to even and leaves the integer in the low bits. Streams hold s + _ROUND,
-so that adding to them rounds by itself."""
-
-
-class _Scratch:
-    """Reused memory: fresh pages cost more than the arithmetic on them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._slots: dict[str, Tensor] = {}
-
-    def take(self, slot: str, shape: torch.Size) -> Tensor:
-        """Return float32 memory of a shape; whoever takes the same slot next writes over it."""
-        count = shape.numel()
-        memory = self._slots.get(slot)
-        if memory is None or memory.numel() < count:
-            memory = self._slots[slot] = torch.empty(count, dtype=torch.float32, device=self._device)
-        return memory[:count].view(shape)
-
-
-class _Layer:
-    """One convolution on a device: reads a stream, sums, rescales. Streams come and go with _ROUND added."""
-
-    def __init__(self, layer: Convolution, device: torch.device, kernels: str, scratch: _Scratch) -> None:
-        self._device, self._padding, self._scratch = device, layer.padding, scratch
-        self._stride, self._outputs = layer.stride, len(layer.offset)
-        reading = layer.reading
-        self._wide, self._limit = reading.wide, float(reading.limit)
-        down = np.ldexp(1.0, -reading.shift)
-        self._zero, self._down = self._vector(reading.zero), self._vector(down)
-        self._plain = not reading.half.any()
-        self._half, self._top = self._vector((reading.half - _ROUND) * down), self._vector(2 * reading.half * down)
-        self._bottom = torch.zeros_like(self._top)
-        weight = torch.from_numpy(layer.weight.astype(np.int8)).to(device)
-        offset = torch.from_numpy(layer.offset.astype(np.int32)).to(device)
-        scale = layer.rescaling
-        pre_shift = torch.from_numpy(
-            (np.zeros_like(layer.offset) if scale is None else scale.pre_shift).astype(np.int32)
-        )
-        pre_shift = pre_shift.to(device)
-        make = KERNELS[kernels]
-        self._sum = make(weight, offset, pre_shift, layer.stride, _shape(layer).limit)
-        if self._wide:
-            eight = torch.full_like(pre_shift, 8)
-            self._lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
-            self._scale, self._sum_limit = power_of_half(pre_shift), None if scale is None else float(T_LIMIT)
-        self._bytes: dict[tuple[int, int, int], Tensor] = {}
-        self._multiplier: list[Tensor] = []
-        self._bias: list[Tensor] = []
-        if scale is not None:
-            up = np.ldexp(1.0, -scale.shift)
-            self._multiplier = [self._vector(row * up) for row in scale.multiplier]
-            self._bias = [self._vector(row + _ROUND) for row in scale.bias]
-
-    def _vector(self, values: NDArray[np.generic]) -> Tensor:
-        """Return values of at most 24 significant bits as float32, which holds them exactly."""
-        return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self._device)
-
-    def __call__(self, stream: Tensor, level: int, *, saturate: bool = False) -> Tensor:
-        """Return y for a stream [B, h, w, C]; with ``saturate``, within the limits of a stream."""
-        row = self._row(level)
-        out = self._output(stream)
-        for rows, t in self._strips(stream):
-            y = torch.addcmul(self._bias[row], t.round_(), self._multiplier[row], out=out[:, rows])
-            if saturate:
-                _saturate(y)
-        return out
-
-    def add_to(self, target: Tensor, stream: Tensor, level: int) -> Tensor:
-        """Add y, without bias, to the stream ``target``, in place and within the limits of a stream."""
-        multiplier = self._multiplier[self._row(level)]
-        for rows, t in self._strips(stream):
-            _saturate(target[:, rows].addcmul_(t.round_(), multiplier))
-        return target
-
-    def _row(self, level: int) -> int:
-        return level if len(self._multiplier) > 1 else 0
-
-    def sums(self, stream: Tensor) -> Tensor:
-        """Return clamp(v 2^-pre_shift), not yet rounded."""
-        out = self._output(stream)
-        for rows, t in self._strips(stream):
-            out[:, rows] = t
-        return out
-
-    def _output(self, stream: Tensor) -> Tensor:
-        batch, height, width, _ = stream.shape
-        shape = (batch, height // self._stride, width // self._stride, self._outputs)
-        return torch.empty(shape, dtype=torch.float32, device=self._device)
-
-    def _strips(self, stream: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows of the output and their sums, clamp(v 2^-pre_shift), not yet rounded."""
-        batch, height, width, channels = stream.shape
-        most = STRIP_VALUES[self._device.type] // (batch * width * channels)
-        step = max(1, most // self._stride) * self._stride
-        for top in range(0, height, step):
-            bottom = min(height, top + step)
-            first, last = max(0, top - self._padding), min(height, bottom + self._padding)
-            border = self._padding - (top - first), self._padding - (last - bottom)
-            rows = slice(top // self._stride, bottom // self._stride)
-            yield rows, self._sums(stream[:, first:last], border)
-
-    def _sums(self, stream: Tensor, border: tuple[int, int]) -> Tensor:
-        """Return the sums of rows of a stream, with so many rows of border above and below."""
-        bits = self._read(stream).view(torch.int32)
-        if not self._wide:
-            return self._sum(self._padded(bits, border))
-        lower = self._lower(self._padded(bits, border)).round_()
-        upper = torch.bitwise_right_shift(bits, 8, out=self._scratch.take("upper", bits.shape).view(torch.int32))
-        v = self._sum(self._padded(upper, border, 8)).addcmul_(lower, self._scale)
-        return v if self._sum_limit is None else v.clamp_(-self._sum_limit, self._sum_limit)
-
-    def _read(self, stream: Tensor) -> Tensor:
-        """Return q + _ROUND."""
-        q = torch.sub(stream, _ROUND, out=self._scratch.take("q", stream.shape))
-        if self._plain:
-            torch.addcmul(self._zero, q, self._down, out=q)
-        else:
-            slope = self._scratch.take("slope", stream.shape)
-            torch.addcmul(self._half, stream, self._down, out=slope)
-            torch.clamp(slope, self._bottom, self._top, out=slope)
-            torch.addcmul(self._zero, q, slope, out=q)
-        return q.clamp_(0.0, self._limit).add_(_ROUND)
-
-    def _padded(self, bits: Tensor, border: tuple[int, int], shift: int = 0) -> Tensor:
-        """Return the lowest byte of ``bits``, bordered by that of the zero point moved by ``shift``."""
-        batch, height, width, channels = bits.shape
-        above, below = border
-        pad = self._padding
-        shape = (batch, height + above + below, width + 2 * pad, channels)
-        out = self._bytes.get((shift, above, below))
-        if out is None or out.shape != shape:
-            # The border stays as it is for as long as pictures have this size.
-            value = (self._zero.int() >> shift).to(torch.uint8)
-            out = self._bytes[shift, above, below] = value.expand(shape).contiguous()
-        out[:, above : above + height, pad : pad + width] = bits
-        return out
 
 
 class ExactTrunk:
@@ -195,13 +54,12 @@ class ExactTrunk:
         device: torch.device,
         kernels: str | None = None,
     ) -> None:
-        shapes = {_shape(layer) for layer in layers.values()}
-        self.kernels = kernels or first_exact(pick_kernels(device), device, shapes)
+        self.kernels = kernels or choose_kernels(device, layers.values())
         self.device = device
         self._config = config
-        scratch = _Scratch(device)
+        scratch = Scratch(device)
         self.layers = {
-            name: _Layer(_reordered(name, layer), device, self.kernels, scratch) for name, layer in layers.items()
+            name: Layer(_reordered(name, layer), device, self.kernels, scratch) for name, layer in layers.items()
         }
         self._picture_multiplier = torch.from_numpy(picture_multiplier.astype(np.float64)).to(device)
 
@@ -210,7 +68,7 @@ class ExactTrunk:
         picture = picture.clamp(-PICTURE_REACH, PICTURE_REACH).double()
         scaled = round_shift(picture * self._picture_multiplier[level], PICTURE_SHIFT)
         # The stem reads 16 bits; clamped a little beyond, float32 holds all that matters.
-        read = unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(_ROUND).float())
+        read = unshuffle(scaled.clamp_(-65536.0, 65536.0).add_(ROUND).float())
         outer = self.layers["stem"](read, level, saturate=True)
         for index in range(self._config.outer_blocks):
             outer = self._block(f"before.{index}", outer, level)
@@ -220,7 +78,7 @@ class ExactTrunk:
         batch, height, width, _ = inner.shape
         # Outputs of `up` are ordered (row, column, channel), see _reordered: a spread-out pixel is a view.
         spread = outer.view(batch, height, 2, width, 2, -1).transpose(2, 3)
-        gathered = spread.reshape(batch, height, width, -1)
+        gathered = spread.clone(memory_format=torch.contiguous_format).view(batch, height, width, -1)
         self.layers["up"].add_to(gathered, inner, level)
         spread.copy_(gathered.view(spread.shape))
         for index in range(self._config.outer_blocks):
@@ -232,8 +90,38 @@ class ExactTrunk:
         return self.layers[f"{name}.second"].add_to(stream, inner, level)
 
 
+Integers = tuple[Array, NDArray[np.int16] | None, NDArray[np.int16] | None]
+
+
+class Executor(Protocol):
+    """An exact network that runs somewhere."""
+
+    device: torch.device
+
+    def integers(self, picture: Array, level: int, *, pixels: bool, coefficients: bool) -> Integers:
+        """See :meth:`ExactExecutor.integers`."""
+        ...
+
+
+def make_executor(parameters: ExactParameters, device: torch.device) -> Executor:
+    """Return the fastest executor of an exact network on a device.
+
+    Args:
+        parameters: checked.
+        device: where to run.
+    """
+    if device.type == "cpu":
+        # Imported here: the compiler takes some time to load.
+        from ddpm_codec.compilation import compiles
+        from ddpm_codec.nn.exact.fused import FusedExecutor
+
+        if compiles():
+            return FusedExecutor(parameters)
+    return ExactExecutor(parameters, device)
+
+
 class ExactExecutor:
-    """An exact network on a device.
+    """An exact network on a device, all of it in torch. Several threads may use it.
 
     Args:
         parameters: checked.
@@ -251,9 +139,7 @@ class ExactExecutor:
         }
 
     @torch.no_grad()
-    def predict(
-        self, picture: Tensor, level: int, *, pixels: bool, coefficients: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def integers(self, picture: Array, level: int, *, pixels: bool, coefficients: bool) -> Integers:
         """Apply the network to a picture int64 [B, 3, H, W].
 
         Args:
@@ -263,11 +149,14 @@ class ExactExecutor:
             coefficients: whether those of coefficients are.
 
         Returns:
-            (mean [B, 3, H, W], variance index of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]), float64.
+            (mean int64 [B, 3, H, W], variance index int16 of sub-pixels [B, 3, H, W], of coefficients [B, D, H/8, W/8]).
         """
         # A caller's autocast would round the integers of matrix products.
         with torch.autocast(self.device.type, enabled=False):
-            return self._evaluate(picture, level, pixels, coefficients)
+            found = self._evaluate(torch.from_numpy(picture).to(self.device), level, pixels, coefficients)
+        mean, *indices = found
+        of_pixels, of_coefficients = (None if one is None else one.to(torch.int16).cpu().numpy() for one in indices)
+        return mean.to(torch.int64).cpu().numpy(), of_pixels, of_coefficients
 
     def _evaluate(
         self, picture: Tensor, level: int, pixels: bool, coefficients: bool
@@ -297,7 +186,7 @@ class ExactDenoiser:
         rows: its level for each level of the chain, cleanest first.
     """
 
-    def __init__(self, executor: ExactExecutor, rows: tuple[int, ...]) -> None:
+    def __init__(self, executor: Executor, rows: tuple[int, ...]) -> None:
         self._executor, self._rows = executor, rows
 
     def coefficients(self, picture: Array, level: int) -> IntegerPrediction:
@@ -318,27 +207,24 @@ class ExactDenoiser:
     def _predict(
         self, picture: Array, level: int, *, pixels: bool, coefficients: bool
     ) -> tuple[Array, NDArray[np.int16], NDArray[np.int16]]:
-        """Apply the network in chunks; what was not asked for is empty."""
+        """Apply the network to a few tiles at a time, by as many workers as there are; what was not asked for is empty."""
         device, count = self._executor.device, len(picture)
         if not count:
             # Predictions of no pictures have the shapes of one.
             picture = np.zeros((1, *picture.shape[1:]), np.int64)
+        workers = Workers(1 if device.type == "cuda" else None)
         size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
-        parts: tuple[list[Tensor], ...] = ([], [], [])
-        for start in range(0, len(picture), size):
-            chunk = torch.from_numpy(picture[start : start + size]).to(device)
-            found = self._executor.predict(chunk, self._rows[level], pixels=pixels, coefficients=coefficients)
-            for part, values, dtype in zip(parts, found, (torch.int64, torch.int16, torch.int16), strict=True):
-                part.append(torch.empty(0, dtype=dtype) if values is None else values.to(dtype).cpu())
-        mean, of_pixels, of_coefficients = (torch.cat(part).numpy()[:count] for part in parts)
-        return mean, of_pixels, of_coefficients
 
+        def evaluate(part: slice) -> Integers:
+            row = self._rows[level]
+            return self._executor.integers(picture[part], row, pixels=pixels, coefficients=coefficients)
 
-def _shape(layer: Convolution) -> Shape:
-    """Return what kernels see of a layer; where two sums make one, the limit is that of the whole."""
-    limit = None if layer.reading.wide or layer.rescaling is None else float(T_LIMIT)
-    outputs, channels, side, _ = layer.weight.shape
-    return Shape(outputs, channels, side, layer.stride, limit)
+        means, *indices = zip(*workers.map(evaluate, workers.shares(len(picture), size)), strict=True)
+        of_pixels, of_coefficients = (
+            np.concatenate([np.empty(0, np.int16) if part is None else part for part in parts])[:count]
+            for parts in indices
+        )
+        return np.concatenate(means)[:count], of_pixels, of_coefficients
 
 
 def _reordered(name: str, layer: Convolution) -> Convolution:
@@ -352,10 +238,6 @@ def _reordered(name: str, layer: Convolution) -> Convolution:
         scale.pre_shift[order], scale.multiplier[:, order], scale.bias[:, order], scale.shift[order]
     )
     return type(layer)(layer.weight[order], layer.offset[order], layer.stride, layer.reading, rescaling)
-
-
-def _saturate(stream: Tensor) -> Tensor:
-    return stream.clamp_(_ROUND - STREAM_LIMIT, _ROUND + STREAM_LIMIT)
 
 
 def round_shift(values: Tensor, shift: int) -> Tensor:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_codec.errors import ModelError
-from ddpm_codec.nn.codec_net import CodecNet, Layer
+from ddpm_codec.nn.codec_net import CodecNet, CodecNetConfig, Layer, Trunk
 from ddpm_codec.nn.denoiser import DATA_VARIANCE, CodecDenoiser
 from ddpm_codec.nn.exact import parameters as exact
 from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters, Heads, Reading, Rescaling
-from ddpm_codec.nn.exact.storage import layer_shapes
+from ddpm_codec.nn.exact.storage import layer_shapes, trunk_shapes
 from ddpm_codec.nn.integer import LOG_VAR_FLOOR, LOG_VAR_STEPS, MEAN_BITS, PICTURE_BITS
+from ddpm_codec.nn.masked_conv import MaskedConv
 from ddpm_codec.nn.quantization import LARGEST_OFFSET, WEIGHT_LIMIT, Quantizer
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -30,13 +31,13 @@ MARGIN = 1.5
 PICTURE_STEP = 1.0 / 4096.0
 """Unit of the scaled picture that the stem reads."""
 
-_TO_U = 4.0 / 3.0
+TO_U = 4.0 / 3.0
 _MULTIPLIER_LIMIT = 2047
 _LARGEST_SHIFT = 20
 
 
 @dataclass(frozen=True)
-class _Sums:
+class Sums:
     """A layer with integer weights: v = y / step."""
 
     weight: Array
@@ -63,98 +64,104 @@ def freeze(denoiser: CodecDenoiser, log_snr: Floats, reach: dict[str, Tensor]) -
     levels = torch.from_numpy(log_snr).float()
     with torch.no_grad():
         embedding = net.embedding(levels)
-        layers = _Freezer(net, embedding, {name: value.double().numpy() for name, value in reach.items()}).layers()
+        layers = _DenoiserFreezer(net, embedding, reach).layers()
         heads = _heads(net, embedding, log_snr, layers)
     parameters = ExactParameters(net.config, {name: layer for name, (layer, _) in layers.items()}, heads, len(log_snr))
     parameters.check()
     return parameters
 
 
-class _Freezer:
-    """Builds the layers in the order of the network."""
+class TrunkFreezer:
+    """Builds layers in the order of the network, first of all those under its heads.
 
-    def __init__(self, net: CodecNet, embedding: Tensor, reach: dict[str, Floats]) -> None:
-        self._net, self._embedding, self._reach = net, embedding, reach
-        self._modules = net.layers()
-        self._outer, self._middle = _numbers(net.outer_offset), _numbers(net.middle_offset)
+    Args:
+        net: its weights, the steps of its quantisers and the units of its streams; on the CPU.
+        embedding: of the noise levels, [L, E].
+        reach: for each layer, the largest magnitude of its output that calibration saw, per channel.
+    """
 
-    def layers(self) -> dict[str, tuple[Convolution, Floats]]:
-        """Return each layer with the step of its sums."""
+    def __init__(self, net: Trunk, embedding: Tensor, reach: dict[str, Tensor]) -> None:
+        self._net, self._embedding = net, embedding
+        self.reach = {name: numbers(value) for name, value in reach.items()}
+        self.modules = net.layers()
+        self.outer, self.middle = (numbers(net.get_buffer(f"{name}_offset")) for name in ("outer", "middle"))
+
+    def trunk(self, config: CodecNetConfig) -> dict[str, tuple[Convolution, Floats]]:
+        """Return each layer under the heads with the step of its sums."""
         out: dict[str, tuple[Convolution, Floats]] = {}
-        for name in layer_shapes(self._net.config):
-            stream = self._middle if name.startswith(("middle", "up")) else self._outer
+        for name in trunk_shapes(config):
+            stream = self.middle if name.startswith(("middle", "up")) else self.outer
             if name == "stem":
-                sums = self._sums(name, _picture_reading())
-                out[name] = self._into_stream(name, sums, self._outer)
+                out[name] = self.into_stream(name, self.sums(name, _picture_reading(), PICTURE_STEP), self.outer)
             elif name.endswith(".first"):
-                sums = self._sums(name, self._stream_reading(name, stream))
+                sums = self.sums(name, self.stream_reading(name, stream))
                 second = name.removesuffix("first") + "second"
-                out[name] = self._modulated(name, sums, second)
-                out[second] = self._into_stream(second, self._sums(second, self._pending), stream)
+                out[name], reading = self.modulated(name, sums, second)
+                out[second] = self.into_stream(second, self.sums(second, reading), stream)
             elif name in ("down", "up"):
-                sums = self._sums(name, self._stream_reading(name, stream))
-                out[name] = self._into_stream(name, sums, self._middle if name == "down" else self._outer.repeat(4))
-            elif name == "variance_first":
-                sums = self._sums(name, self._stream_reading(name, stream))
-                out[name] = self._modulated(name, sums, "variance_second")
-                last = self._sums("variance_second", self._pending)
-                out["variance_second"] = (_convolution(last, None), last.step)
-            elif name == "pixel_head":
-                sums = self._sums(name, self._stream_reading(name, stream))
-                out[name] = (_convolution(sums, None), sums.step)
-        return {name: out[name] for name in layer_shapes(self._net.config)}
+                sums = self.sums(name, self.stream_reading(name, stream))
+                out[name] = self.into_stream(name, sums, self.middle if name == "down" else self.outer.repeat(4))
+        return out
 
-    def _sums(self, name: str, reading: Reading) -> _Sums:
-        """Round the kernel, with the steps of its input folded in, as training does."""
-        conv, quantizer = self._modules[name].conv, self._modules[name].quantizer
-        step = np.full(12, PICTURE_STEP) if quantizer is None else _numbers(quantizer.step)
-        weight = _numbers(conv.weight) * step[None, :, None, None]
+    def sums(self, name: str, reading: Reading, step: float = 0.0, *, whole: bool = False) -> Sums:
+        """Round the kernel, with the steps of its input folded in, as training does.
+
+        Args:
+            name: of the layer.
+            reading: of its input.
+            step: of its input, where it has no quantiser.
+            whole: wide inputs are summed as they are, and not in units of 256.
+        """
+        conv, quantizer = self.modules[name].conv, self.modules[name].quantizer
+        steps_in = np.full(conv.in_channels, step) if quantizer is None else numbers(quantizer.step)
+        kernel = conv.kernel() if isinstance(conv, MaskedConv) else conv.weight
+        weight = numbers(kernel) * steps_in[None, :, None, None]
         steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, 1e-12)
         rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         if conv.bias is None:
             raise TypeError("a layer of the codec network has no bias")
         zero = np.einsum("oiyx,i->o", rounded, reading.zero)
-        offset = np.rint(_numbers(conv.bias) / steps).clip(-(1 << 30), 1 << 30) - zero
-        if reading.wide:
+        offset = np.rint(numbers(conv.bias) / steps).clip(-(1 << 30), 1 << 30) - zero
+        if reading.wide and not whole:
             # Sums over two-byte inputs are in units of 256.
             offset, steps = np.rint(offset / 256.0), 256.0 * steps
-        return _Sums(rounded, offset.astype(np.int64), steps, conv.stride[0], reading)
+        return Sums(rounded, offset.astype(np.int64), steps, conv.stride[0], reading)
 
-    def _stream_reading(self, name: str, offset: Floats) -> Reading:
+    def stream_reading(self, name: str, offset: Floats) -> Reading:
         """Return how a layer reads the stream with 4 = ``offset`` of its units: its steps are of that unit's ladder."""
-        quantizer = _quantizer(self._modules[name])
+        quantizer = quantizer_of(self.modules[name])
         unit = 4.0 / offset
-        step, zero = _numbers(quantizer.step), _numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
-        finest = (unit if quantizer.signed else unit * unit / 8.0) / _TO_U
+        step, zero = numbers(quantizer.step), numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
+        finest = (unit if quantizer.signed else unit * unit / 8.0) / TO_U
         shift = np.rint(np.log2(step / finest)).astype(np.int64)
         half = np.zeros_like(zero) if quantizer.signed else offset.astype(np.int64)
         return Reading(half, shift, zero, quantizer.largest)
 
-    def _into_stream(self, name: str, sums: _Sums, offset: Floats) -> tuple[Convolution, Floats]:
+    def into_stream(self, name: str, sums: Sums, offset: Floats) -> tuple[Convolution, Floats]:
         """Rescale sums to the units of a stream."""
-        pre_shift = _pre_shift(sums.step, self._reach[name])
-        scale = (sums.step * np.exp2(pre_shift) * _TO_U * offset / 4.0)[None, :]
-        return _convolution(sums, _rescaling(pre_shift, scale, np.zeros_like(scale))), sums.step
+        pre_shift = pre_shift_for(sums.step, self.reach[name])
+        scale = (sums.step * np.exp2(pre_shift) * TO_U * offset / 4.0)[None, :]
+        return convolution(sums, rescaling_for(pre_shift, scale, np.zeros_like(scale))), sums.step
 
-    def _modulated(self, name: str, sums: _Sums, reader: str) -> tuple[Convolution, Floats]:
-        """Rescale sums to a pre-activation whose unit suits the layer that reads it; leave its reading in _pending."""
+    def modulated(self, name: str, sums: Sums, reader: str) -> tuple[tuple[Convolution, Floats], Reading]:
+        """Rescale sums to a pre-activation whose unit suits the layer that reads it; return that one's reading too."""
         scale, bias = self._modulation(name, len(sums.step))
-        pre_shift = _pre_shift(sums.step, self._reach[name])
+        pre_shift = pre_shift_for(sums.step, self.reach[name])
         unit = sums.step * np.exp2(pre_shift)
-        reach = _TO_U * (exact.T_LIMIT * unit * np.abs(scale) + np.abs(bias)).max(axis=0)
-        quantizer = _quantizer(self._modules[reader])
-        step, zero = _numbers(quantizer.step), _numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
+        reach = TO_U * (exact.T_LIMIT * unit * np.abs(scale) + np.abs(bias)).max(axis=0)
+        quantizer = quantizer_of(self.modules[reader])
+        step, zero = numbers(quantizer.step), numbers(quantizer.zero_point(quantizer.step)).astype(np.int64)
         # The largest unit for which a product of the hard-swish stays below 2^24, less two percent for rounding.
         largest = np.minimum(LARGEST_OFFSET / 4.0, np.sqrt(0.98 * (1 << exact.EXACT_BITS) / (8.0 * reach)))
-        wanted = np.floor(np.log2(8.0 * largest**2 * _TO_U * step))
+        wanted = np.floor(np.log2(8.0 * largest**2 * TO_U * step))
         shift = np.clip(wanted, 0, exact.largest_shift(quantizer.largest)).astype(np.int64)
         # A small half grows by more than two percent where it is rounded up to an even number.
-        over = 0.5 * reach * _half(shift, step) ** 2 >= 0.998 * (1 << exact.EXACT_BITS)
+        over = 0.5 * reach * half_for(shift, step) ** 2 >= 0.998 * (1 << exact.EXACT_BITS)
         shift = np.maximum(shift - over, 0)
-        half = _half(shift, step)
-        self._pending = Reading(half, shift, zero, quantizer.largest)
-        to_stream = _TO_U * half / 4.0
-        return _convolution(sums, _rescaling(pre_shift, scale * unit * to_stream, bias * to_stream)), sums.step
+        half = half_for(shift, step)
+        to_stream = TO_U * half / 4.0
+        rescaling = rescaling_for(pre_shift, scale * unit * to_stream, bias * to_stream)
+        return (convolution(sums, rescaling), sums.step), Reading(half, shift, zero, quantizer.largest)
 
     def _modulation(self, name: str, channels: int) -> tuple[Floats, Floats]:
         """Return scale and bias that the noise level puts on a layer's output, [L or 1, O] each."""
@@ -163,11 +170,31 @@ class _Freezer:
         block = self._net.get_submodule(name.removesuffix(".first"))
         if not isinstance(block.modulation, nn.Module):
             raise TypeError("a residual block has no modulation")
-        both = _numbers(block.modulation(self._embedding))
+        both = numbers(block.modulation(self._embedding))
         return 1.0 + both[:, :channels], both[:, channels:]
 
 
-def _convolution(sums: _Sums, rescaling: Rescaling | None) -> Convolution:
+class _DenoiserFreezer(TrunkFreezer):
+    """Builds the layers of a denoiser."""
+
+    def __init__(self, net: CodecNet, embedding: Tensor, reach: dict[str, Tensor]) -> None:
+        super().__init__(net, embedding, reach)
+        self._config = net.config
+
+    def layers(self) -> dict[str, tuple[Convolution, Floats]]:
+        """Return each layer with the step of its sums."""
+        out = self.trunk(self._config)
+        head = self.sums("pixel_head", self.stream_reading("pixel_head", self.outer))
+        out["pixel_head"] = (convolution(head, None), head.step)
+        first = self.sums("variance_first", self.stream_reading("variance_first", self.outer))
+        out["variance_first"], reading = self.modulated("variance_first", first, "variance_second")
+        last = self.sums("variance_second", reading)
+        out["variance_second"] = (convolution(last, None), last.step)
+        return {name: out[name] for name in layer_shapes(self._config)}
+
+
+def convolution(sums: Sums, rescaling: Rescaling | None) -> Convolution:
+    """Return the layer of these sums, without rescaling: a head."""
     return Convolution(sums.weight, sums.offset, sums.stride, sums.reading, rescaling)
 
 
@@ -176,26 +203,26 @@ def _picture_reading() -> Reading:
     return Reading(nothing, nothing, np.full(12, exact.PICTURE_ZERO, np.int64), exact.PICTURE)
 
 
-def _half(shift: Array, step: Floats) -> Array:
+def half_for(shift: Array, step: Floats) -> Array:
     """Return 4 in the unit of a pre-activation whose hard-swish over 2^shift has steps of ``step``."""
-    half = 2 * np.rint(2.0 * np.sqrt(np.exp2(shift) / (8.0 * _TO_U * step))).astype(np.int64)
+    half = 2 * np.rint(2.0 * np.sqrt(np.exp2(shift) / (8.0 * TO_U * step))).astype(np.int64)
     return np.clip(half, 2, LARGEST_OFFSET)
 
 
-def _pre_shift(step: Floats, reach: Floats) -> Array:
+def pre_shift_for(step: Floats, reach: Floats) -> Array:
     """Return the least shift that brings sums within the limit of t, with a margin."""
     ratio = MARGIN * np.maximum(reach, 1e-9) / (step * exact.T_LIMIT)
     return np.ceil(np.log2(np.maximum(ratio, 1.0))).astype(np.int64)
 
 
-def _rescaling(pre_shift: Array, scale: Floats, bias: Floats) -> Rescaling:
+def rescaling_for(pre_shift: Array, scale: Floats, bias: Floats, largest_shift: int = _LARGEST_SHIFT) -> Rescaling:
     """Return the multipliers of at most eleven bits, and biases, for scales and biases [L or 1, O]."""
     largest = np.maximum(np.abs(scale).max(axis=0), 1e-9)
-    shift = np.clip(np.floor(np.log2(_MULTIPLIER_LIMIT / largest)), 0, _LARGEST_SHIFT).astype(np.int64)
+    shift = np.clip(np.floor(np.log2(_MULTIPLIER_LIMIT / largest)), 0, largest_shift).astype(np.int64)
     multiplier = np.rint(scale * np.exp2(shift))
     if np.abs(multiplier).max() > _MULTIPLIER_LIMIT:
         raise ModelError("a level-dependent scale is too large for integer multipliers")
-    return Rescaling(pre_shift, multiplier.astype(np.int64), _integers(bias), shift)
+    return Rescaling(pre_shift, multiplier.astype(np.int64), integers(bias), shift)
 
 
 def _heads(net: CodecNet, embedding: Tensor, log_snr: Floats, layers: dict[str, tuple[Convolution, Floats]]) -> Heads:
@@ -207,27 +234,30 @@ def _heads(net: CodecNet, embedding: Tensor, log_snr: Floats, layers: dict[str, 
     mean = np.sqrt(c_out2)[:, None] * GREY_PER_UNIT * 2.0**MEAN_BITS * pixel_step[:12]
     to_index = LOG_VAR_STEPS * 2.0**exact.INDEX_SHIFT
     base = np.clip((np.log(c_out2) - LOG_VAR_FLOOR) * LOG_VAR_STEPS, -(1 << 20), 1 << 20)
-    bias = _numbers(net.variance_level(embedding))
+    bias = numbers(net.variance_level(embedding))
     return Heads(
-        picture_multiplier=_integers(per_grey / PICTURE_STEP / np.sqrt(total) * 2.0**exact.PICTURE_SHIFT),
-        mean_skip=_integers(c_skip * 2.0 ** (MEAN_BITS - PICTURE_BITS + exact.MEAN_SHIFT)),
-        mean_multiplier=_integers(mean * 2.0**exact.MEAN_SHIFT),
-        pixel_multiplier=_integers(pixel_step[12:] * to_index),
-        coefficient_multiplier=_integers(coefficient_step * to_index),
-        coefficient_bias=_integers(bias * to_index),
-        index_base=_integers(base),
+        picture_multiplier=integers(per_grey / PICTURE_STEP / np.sqrt(total) * 2.0**exact.PICTURE_SHIFT),
+        mean_skip=integers(c_skip * 2.0 ** (MEAN_BITS - PICTURE_BITS + exact.MEAN_SHIFT)),
+        mean_multiplier=integers(mean * 2.0**exact.MEAN_SHIFT),
+        pixel_multiplier=integers(pixel_step[12:] * to_index),
+        coefficient_multiplier=integers(coefficient_step * to_index),
+        coefficient_bias=integers(bias * to_index),
+        index_base=integers(base),
     )
 
 
-def _integers(values: Floats) -> Array:
+def integers(values: Floats) -> Array:
+    """Return the nearest integers."""
     return np.rint(values).astype(np.int64)
 
 
-def _numbers(values: Tensor) -> Floats:
+def numbers(values: Tensor) -> Floats:
+    """Return a tensor as float64."""
     return values.detach().double().numpy()
 
 
-def _quantizer(layer: Layer) -> Quantizer:
+def quantizer_of(layer: Layer) -> Quantizer:
+    """Return the quantiser of a layer that has one."""
     if layer.quantizer is None:
         raise TypeError("the layer has no quantiser")
     return layer.quantizer

@@ -1,204 +1,72 @@
 """The exact network on a CPU, convolutions in torch and all between them in compiled passes.
 
-Streams are int16 [N, h, w, C]. The bytes that a layer reads are written, inside a border of its zero points, by the pass after
-the layer before it; no intermediate result is written otherwise. Layers hold no memory, so several threads may use them: each
-evaluation works in a :class:`Memory` of its own.
+Streams are int16 [N, h, w, C]. The bytes that a layer reads are written by the pass after the layer before it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpm_codec.nn.codec_net import CodecNetConfig
 from ddpm_codec.nn.exact import passes
-from ddpm_codec.nn.exact.kernels import KERNELS, Shape, power_of_half
-from ddpm_codec.nn.exact.parameters import T_LIMIT, Convolution, ExactParameters
-from ddpm_codec.nn.exact.passes import ADD, CHUNK, PASS_ON, SET
+from ddpm_codec.nn.exact.fused_layer import Bytes, FusedLayer, Memory, MemoryPool, Read
+from ddpm_codec.nn.exact.kernels import choose_kernels
+from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters
+from ddpm_codec.nn.exact.passes import ADD, PASS_ON, SET
 
-STRIP_VALUES = 1 << 17
-"""Sums at a time, about: they stay in the cache until the pass that reads them."""
-
-_ROUND = 1.5 * 2.0**23
 _NO_SUMS = np.empty((0, 0, 0), np.float32)
 _NO_BYTES = np.empty((0, 0, 0), np.uint8)
 _NO_STREAM = np.empty((0, 0, 0), np.int16)
-_NO_READING = np.empty((5, 0), np.float32)
 
-Bytes = NDArray[np.uint8]
 Stream = NDArray[np.int16]
-Floats = NDArray[np.float32]
-
-
-class Memory:
-    """Reused memory of one evaluation at a time: fresh pages cost more than the arithmetic on them."""
-
-    def __init__(self) -> None:
-        self._slots: dict[str, NDArray[Any]] = {}
-
-    def take(self, slot: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """Return memory of a shape; whoever takes the same slot next writes over it."""
-        count = int(np.prod(shape))
-        found = self._slots.get(slot)
-        if found is None or found.size < count:
-            found = self._slots[slot] = np.empty(count, dtype)
-        return found[:count].reshape(shape)
-
-
-class MemoryPool:
-    """Memories that evaluations borrow, as many as there have been at once."""
-
-    def __init__(self) -> None:
-        self._free: list[Memory] = []
-        self._lock = Lock()
-
-    @contextmanager
-    def borrow(self) -> Iterator[Memory]:
-        """Lend one to a block."""
-        with self._lock:
-            memory = self._free.pop() if self._free else Memory()
-        try:
-            yield memory
-        finally:
-            with self._lock:
-                self._free.append(memory)
-
-
-class Read(NamedTuple):
-    """What a layer reads.
-
-    Attributes:
-        upper: bytes, or upper bytes, with their border, [N, h + 2 p, w + 2 p, C].
-        lower: lower bytes of a two-byte input; otherwise empty.
-    """
-
-    upper: Bytes
-    lower: Bytes
-
-
-class Strip(NamedTuple):
-    """Some of the sums of a layer.
-
-    Attributes:
-        image: number of the first image.
-        row: number of the first row.
-        sums: clamp(v 2^-pre_shift) or, of two-byte inputs, that of the upper bytes, not clamped, [n, h, w, O].
-        lower: of two-byte inputs the sums of the lower bytes, times 2^-8; otherwise None.
-    """
-
-    image: int
-    row: int
-    sums: Floats
-    lower: Floats | None
-
-    def whole(self) -> Floats:
-        """Return v of a layer without rescaling."""
-        return self.sums if self.lower is None else self.sums + np.rint(self.lower)
-
-
-class FusedLayer:
-    """One convolution: its kernel, how it reads, and the tables of the pass after it.
-
-    Args:
-        layer: the convolution.
-        kernels: a key of KERNELS.
-    """
-
-    def __init__(self, layer: Convolution, kernels: str) -> None:
-        self.stride, self.padding, reading, scale = layer.stride, layer.padding, layer.reading, layer.rescaling
-        self.wide, self.limit = reading.wide, float(reading.limit)
-        down = np.ldexp(1.0, -reading.shift)
-        half, low, top = reading.half * down, np.zeros_like(down), 2 * reading.half * down
-        if not reading.half.any():
-            # Read plainly: a slope that is always the same.
-            half, low, top = np.zeros_like(down), down, down
-        self.reading = _repeated(np.stack([reading.zero.astype(np.float64), down, half, low, top]), 2)
-        self.zero = reading.zero
-        weight = torch.from_numpy(layer.weight.astype(np.int8))
-        offset = torch.from_numpy(layer.offset.astype(np.int32))
-        pre_shift = np.zeros_like(layer.offset) if scale is None else scale.pre_shift
-        shifts = torch.from_numpy(pre_shift.astype(np.int32))
-        make = KERNELS[kernels]
-        self.sum = make(weight, offset, shifts, layer.stride, shape_of(layer).limit)
-        if self.wide:
-            eight = torch.full_like(shifts, 8)
-            self.sum_lower = make(weight, torch.zeros_like(offset), eight, layer.stride, None)
-        self._scale = power_of_half(shifts).numpy().astype(np.float64)
-        self._rescaling, self._tables = scale, dict[int, Floats]()
-
-    def table(self, level: int) -> Floats:
-        """Return multiplier 2^-shift, bias + 1.5 2^23 and 2^-pre_shift at a level, repeated, [3, CHUNK or so]."""
-        found = self._tables.get(level)
-        if found is None:
-            scale = self._rescaling
-            if scale is None:
-                raise ValueError("a head has no rescaling")
-            multiplier, bias = scale.at(level)
-            rows = np.stack([multiplier * np.ldexp(1.0, -scale.shift), bias + _ROUND, self._scale])
-            found = self._tables[level] = _repeated(rows, 1)
-        return found
-
-    def strips(self, read: Read) -> Iterator[Strip]:
-        """Yield the sums, a few rows or images at a time."""
-        images, height, width, channels = read.upper.shape
-        rows, columns = (height - 2 * self.padding) // self.stride, (width - 2 * self.padding) // self.stride
-        row_values = columns * channels * self.stride * self.stride
-        at_once, step = max(1, STRIP_VALUES // (rows * row_values)), min(rows, max(1, STRIP_VALUES // row_values))
-        for image in range(0, images, at_once):
-            for row in range(0, rows, step):
-                bottom = min(rows, row + step) * self.stride + 2 * self.padding
-                part = slice(image, image + at_once), slice(row * self.stride, bottom)
-                lower = _apply(self.sum_lower, read.lower[part]) if self.wide else None
-                yield Strip(image, row, _apply(self.sum, read.upper[part]), lower)
-
-
-def _apply(kernel: Any, q: Bytes) -> Floats:  # noqa: ANN401 - a kernel
-    out: Floats = kernel(torch.from_numpy(q)).contiguous().numpy()
-    return out
-
-
-def _repeated(rows: NDArray[np.float64], least: int) -> Floats:
-    """Repeat tables of C channels to CHUNK values or so, as whole binary32 numbers hold them exactly."""
-    return np.tile(rows.astype(np.float32), max(least, CHUNK // rows.shape[1]))
-
-
-def shape_of(layer: Convolution) -> Shape:
-    """Return what kernels see of a layer; where two sums make one, the limit is that of the whole."""
-    limit = None if layer.reading.wide or layer.rescaling is None else float(T_LIMIT)
-    outputs, channels, side, _ = layer.weight.shape
-    return Shape(outputs, channels, side, layer.stride, limit)
 
 
 class FusedTrunk:
-    """The layers of a network, up to the heads.
+    """The layers under the heads, and whatever layers read their output.
 
     Args:
-        parameters: checked.
-        kernels: a key of KERNELS.
+        config: widths and depths.
+        layers: by name, checked; those of a trunk and others that read a stream.
+        picture_multiplier: of the noisy picture before the stem, per level.
+        kernels: a key of KERNELS; None: the fastest that are exact here.
     """
 
-    def __init__(self, parameters: ExactParameters, kernels: str) -> None:
-        self._config = parameters.config
-        self.layers = {name: FusedLayer(layer, kernels) for name, layer in split_up(parameters.layers).items()}
+    def __init__(
+        self,
+        config: CodecNetConfig,
+        layers: Mapping[str, Convolution],
+        picture_multiplier: Array,
+        kernels: str | None = None,
+    ) -> None:
+        split = split_up(layers)
+        self.kernels = kernels or choose_kernels(torch.device("cpu"), split.values())
+        self.layers = {name: FusedLayer(layer, self.kernels) for name, layer in split.items()}
+        self._config, self._picture_multiplier = config, picture_multiplier
 
-    def run(self, read: Read, level: int, memory: Memory, head: str) -> tuple[Stream, Read]:
-        """Return the outer stream and what ``head`` reads of it, for what the stem reads."""
-        config, layers = self._config, self.layers
-        images, height, width = (size - border for size, border in zip(read.upper.shape[:3], (0, 2, 2), strict=True))
+    def __call__(self, picture: Array, level: int, memory: Memory, head: str) -> tuple[Stream, Read]:
+        """Apply the trunk to a picture int64 [B, 3, H, W], which is clamped in place.
+
+        Args:
+            picture: (grey - 127.5) 2**PICTURE_BITS.
+            level: row of the tables.
+            memory: where all that is returned lies.
+            head: a layer that reads the outer stream.
+
+        Returns:
+            (outer stream [B, H/2, W/2, C], what ``head`` reads of it).
+        """
+        config, way = self._config, Way(self.layers, level, memory)
+        images, height, width = len(picture), picture.shape[2] // 2, picture.shape[3] // 2
+        read = way.bytes_for("stem", images, height, width)
+        passes.read_picture(picture, int(self._picture_multiplier[level]), *read)
         outer: Stream = memory.take("outer", (images, height, width, config.width), np.int16)
         inner: Stream = memory.take("inner", (images, height // 2, width // 2, config.mid_width), np.int16)
-        before, middle, after = (
-            [f"{part}.{index}" for index in range(count)]
-            for part, count in (
-                ("before", config.outer_blocks),
-                ("middle", config.mid_blocks),
-                ("after", config.outer_blocks),
-            )
-        )
-        way = _Way(layers, level, memory)
+        before = [f"before.{index}" for index in range(config.outer_blocks)]
+        middle = [f"middle.{index}" for index in range(config.mid_blocks)]
+        after = [f"after.{index}" for index in range(config.outer_blocks)]
         read = way.through("stem", read, outer, SET, _entry(before, "down"))
         read = way.blocks(before, read, outer, "down")
         read = way.through("down", read, inner, SET, _entry(middle, "up.0"))
@@ -208,18 +76,65 @@ class FusedTrunk:
 
     def read(self, name: str, stream: Stream, memory: Memory) -> Read:
         """Return what a layer reads of a stream."""
-        way = _Way(self.layers, 0, memory)
+        way, layer = Way(self.layers, 0, memory), self.layers[name]
         read = way.bytes_for(name, *stream.shape[:3])
-        layer = self.layers[name]
         passes.read_stream(_flat(stream), layer.reading, layer.limit, *way.places(name, read))
         return read
 
     def pass_on(self, name: str, read: Read, level: int, memory: Memory, then: str) -> Read:
-        """Return what the next layer reads of y of a layer."""
-        return _Way(self.layers, level, memory).through(name, read, None, PASS_ON, then)
+        """Return what the layer ``then`` reads of y of a layer."""
+        return Way(self.layers, level, memory).through(name, read, None, PASS_ON, then)
 
 
-def split_up(layers: dict[str, Convolution]) -> dict[str, Convolution]:
+class FusedExecutor:
+    """An exact network on the CPU. Several threads may use it.
+
+    Args:
+        parameters: checked.
+        kernels: a key of KERNELS; None: the fastest that are exact here.
+    """
+
+    def __init__(self, parameters: ExactParameters, kernels: str | None = None) -> None:
+        self._heads = heads = parameters.heads
+        self._trunk = FusedTrunk(parameters.config, parameters.layers, heads.picture_multiplier, kernels)
+        self.kernels, self.device, self._memory = self._trunk.kernels, torch.device("cpu"), MemoryPool()
+
+    @torch.no_grad()
+    def integers(
+        self, picture: Array, level: int, *, pixels: bool, coefficients: bool
+    ) -> tuple[Array, NDArray[np.int16] | None, NDArray[np.int16] | None]:
+        """See :meth:`ddpm_codec.nn.exact.executor.ExactExecutor.integers`."""
+        # A caller's autocast would round the integers of matrix products.
+        with torch.autocast("cpu", enabled=False), self._memory.borrow() as memory:
+            picture = np.array(picture, np.int64, order="C")
+            heads, trunk = self._heads, self._trunk
+            skip, base = int(heads.mean_skip[level]), int(heads.index_base[level])
+            outer, read = trunk(picture, level, memory, "pixel_head")
+            head = trunk.layers["pixel_head"]
+            mean, of_pixels = np.empty_like(picture), np.empty(picture.shape, np.int16) if pixels else None
+            for strip in head.strips(read):
+                place, v = (strip.image, strip.row), head.sums(strip)
+                passes.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
+                if of_pixels is not None:
+                    passes.write_pixel_index(v, heads.pixel_multiplier, base, place, of_pixels)
+            of_coefficients = self._coefficients(outer, level, memory) if coefficients else None
+        return mean, of_pixels, of_coefficients
+
+    def _coefficients(self, outer: Stream, level: int, memory: Memory) -> NDArray[np.int16]:
+        heads, trunk = self._heads, self._trunk
+        base, bias = int(heads.index_base[level]), heads.coefficient_bias[level]
+        read = trunk.read("variance_first", outer, memory)
+        read = trunk.pass_on("variance_first", read, level, memory, "variance_second")
+        images, height, width, _ = read.upper.shape
+        index = np.empty((images, len(heads.coefficient_multiplier), height, width), np.int16)
+        head = trunk.layers["variance_second"]
+        for strip in head.strips(read):
+            place, v = (strip.image, strip.row), head.sums(strip)
+            passes.write_coefficient_index(v, heads.coefficient_multiplier, bias, base, place, index)
+        return index
+
+
+def split_up(layers: Mapping[str, Convolution]) -> dict[str, Convolution]:
     """Return the layers with ``up`` as two, one for even and one for odd rows of the outer stream.
 
     Outputs of ``up`` are ordered (channel, row, column); those of its halves (column, channel), which is a row of the stream.
@@ -242,7 +157,7 @@ def _entry(blocks: list[str], then: str) -> str:
     return f"{blocks[0]}.first" if blocks else then
 
 
-class _Way:
+class Way:
     """One evaluation on its way through the layers."""
 
     def __init__(self, layers: dict[str, FusedLayer], level: int, memory: Memory) -> None:
@@ -267,24 +182,34 @@ class _Way:
         """Go through one layer, and return what the next one reads."""
         layer, border = self._layers[name], 2 * self._layers[name].padding
         images, height, width, _ = read.upper.shape
-        size = (height - border) // layer.stride, (width - border) // layer.stride
-        out = self.bytes_for(then, images, *size)
+        out = self.bytes_for(then, images, (height - border) // layer.stride, (width - border) // layer.stride)
         self._pass(name, read, stream, mode, then, out, (0, 1))
         return out
 
+    def start(self, name: str, read: Read, stream: Stream) -> None:
+        """Go through a layer whose y becomes the stream, which nothing reads yet."""
+        self._pass(name, read, stream, SET, None, Read(_NO_BYTES, _NO_BYTES), (0, 1))
+
     def _pass(
-        self, name: str, read: Read, stream: Stream | None, mode: int, then: str, out: Read, rows: tuple[int, int]
+        self,
+        name: str,
+        read: Read,
+        stream: Stream | None,
+        mode: int,
+        then: str | None,
+        out: Read,
+        rows: tuple[int, int],
     ) -> None:
-        layer, following = self._layers[name], self._layers[then]
-        table, places = layer.table(self._level), self.places(then, out)
+        layer = self._layers[name]
+        following = layer if then is None else self._layers[then]
+        places = (_NO_BYTES, _NO_BYTES, (0, 0)) if then is None else self.places(then, out)
+        table, ways = layer.table(self._level), (mode, layer.join, following.gated if then else 0)
         of_stream = _NO_STREAM if stream is None else _flat(stream)
         for strip in layer.strips(read):
             place = strip.image, rows[0] + rows[1] * strip.row, rows[1]
             lower = _NO_SUMS if strip.lower is None else _flat(strip.lower)
             sums = _flat(strip.sums)
-            passes.pass_on(
-                sums, lower, table, of_stream, mode, place, following.reading, following.limit, *places
-            )
+            passes.pass_on(sums, lower, table, of_stream, ways, place, following.reading, following.limit, *places)
 
     def bytes_for(self, name: str, images: int, height: int, width: int) -> Read:
         """Return memory for what a layer reads, with its border, beside that of the layer before it."""

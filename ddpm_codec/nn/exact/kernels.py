@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_codec.device import float32_may_round
-from ddpm_codec.nn.exact.parameters import BYTE, EXACT_BITS
+from ddpm_codec.nn.exact.parameters import BYTE, EXACT_BITS, T_LIMIT, Convolution
 
 MAX_COLUMN_BYTES = {"cpu": 1 << 21, "cuda": 1 << 28}
 """Memory for the columns of a convolution as a matrix product: images at a time, or rows of one."""
@@ -174,12 +174,24 @@ class Shape(NamedTuple):
     limit: float | None
 
 
+def shape_of(layer: Convolution) -> Shape:
+    """Return what kernels see of a layer; where two sums make one, the limit is that of the whole."""
+    limit = None if layer.reading.wide or layer.rescaling is None else float(T_LIMIT)
+    outputs, channels, side, _ = layer.weight.shape
+    return Shape(outputs, channels, side, layer.stride, limit)
+
+
 _USUAL = (
     Shape(24, 64, 3, 1, None),
     Shape(128, 128, 3, 1, 8191.0),
     Shape(16, 64, 2, 2, 8191.0),
     Shape(192, 16, 1, 1, None),
 )
+
+
+def choose_kernels(device: torch.device, layers: Iterable[Convolution]) -> str:
+    """Return the name of the fastest kernels that are exact on ``device`` in the shapes of ``layers``."""
+    return first_exact(pick_kernels(device), device, {shape_of(layer) for layer in layers})
 
 
 def first_exact(name: str, device: torch.device, shapes: Iterable[Shape]) -> str:

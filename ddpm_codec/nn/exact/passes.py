@@ -11,6 +11,7 @@ of one length are what a compiler turns into vector instructions.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_codec.compilation import compiled
 from ddpm_codec.nn.exact.parameters import (
@@ -27,23 +28,35 @@ from ddpm_codec.nn.exact.parameters import (
 )
 from ddpm_codec.nn.integer import LOG_VAR_INDICES
 
+Values = NDArray[Any]
+
 CHUNK = 1024
 """Values of a row at a time, about: all that is read and written for them fits the nearest cache."""
 
 SET, ADD, PASS_ON = 0, 1, 2
 """What happens to y: it becomes the stream, it is added to it, or it is only read by the next layer."""
 
+JOIN_ROUNDED, JOIN_WHOLE = 0, 1
+"""How the two sums of a two-byte input make one: that of lower bytes rounded to units of the other, or as they are."""
+
+GATE_HALF = 128
+"""1/2 in the units of a gate."""
+
 _ROUND = np.float32(1.5 * 2.0**23)
 """Added to a binary32 below 2^22, this rounds it half to even to an integer."""
 
+_ROUND_64 = 1.5 * 2.0**52
 _T_LIMIT = np.float32(T_LIMIT)
+_T_LIMIT_64 = float(T_LIMIT)
 _STREAM_LIMIT = np.float32(STREAM_LIMIT)
 _NONE = np.float32(0.0)
+_GATE_HALF = np.float32(GATE_HALF)
+_GATE_LIMIT = np.float32(2 * GATE_HALF)
 
 
 @compiled
-def _join(upper: Any, lower: Any, scale: Any, t: Any) -> None:
-    """t = R(clamp(upper + R(lower) 2^-pre_shift)), of sums of two-byte inputs."""
+def _join(upper: Values, lower: Values, scale: Values, t: Values) -> None:
+    """Compute t = R(clamp(upper + R(lower) 2^-pre_shift)), of sums of two-byte inputs."""
     for i in range(len(t)):
         v = upper[i] + ((lower[i] + _ROUND) - _ROUND) * scale[i]
         v = -_T_LIMIT if v < -_T_LIMIT else v
@@ -52,20 +65,31 @@ def _join(upper: Any, lower: Any, scale: Any, t: Any) -> None:
 
 
 @compiled
-def _round(sums: Any, t: Any) -> None:
+def _join_whole(upper: Values, lower: Values, scale: Values, t: Values) -> None:
+    """Compute t = clamp(R((256 upper + lower) 2^-pre_shift)), of sums below 2^30: in binary64, which holds them."""
+    for i in range(len(t)):
+        v = (np.float64(upper[i]) * 256.0 + np.float64(lower[i])) * np.float64(scale[i])
+        v = (v + _ROUND_64) - _ROUND_64
+        v = -_T_LIMIT_64 if v < -_T_LIMIT_64 else v
+        t[i] = np.float32(_T_LIMIT_64 if v > _T_LIMIT_64 else v)
+
+
+@compiled
+def _round(sums: Values, t: Values) -> None:
+    """Compute t = R(sums)."""
     for i in range(len(t)):
         t[i] = (sums[i] + _ROUND) - _ROUND
 
 
 @compiled
-def _rescale(t: Any, multiplier: Any, bias: Any) -> None:
-    """y = R(t multiplier + bias), in place; ``bias`` comes with _ROUND added."""
+def _rescale(t: Values, multiplier: Values, bias: Values) -> None:
+    """Compute y = R(t multiplier + bias), in place; ``bias`` comes with _ROUND added."""
     for i in range(len(t)):
         t[i] = (t[i] * multiplier[i] + bias[i]) - _ROUND
 
 
 @compiled
-def _set(stream: Any, y: Any) -> None:
+def _set(stream: Values, y: Values) -> None:
     """Saturate y and keep it."""
     for i in range(len(y)):
         s = -_STREAM_LIMIT if y[i] < -_STREAM_LIMIT else y[i]
@@ -75,8 +99,8 @@ def _set(stream: Any, y: Any) -> None:
 
 
 @compiled
-def _add(stream: Any, t: Any, multiplier: Any) -> None:
-    """s = clamp(R(s + t multiplier)), in the stream and in place of t."""
+def _add(stream: Values, t: Values, multiplier: Values) -> None:
+    """Compute s = clamp(R(s + t multiplier)), in the stream and in place of t."""
     for i in range(len(t)):
         s = ((np.float32(stream[i]) + _ROUND) + t[i] * multiplier[i]) - _ROUND
         s = -_STREAM_LIMIT if s < -_STREAM_LIMIT else s
@@ -86,8 +110,8 @@ def _add(stream: Any, t: Any, multiplier: Any) -> None:
 
 
 @compiled
-def _read(s: Any, reading: Any, limit: Any, q: Any) -> None:
-    """q = clamp(R(zero + s clamp(s + A, 0, 2 A) 2^-shift)), in one byte."""
+def _read(s: Values, reading: Values, limit: np.float32, q: Values) -> None:
+    """Compute q = clamp(R(zero + s clamp(s + A, 0, 2 A) 2^-shift)), in one byte."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
     for i in range(len(s)):
         slope = s[i] * down[i] + half[i]
@@ -100,8 +124,8 @@ def _read(s: Any, reading: Any, limit: Any, q: Any) -> None:
 
 
 @compiled
-def _read_wide(s: Any, reading: Any, limit: Any, upper: Any, lower: Any) -> None:
-    """The same in two bytes."""
+def _read_wide(s: Values, reading: Values, limit: np.float32, upper: Values, lower: Values) -> None:
+    """Read in two bytes."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
     for i in range(len(s)):
         slope = s[i] * down[i] + half[i]
@@ -116,66 +140,101 @@ def _read_wide(s: Any, reading: Any, limit: Any, upper: Any, lower: Any) -> None
 
 
 @compiled
+def _read_gated(y: Values, reading: Values, channels: int, limit: np.float32, upper: Values, lower: Values) -> None:
+    """Compute q = clamp(R(zero + R(u clamp(u + A, 0, 2 A) 2^-pre) clamp(g + 128, 0, 256) 2^-shift)) of pixels (u, g)."""
+    zero, down, half, low, high, after = reading[0], reading[1], reading[2], reading[3], reading[4], reading[5]
+    wide, shift = len(lower) > 0, 8 if len(lower) > 0 else 0
+    for start in range(0, len(y) // 2, channels):
+        u, g, to = y[2 * start :], y[2 * start + channels :], upper[start:]
+        for c in range(channels):
+            slope = u[c] * down[c] + half[c]
+            slope = low[c] if slope < low[c] else slope
+            slope = high[c] if slope > high[c] else slope
+            product = (u[c] * slope + _ROUND) - _ROUND
+            gate = g[c] + _GATE_HALF
+            gate = _NONE if gate < _NONE else gate
+            gate = _GATE_LIMIT if gate > _GATE_LIMIT else gate
+            value = zero[c] + product * gate * after[c]
+            value = _NONE if value < _NONE else value
+            value = limit if value > limit else value
+            number = np.int32((value + _ROUND) - _ROUND)
+            to[c] = np.uint8(number >> shift)
+            if wide:
+                lower[start + c] = np.uint8(number & 255)
+
+
+@compiled
 def pass_on(
-    sums: Any,
-    lower: Any,
-    rescaling: Any,
-    stream: Any,
-    mode: int,
+    sums: Values,
+    lower: Values,
+    rescaling: Values,
+    stream: Values,
+    ways: tuple[int, int, int],
     place: tuple[int, int, int],
-    reading: Any,
+    reading: Values,
     limit: float,
-    q: Any,
-    q_lower: Any,
+    q: Values,
+    q_lower: Values,
     offset: tuple[int, int],
 ) -> None:
     """Rescale sums, update the stream, and read it for the next layer.
 
     Args:
         sums: float32 [n, h, w O], clamped and scaled by 2^-pre_shift; of two-byte inputs, those of the upper bytes.
-        lower: of two-byte inputs, the sums of the lower bytes, scaled by 2^-8; otherwise empty.
+        lower: of two-byte inputs, the sums of the lower bytes, scaled by 2^-8, or with JOIN_WHOLE both not scaled at all;
+            otherwise empty.
         rescaling: float32 [3, CHUNK]: multiplier 2^-shift, bias + 1.5 2^23, 2^-pre_shift.
         stream: int16 [N, H, W C]; not used with PASS_ON.
-        mode: SET, ADD or PASS_ON.
+        ways: (SET, ADD or PASS_ON; JOIN_ROUNDED or JOIN_WHOLE; channels of a gated reading, 0: it is none).
         place: (image, row, step): row r of image i of the sums is row + r step of image + i of stream and bytes.
-        reading: float32 [5, CHUNK]: zero, 2^-shift, A 2^-shift, lowest and highest slope.
+        reading: float32 [6, CHUNK]: zero, 2^-shift, A 2^-shift, lowest and highest slope; of a gated reading with 2^-pre in
+            place of 2^-shift, which then is last.
         limit: largest q.
         q: uint8 [N, H + border, (W + border) C], the bytes, or upper bytes, of the next layer; empty: it does not read.
         q_lower: lower bytes of a two-byte input; otherwise empty.
         offset: row and value at which the bytes start, inside their border.
     """
     images, rows, values = sums.shape
-    image, row, step = place
+    (image, row, step), (mode, join, gated) = place, ways
     wide, reads, reads_wide, most = len(lower) > 0, len(q) > 0, len(q_lower) > 0, np.float32(limit)
     chunk = rescaling.shape[1]
-    t = np.empty(chunk, np.float32)
+    t, no_bytes = np.empty(chunk, np.float32), np.empty(0, np.uint8)
     for i in range(images):
         for r in range(rows):
             to, of = image + i, row + r * step
             for a in range(0, values, chunk):
                 b = min(values, a + chunk)
                 s, c = t[: b - a], b - a
-                if wide:
-                    _join(sums[i, r, a:b], lower[i, r, a:b], rescaling[2, :c], s)
-                else:
+                if not wide:
                     _round(sums[i, r, a:b], s)
+                elif join == JOIN_WHOLE:
+                    _join_whole(sums[i, r, a:b], lower[i, r, a:b], rescaling[2, :c], s)
+                else:
+                    _join(sums[i, r, a:b], lower[i, r, a:b], rescaling[2, :c], s)
                 if mode == ADD:
                     _add(stream[to, of, a:b], s, rescaling[0, :c])
                 else:
                     _rescale(s, rescaling[0, :c], rescaling[1, :c])
                 if mode == SET:
                     _set(stream[to, of, a:b], s)
-                first, last = offset[1] + a, offset[1] + b
-                if reads_wide:
-                    _read_wide(
-                        s, reading, most, q[to, offset[0] + of, first:last], q_lower[to, offset[0] + of, first:last]
-                    )
-                elif reads:
-                    _read(s, reading, most, q[to, offset[0] + of, first:last])
+                if not reads:
+                    continue
+                first = offset[1] + (a // 2 if gated else a)
+                last = first + (c // 2 if gated else c)
+                upper_q = q[to, offset[0] + of, first:last]
+                lower_q = q_lower[to, offset[0] + of, first:last] if reads_wide else no_bytes
+                if gated:
+                    _read_gated(s, reading, gated, most, upper_q, lower_q)
+                elif reads_wide:
+                    _read_wide(s, reading, most, upper_q, lower_q)
+                else:
+                    _read(s, reading, most, upper_q)
 
 
 @compiled
-def read_stream(stream: Any, reading: Any, limit: float, q: Any, q_lower: Any, offset: tuple[int, int]) -> None:
+def read_stream(
+    stream: Values, reading: Values, limit: float, q: Values, q_lower: Values, offset: tuple[int, int]
+) -> None:
     """Read a stream int16 [N, H, W C]; other arguments as in :func:`pass_on`."""
     images, rows, values = stream.shape
     chunk, most = reading.shape[1], np.float32(limit)
@@ -200,7 +259,7 @@ def read_stream(stream: Any, reading: Any, limit: float, q: Any, q_lower: Any, o
 
 
 @compiled
-def fill_border(q: Any, zero: Any, border: int) -> None:
+def fill_border(q: Values, zero: Values, border: int) -> None:
     """Set the border of q uint8 [N, H, W, C] to ``zero`` uint8 [C]."""
     images, height, width, channels = q.shape
     for i in range(images):
@@ -210,6 +269,43 @@ def fill_border(q: Any, zero: Any, border: int) -> None:
                 column = w if not inside or w < border else width - 2 * border + w
                 for c in range(channels):
                     q[i, r, column, c] = zero[c]
+
+
+@compiled
+def read_residual(mean: Values, x_0: Values, multiplier: int, border: int, upper: Values, lower: Values) -> None:
+    """Read residuals, clamp(R((1024 x - m) multiplier, 24)) + 4096, in two bytes [N, h + border, w + border, 3].
+
+    Args:
+        mean: m_0 in 1/1024 grey levels around 127.5, int32 [N, 3, H, W], H >= h, W >= w.
+        x_0: uint8 [N, 3, h, w].
+        multiplier: of the residual.
+        border: rows and columns on each side.
+        upper: upper bytes.
+        lower: lower bytes.
+    """
+    images, planes, height, width = x_0.shape
+    for i in range(images):
+        for p in range(planes):
+            for r in range(height):
+                for w in range(width):
+                    distance = 1024 * np.int64(x_0[i, p, r, w]) - 130560 - np.int64(mean[i, p, r, w])
+                    q = _between(_shifted(distance * multiplier, 24), -4096, 4095) + 4096
+                    upper[i, border + r, border + w, p] = np.uint8(q >> 8)
+                    lower[i, border + r, border + w, p] = np.uint8(q & 255)
+
+
+@compiled
+def write_features(sums: Values, multiplier: Values, place: tuple[int, int], features: Values) -> None:
+    """Write features, uint8 [N, H, W, F], of all but the first 12 of the sums [n, h, w, 12 + 4F] at (image, row)."""
+    images, rows, columns, channels = sums.shape
+    for i in range(images):
+        for r in range(rows):
+            for w in range(columns):
+                for c in range(channels - 12):
+                    product = np.int64(sums[i, r, w, 12 + c]) * multiplier[c]
+                    q = _between(_shifted(product, 24) + 128, 0, 255)
+                    y, x = 2 * (place[1] + r) + (c >> 1 & 1), 2 * w + (c & 1)
+                    features[place[0] + i, y, x, c >> 2] = np.uint8(q)
 
 
 @compiled
@@ -224,7 +320,7 @@ def _between(a: int, low: int, high: int) -> int:
 
 
 @compiled
-def read_picture(picture: Any, multiplier: int, upper: Any, lower: Any) -> None:
+def read_picture(picture: Values, multiplier: int, upper: Values, lower: Values) -> None:
     """Read a picture int64 [N, 3, H, W] for the stem, in two bytes [N, H/2 + 2, W/2 + 2, 12], and clamp it in place."""
     images, planes, height, width = picture.shape
     for i in range(images):
@@ -240,8 +336,10 @@ def read_picture(picture: Any, multiplier: int, upper: Any, lower: Any) -> None:
 
 
 @compiled
-def write_mean(sums: Any, picture: Any, skip: int, multiplier: Any, place: tuple[int, int], mean: Any) -> None:
-    """mean = R(picture skip + v multiplier, MEAN_SHIFT), int64 [N, 3, H, W], of sums [n, h, w, 12 or more] at (image, row)."""
+def write_mean(
+    sums: Values, picture: Values, skip: int, multiplier: Values, place: tuple[int, int], mean: Values
+) -> None:
+    """Write R(picture skip + v multiplier, MEAN_SHIFT), int64 [N, 3, H, W], of sums [n, h, w, 12 or more] at (image, row)."""
     images, rows, columns, _ = sums.shape
     for i in range(images):
         for r in range(rows):
@@ -255,8 +353,8 @@ def write_mean(sums: Any, picture: Any, skip: int, multiplier: Any, place: tuple
 
 
 @compiled
-def write_pixel_index(sums: Any, multiplier: Any, base: int, place: tuple[int, int], index: Any) -> None:
-    """Variance indices of sub-pixels, int16 [N, 3, H, W], of the last 12 of the sums [n, h, w, 24] at (image, row)."""
+def write_pixel_index(sums: Values, multiplier: Values, base: int, place: tuple[int, int], index: Values) -> None:
+    """Write variance indices of sub-pixels, int16 [N, 3, H, W], of the last 12 of the sums [n, h, w, 24] at (image, row)."""
     images, rows, columns, _ = sums.shape
     for i in range(images):
         for r in range(rows):
@@ -271,9 +369,9 @@ def write_pixel_index(sums: Any, multiplier: Any, base: int, place: tuple[int, i
 
 @compiled
 def write_coefficient_index(
-    sums: Any, multiplier: Any, bias: Any, base: int, place: tuple[int, int], index: Any
+    sums: Values, multiplier: Values, bias: Values, base: int, place: tuple[int, int], index: Values
 ) -> None:
-    """Variance indices of coefficients, int16 [N, D, H, W], of sums [n, h, w, D] at (image, row)."""
+    """Write variance indices of coefficients, int16 [N, D, H, W], of sums [n, h, w, D] at (image, row)."""
     images, rows, columns, channels = sums.shape
     low, high = COEFFICIENT_INDEX_RANGE
     for i in range(images):

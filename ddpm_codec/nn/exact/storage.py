@@ -95,15 +95,16 @@ def layers_from_arrays(
         reading = kind(**inputs, limit=int(read_integers(f"{name}.limit", arrays).item()))
         parts = {} if head else {key: read_integers(f"{name}.scale.{key}", arrays) for key in _RESCALING}
         weight, offset = (read_integers(f"{name}.{key}", arrays) for key in ("weight", "offset"))
-        rows = [parts.pop(key) for key in ("multiplier", "bias") if key in parts]
+        rows = [parts[key] for key in ("multiplier", "bias") if parts]
+        vectors = [offset] + [parts[key] for key in ("pre_shift", "shift") if parts]
         if (
             weight.shape != shape
-            or any(vector.shape != shape[:1] for vector in (offset, *parts.values()))
+            or any(vector.shape != shape[:1] for vector in vectors)
             or any(row.ndim != 2 or row.shape[1:] != shape[:1] for row in rows)
             or any(vector.shape != shape[1:2] for vector in inputs.values())
         ):
             raise refuse(name, "array shapes do not match the network")
-        rescaling = None if head else Rescaling(parts["pre_shift"], *rows, parts["shift"])
+        rescaling = None if head else Rescaling(**parts)
         layers[name] = Convolution(weight, offset, stride, reading, rescaling)
     return layers
 

@@ -11,7 +11,7 @@ from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact.freeze import freeze
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.integer import PICTURE_BITS
-from ddpm_codec.training.calibration import calibrate, measure_reach
+from ddpm_codec.training.calibration import calibrate, measure_reach, run_at_levels
 from tests.toy_models import toy_denoiser
 
 GRID = np.array([10.0, 6.0, 2.0, -2.0])
@@ -52,7 +52,8 @@ def calibrated() -> CodecDenoiser:
 def parameters() -> ExactParameters:
     """Return its exact network, made once: its arrays cannot be written to."""
     denoiser = _calibrated()
-    exact = freeze(denoiser, GRID, measure_reach(denoiser, crops(), torch.from_numpy(GRID).float()))
+    levels = torch.from_numpy(GRID).float()
+    exact = freeze(denoiser, GRID, measure_reach(denoiser.net, lambda: run_at_levels(denoiser, crops(), levels)))
     _make_read_only(exact)
     return exact
 

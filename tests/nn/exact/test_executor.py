@@ -1,14 +1,20 @@
 """The executor against the reference: the same integers from every kernel, batch, thread count and input."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from ddpm_codec.nn.exact import executor
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.isolation import isolated
+from ddpm_codec.nn.exact import executor, fused_layer, passes
+from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor, Executor, make_executor
+from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
+from ddpm_codec.workers import Workers
 from tests.nn.exact.conftest import GRID, noisy
 from tests.reference import exact_network
 
@@ -23,13 +29,21 @@ def kernels(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=["torch", "compiled"])
+def make(request: pytest.FixtureRequest, parameters: ExactParameters) -> Callable[[str], Executor]:
+    """Return what makes the executor with kernels of a name."""
+    if request.param == "torch":
+        return lambda kernels: ExactExecutor(parameters, CPU, kernels)
+    return lambda kernels: FusedExecutor(parameters, kernels)
+
+
 @pytest.mark.parametrize("level", range(len(GRID)))
 def test_every_kernel_gives_the_integers_of_the_reference(
-    kernels: str, level: int, parameters: ExactParameters
+    kernels: str, level: int, make: Callable[[str], Executor], parameters: ExactParameters
 ) -> None:
     picture = noisy(level)
     mean, pixel, coefficient = exact_network.forward(parameters, picture, level)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), tuple(range(len(GRID))))
+    denoiser = ExactDenoiser(make(kernels), tuple(range(len(GRID))))
     pixels, coefficients = denoiser.pixels(picture, level), denoiser.coefficients(picture, level)
     np.testing.assert_array_equal(pixels.mean, mean)
     np.testing.assert_array_equal(pixels.log_var_index, pixel)
@@ -42,11 +56,13 @@ def test_every_kernel_gives_the_integers_of_the_reference(
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, PICTURE_REACH, -PICTURE_REACH, 1 << 40, -(1 << 40)])
-def test_pictures_that_no_encoder_makes(kernels: str, value: int, parameters: ExactParameters) -> None:
+def test_pictures_that_no_encoder_makes(
+    kernels: str, value: int, make: Callable[[str], Executor], parameters: ExactParameters
+) -> None:
     picture = np.full((1, 3, 8, 8), value, np.int64)
     picture[..., ::3] *= -1
     mean, pixel, coefficient = exact_network.forward(parameters, picture, 1)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    denoiser = ExactDenoiser(make(kernels), (1,))
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).mean, mean)
     np.testing.assert_array_equal(denoiser.pixels(picture, 0).log_var_index, pixel)
     np.testing.assert_array_equal(denoiser.coefficients(picture, 0).log_var_index, coefficient)
@@ -58,7 +74,7 @@ def test_pictures_that_no_encoder_makes(kernels: str, value: int, parameters: Ex
 
 def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = noisy(2, batch=7)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (2,))
+    denoiser = ExactDenoiser(make_executor(parameters, CPU), (2,))
     whole = denoiser.coefficients(picture, 0)
     for size in (1, 3):
         monkeypatch.setitem(executor.CHUNK_PIXELS, "cpu", size * 16 * 24)
@@ -71,21 +87,85 @@ def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeyp
 
 def test_threads_change_nothing(parameters: ExactParameters) -> None:
     picture = noisy(1, batch=8)
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (1,))
+    for executor_ in (ExactExecutor(parameters, CPU), FusedExecutor(parameters)):
+        denoiser = ExactDenoiser(executor_, (1,))
+        with isolated(1):
+            one = denoiser.both(picture, 0)
+        for threads in (2, 5):
+            with isolated(threads):
+                more = denoiser.both(picture, 0)
+            for found, wanted in zip(more, one, strict=True):
+                np.testing.assert_array_equal(found.mean, wanted.mean)
+                np.testing.assert_array_equal(found.log_var_index, wanted.log_var_index)
+
+
+def test_several_threads_use_one_executor(make: Callable[[str], Executor]) -> None:
+    """At once, each on pictures of its own and of other sizes."""
+    denoiser = ExactDenoiser(make("float32"), (0, 1))
+    pictures = [noisy(1, batch=index % 3 + 1)[..., : 8 + index % 2 * 8, :8] for index in range(12)]
+    wanted = [denoiser.both(picture, index % 2) for index, picture in enumerate(pictures)]
+    found = Workers(4).map(lambda index: denoiser.both(pictures[index], index % 2), range(12))
+    for several, alone in zip(found, wanted, strict=True):
+        for one, other in zip(several, alone, strict=True):
+            np.testing.assert_array_equal(one.mean, other.mean)
+            np.testing.assert_array_equal(one.log_var_index, other.log_var_index)
+
+
+def test_exact_networks_use_one_thread_of_torch(
+    make: Callable[[str], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor_, seen = make("float32"), set[int]()
+    integers = type(executor_).integers
+
+    def watched(self: Executor, *args: Any, **values: Any) -> Any:  # noqa: ANN401 - as they come
+        seen.add(torch.get_num_threads())
+        return integers(self, *args, **values)
+
+    monkeypatch.setattr(type(executor_), "integers", watched)
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
     try:
-        torch.set_num_threads(1)
-        one = denoiser.coefficients(picture, 0)
-        torch.set_num_threads(2)
-        two = denoiser.coefficients(picture, 0)
+        for threads in (1, 2):
+            with isolated(threads):
+                ExactDenoiser(executor_, (0,)).both(noisy(0), 0)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_array_equal(one.mean, two.mean)
-    np.testing.assert_array_equal(one.log_var_index, two.log_var_index)
+    assert seen == {1}
 
 
-def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+def test_strips_and_pieces_change_nothing(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = noisy(2, batch=3)
+    wanted = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    for strip, chunk in ((1, 1), (300, 100), (1 << 9, 1 << 20), (1 << 30, 7)):
+        monkeypatch.setattr(fused_layer, "STRIP_VALUES", strip)
+        monkeypatch.setattr(fused_layer, "CHUNK", chunk)
+        found = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_passes_are_the_same_without_a_compiler(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted they are what a debugger and coverage see."""
+    picture = noisy(2)[:1, :, :8, :8]
+    wanted = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    interpreted = {name: value.py_func for name, value in vars(passes).items() if hasattr(value, "py_func")}
+    assert {"pass_on", "_read_wide", "write_mean"} <= set(interpreted)
+    for name, function in interpreted.items():
+        monkeypatch.setattr(passes, name, function)
+    found = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_a_compiler_torch_does_it_all(parameters: ExactParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_executor(parameters, CPU), FusedExecutor)
+    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
+    assert isinstance(make_executor(parameters, CPU), ExactExecutor)
+
+
+def test_autocast_of_the_caller_changes_nothing(kernels: str, make: Callable[[str], Executor]) -> None:
+    denoiser = ExactDenoiser(make(kernels), (1,))
     outside = denoiser.coefficients(noisy(1), 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = denoiser.coefficients(noisy(1), 0)
@@ -95,9 +175,9 @@ def test_autocast_of_the_caller_changes_nothing(kernels: str, parameters: ExactP
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_rounding_that_the_caller_allows_changes_nothing(
-    precision: str, kernels: str, parameters: ExactParameters
+    precision: str, kernels: str, make: Callable[[str], Executor], parameters: ExactParameters
 ) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+    denoiser = ExactDenoiser(make(kernels), (1,))
     mean, _, coefficient = exact_network.forward(parameters, noisy(1), 1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
@@ -109,8 +189,8 @@ def test_rounding_that_the_caller_allows_changes_nothing(
     np.testing.assert_array_equal(found.log_var_index, coefficient)
 
 
-def test_no_pictures_have_no_predictions(kernels: str, parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU, kernels), (1,))
+def test_no_pictures_have_no_predictions(kernels: str, make: Callable[[str], Executor]) -> None:
+    denoiser = ExactDenoiser(make(kernels), (1,))
     for method in ("pixels", "coefficients"):
         one, none = (getattr(denoiser, method)(noisy(1)[:count], 0) for count in (1, 0))
         for shown, empty in ((one.mean, none.mean), (one.log_var_index, none.log_var_index)):
@@ -119,7 +199,7 @@ def test_no_pictures_have_no_predictions(kernels: str, parameters: ExactParamete
 
 
 def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> None:
-    denoiser = ExactDenoiser(ExactExecutor(parameters, CPU), (0, 3))
+    denoiser = ExactDenoiser(make_executor(parameters, CPU), (0, 3))
     first = denoiser.coefficients(noisy(0), 0).mean.copy()
     denoiser.coefficients(noisy(3, batch=5), 1)
     denoiser.pixels(noisy(3)[..., :8, :8], 1)
@@ -131,7 +211,7 @@ def test_an_executor_keeps_nothing_of_a_picture(parameters: ExactParameters) -> 
 def test_cuda_gives_the_same_integers(level: int, parameters: ExactParameters) -> None:
     picture = noisy(level)
     device = ExactDenoiser(ExactExecutor(parameters, torch.device("cuda")), tuple(range(len(GRID))))
-    host = ExactDenoiser(ExactExecutor(parameters, CPU), tuple(range(len(GRID))))
+    host = ExactDenoiser(make_executor(parameters, CPU), tuple(range(len(GRID))))
     for method in ("pixels", "coefficients"):
         here, there = getattr(host, method)(picture, level), getattr(device, method)(picture, level)
         np.testing.assert_array_equal(here.mean, there.mean)
