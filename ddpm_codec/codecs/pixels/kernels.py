@@ -27,7 +27,7 @@ from ddpm_codec.codecs.pixels.laws import (
     prepare,
     residual,
 )
-from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums
+from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums, workspace
 from ddpm_codec.codecs.pixels.network import MaskedNetwork
 from ddpm_codec.coding.pixel_laws import PRECISION
 from ddpm_codec.compilation import compiled, inlined
@@ -105,6 +105,8 @@ def decode_stream(
     Returns:
         Whether the stream ended empty, as all do that are not damaged.
     """
+    if not greys.size:
+        return len(words) == 0
     tiles, height, width = greys.shape[0], greys.shape[2], greys.shape[3]
     v, pixels, tails, scales, heads = space.v, space.pixels, network.tails, network.scales, network.heads
     border, stagger, offsets = network.sizes[2] // 2, network.sizes[4], network.layers[-1, 1]
@@ -185,6 +187,8 @@ def encode_stream(
     Returns:
         How many words there are.
     """
+    if not greys.size:
+        return 0
     tiles, height, width = greys.shape[0], greys.shape[2], greys.shape[3]
     tails, scales, heads, stagger = network.tails, network.scales, network.heads, network.sizes[4]
     ranges = np.empty((tiles * height * width * 3, 2), np.uint32)
