@@ -15,88 +15,77 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.pixels.lanes import LANES
 from ddpm_codec.codecs.pixels.laws import (
     ALONE,
+    BLUE,
+    GREEN,
     NUMBERS,
+    RED,
     ROW,
     SCALE,
-    blue_mean,
     cumulative,
-    find_grey,
+    guessed,
+    learn,
     prepare,
-    red_mean,
     residual,
 )
-from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums
+from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums, workspace
 from ddpm_codec.codecs.pixels.network import MaskedNetwork
 from ddpm_codec.coding.pixel_laws import PRECISION
-from ddpm_codec.compilation import compiled
+from ddpm_codec.compilation import compiled, inlined
+from ddpm_codec.nn.exact.decoder_parameters import OUTPUTS
 
 Greys = NDArray[np.uint8]
+Shorts = NDArray[np.int16]
 Ints = NDArray[np.int32]
 Words = NDArray[np.uint32]
 Longs = NDArray[np.int64]
 
-_OUTPUTS = 12
+_MASK = np.uint64((1 << PRECISION) - 1)
+_WORD = np.uint64(0xFFFFFFFF)
+_BITS, _WORD_BITS, _TOP = np.uint64(PRECISION), np.uint64(32), np.uint64(64 - PRECISION)
 
 
-@compiled
-def _next_pixel(pixels: Longs, count: int, place: Longs, tiles: int, height: int, width: int, stagger: int) -> int:
-    """Write pixels of the front after ``count`` of them are there; return how many there are, at most CHUNK.
+@inlined
+def _next_pixels(pixels: Longs, place: Longs, tiles: int, height: int, width: int, stagger: int) -> int:
+    """Write the next pixels of a front, at most CHUNK; return how many.
 
-    ``place`` is where to go on: (t, y, tile). A full chunk ends inside a front, the last of one at its end.
+    ``place`` is where to go on, (t, y, tile); where nothing is left, the next front has been gone to.
     """
+    count = 0
     while count < CHUNK:
-        t, y, tile = place
-        x = t - stagger * y
+        y = place[1]
+        x = place[0] - stagger * y
         if y >= height or x < 0:
             break
-        if x < width:
-            pixels[count] = tile, y, x
-            count += 1
-            place[2] = tile + 1
-        if x >= width or place[2] == tiles:
+        tile = place[2]
+        pixels[count, 0], pixels[count, 1], pixels[count, 2] = tile, y, x
+        count += 1
+        place[2] = tile + 1
+        if tile + 1 == tiles:
             place[1], place[2] = y + 1, 0
+    if not count:
+        t = place[0] + 1
+        # The least y of which t - stagger y is below the width.
+        place[0], place[1], place[2] = t, 0 if t < width else (t - width) // stagger + 1, 0
     return count
 
 
-@compiled
-def _next_front(place: Longs, height: int, width: int, stagger: int) -> None:
-    """Go to the next front, whose first row inside the tile is the least y with t - stagger y < width."""
-    t = place[0] + 1
-    place[0], place[1], place[2] = t, max(0, (t - width) // stagger + 1), 0
-
-
-@compiled
+@inlined
 def _set_residuals(
-    network: MaskedNetwork, space: Workspace, at: Longs, greys: Greys, mean: Ints, height: int, width: int
+    residuals: Shorts, tile: int, y: int, x: int, border: int, multiplier: int, greys: Greys, mean: Ints
 ) -> None:
     """Write the residuals of a pixel where its neighbours will look for them."""
-    tile, y, x = at
-    border = network.sizes[2] // 2
-    place = 3 * ((tile * (height + border) + y + border) * (width + 2 * border) + x + border)
+    height, width = greys.shape[2] + border, greys.shape[3] + 2 * border
+    place = 3 * ((tile * height + y + border) * width + x + border)
     for colour in range(3):
         grey, middle = np.int64(greys[tile, colour, y, x]), np.int64(mean[tile, colour, y, x])
-        space.residuals[place + colour] = residual(grey, middle, network)
+        residuals[place + colour] = residual(grey, middle, multiplier)
 
 
-@compiled
-def _load_pixel(
-    network: MaskedNetwork, sums: Ints, first: int, mean: Ints, at: Longs, scratch: Longs, numbers: Longs
-) -> None:
-    """Set the numbers of a pixel from its sums, which begin at ``first`` of a flat array."""
-    for index in range(_OUTPUTS):
-        scratch[index] = sums[first + index]
-    tile, y, x = at
-    for colour in range(3):
-        scratch[_OUTPUTS + colour] = mean[tile, colour, y, x]
-    prepare(scratch[:_OUTPUTS], scratch[_OUTPUTS:], network, numbers)
-
-
-@compiled
-def _add_offsets(network: MaskedNetwork, space: Workspace, count: int) -> None:
-    start = network.layers[-1, 1]
+@inlined
+def _add_offsets(v: Ints, count: int, rescalings: Ints, place: int) -> None:
     for pixel in range(count):
         for index in range(LANES):
-            space.v[pixel * LANES + index] += network.rescalings[start + index]
+            v[pixel * LANES + index] += rescalings[place + index]
 
 
 @compiled
@@ -116,57 +105,69 @@ def decode_stream(
     Returns:
         Whether the stream ended empty, as all do that are not damaged.
     """
-    tiles, _, height, width = greys.shape
-    stagger = network.sizes[4]
-    place, numbers, scratch = np.zeros(3, np.int64), np.zeros(NUMBERS, np.int64), np.zeros(_OUTPUTS + 3, np.int64)
-    ans = np.zeros(1, np.uint64)
-    left = len(words)
-    for _ in range(min(left, 2)):
-        left -= 1
-        ans[0] = (ans[0] << np.uint64(32)) | np.uint64(words[left])
-    for _ in range(width + stagger * (height - 1)):
-        count = _next_pixel(space.pixels, 0, place, tiles, height, width, stagger)
-        while count:
-            masked_sums(features, height, width, network, space, count)
-            _add_offsets(network, space, count)
-            for pixel in range(count):
-                at = space.pixels[pixel]
-                _load_pixel(network, space.v, pixel * LANES, mean, at, scratch, numbers)
-                left = _pop_pixel(network, numbers, at, words, left, ans, greys)
-                _set_residuals(network, space, at, greys, mean, height, width)
-            count = _next_pixel(space.pixels, 0, place, tiles, height, width, stagger)
-        _next_front(place, height, width, stagger)
-    return left == 0 and ans[0] == np.uint64(0)
+    if not greys.size:
+        return len(words) == 0
+    tiles, height, width = greys.shape[0], greys.shape[2], greys.shape[3]
+    v, pixels, tails, scales, heads = space.v, space.pixels, network.tails, network.scales, network.heads
+    border, stagger, offsets = network.sizes[2] // 2, network.sizes[4], network.layers[-1, 1]
+    place, numbers = np.zeros(3, np.int64), np.zeros(NUMBERS, np.int64)
+    ans, left = np.zeros(1, np.uint64), np.zeros(1, np.int64)
+    left[0] = len(words)
+    while left[0] and ans[0] <= _WORD and len(words) - left[0] < 2:
+        left[0] -= 1
+        ans[0] = (ans[0] << _WORD_BITS) | np.uint64(words[left[0]])
+    while place[0] < width + stagger * (height - 1):
+        count = _next_pixels(pixels, place, tiles, height, width, stagger)
+        if not count:
+            continue
+        masked_sums(features, height, width, network, space, count)
+        _add_offsets(v, count, network.rescalings, offsets)
+        for pixel in range(count):
+            tile, y, x = pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2]
+            prepare(v, pixel * LANES, mean, tile, y, x, heads, scales.shape[1], tails.shape[0], numbers)
+            for turn in range(3):
+                colour = GREEN if turn == 0 else (RED if turn == 1 else BLUE)
+                grey = _pop(colour, numbers, scales, tails, network.guesses, words, left, ans)
+                greys[tile, colour, y, x] = grey
+                learn(grey, colour, numbers)
+            _set_residuals(space.residuals, tile, y, x, border, heads[0], greys, mean)
+    return left[0] == 0 and ans[0] == np.uint64(0)
 
 
-@compiled
-def _pop_pixel(
-    network: MaskedNetwork, numbers: Longs, at: Longs, words: Words, left: int, ans: NDArray[np.uint64], greys: Greys
-) -> int:
-    """Pop green, red and blue of a pixel; return how many words are left."""
-    tile, y, x = at
-    green, left = _pop(numbers[ALONE + 1], 1, numbers, network, words, left, ans)
-    mean_of_red = red_mean(numbers, green)
-    red, left = _pop(mean_of_red, 0, numbers, network, words, left, ans)
-    blue, left = _pop(blue_mean(numbers, green, red, mean_of_red), 2, numbers, network, words, left, ans)
-    greys[tile, 0, y, x], greys[tile, 1, y, x], greys[tile, 2, y, x] = red, green, blue
-    return left
-
-
-@compiled
+@inlined
 def _pop(
-    mean16: int, colour: int, numbers: Longs, network: MaskedNetwork, words: Words, left: int, ans: NDArray[np.uint64]
-) -> tuple[int, int]:
-    """Pop a grey level; return it and how many words are left."""
-    state = ans[0]
-    quantile = np.int64(state & np.uint64((1 << PRECISION) - 1))
-    grey, low, frequency = find_grey(quantile, mean16, numbers[SCALE + colour], numbers[ROW + colour], network)
-    state = (state >> np.uint64(PRECISION)) * np.uint64(frequency) + np.uint64(quantile - low)
-    if state < np.uint64(1 << 32) and left > 0:
-        left -= 1
-        state = (state << np.uint64(32)) | np.uint64(words[left])
+    colour: int,
+    numbers: Longs,
+    scales: Longs,
+    tails: Ints,
+    guesses: Ints,
+    words: Words,
+    left: Longs,
+    ans: NDArray[np.uint64],
+) -> int:
+    """Pop a grey level: the k with cum(k) <= quantile < cum(k + 1)."""
+    mean16, row, scale = numbers[ALONE + colour], numbers[ROW + colour], numbers[SCALE + colour]
+    inverse, state = scales[0, scale], ans[0]
+    quantile = np.int64(state & _MASK)
+    k = guessed(quantile, mean16, scales[1, scale], row, guesses)
+    low = cumulative(k, mean16, inverse, row, tails)
+    # cum(0) = 0 and cum(256) = 2^24 end the search.
+    if quantile < low:
+        high = low
+        while quantile < low and k > 0:
+            k, high = k - 1, low
+            low = cumulative(k, mean16, inverse, row, tails)
+    else:
+        high = cumulative(k + 1, mean16, inverse, row, tails)
+        while quantile >= high and k < 255:
+            k, low = k + 1, high
+            high = cumulative(k + 1, mean16, inverse, row, tails)
+    state = (state >> _BITS) * np.uint64(high - low) + np.uint64(quantile - low)
+    if state <= _WORD and left[0] > 0:
+        left[0] -= 1
+        state = (state << _WORD_BITS) | np.uint64(words[left[0]])
     ans[0] = state
-    return grey, left
+    return k
 
 
 @compiled
@@ -177,84 +178,66 @@ def encode_stream(
 
     Args:
         network: at the crossing.
-        sums: of the masked network, offset included, int32 [n, h, w, 12].
+        sums: of the masked network, offset included, int32 flat [n, h, w, 12].
         mean: m_0, int32 [n, 3, >= h, >= w].
         greys: x_0, uint8 [n, 3, h, w].
         words: set to the stream; a word for each sub-pixel and two more are enough.
-        bits: set to the ideal code length of each tile, [n].
+        bits: raised by the ideal code length of each tile, [n].
 
     Returns:
         How many words there are.
     """
-    tiles, _, height, width = greys.shape
-    stagger = network.sizes[4]
+    if not greys.size:
+        return 0
+    tiles, height, width = greys.shape[0], greys.shape[2], greys.shape[3]
+    tails, scales, heads, stagger = network.tails, network.scales, network.heads, network.sizes[4]
     ranges = np.empty((tiles * height * width * 3, 2), np.uint32)
-    pixels, place = np.zeros((CHUNK, 3), np.int64), np.zeros(3, np.int64)
-    numbers, scratch = np.zeros(NUMBERS, np.int64), np.zeros(_OUTPUTS + 3, np.int64)
-    flat = sums.reshape(-1)
-    bits[:] = 0.0
+    pixels, place, numbers = np.zeros((CHUNK, 3), np.int64), np.zeros(3, np.int64), np.zeros(NUMBERS, np.int64)
     done = 0
-    for _ in range(width + stagger * (height - 1)):
-        count = _next_pixel(pixels, 0, place, tiles, height, width, stagger)
-        while count:
-            for pixel in range(count):
-                tile, y, x = pixels[pixel]
-                first = ((tile * height + y) * width + x) * _OUTPUTS
-                _load_pixel(network, flat, first, mean, pixels[pixel], scratch, numbers)
-                bits[tile] += _price_pixel(network, numbers, pixels[pixel], greys, ranges, done)
-                done += 3
-            count = _next_pixel(pixels, 0, place, tiles, height, width, stagger)
-        _next_front(place, height, width, stagger)
+    while place[0] < width + stagger * (height - 1):
+        count = _next_pixels(pixels, place, tiles, height, width, stagger)
+        for pixel in range(count):
+            tile, y, x = pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2]
+            first = ((tile * height + y) * width + x) * OUTPUTS
+            prepare(sums, first, mean, tile, y, x, heads, scales.shape[1], tails.shape[0], numbers)
+            for turn in range(3):
+                colour = GREEN if turn == 0 else (RED if turn == 1 else BLUE)
+                grey = np.int64(greys[tile, colour, y, x])
+                mean16, row, inverse = (
+                    numbers[ALONE + colour],
+                    numbers[ROW + colour],
+                    scales[0, numbers[SCALE + colour]],
+                )
+                low = cumulative(grey, mean16, inverse, row, tails)
+                frequency = cumulative(grey + 1, mean16, inverse, row, tails) - low
+                ranges[done, 0], ranges[done, 1] = low, frequency
+                done += 1
+                bits[tile] += PRECISION - math.log2(frequency)
+                learn(grey, colour, numbers)
     return _push_all(ranges, words)
 
 
-@compiled
-def _price_pixel(
-    network: MaskedNetwork, numbers: Longs, at: Longs, greys: Greys, ranges: Words, first: int
-) -> float:
-    """Set the ranges of a pixel's symbols in the order of popping; return their ideal code length in bits."""
-    tile, y, x = at
-    red, green, blue = np.int64(greys[tile, 0, y, x]), np.int64(greys[tile, 1, y, x]), np.int64(greys[tile, 2, y, x])
-    mean_of_red = red_mean(numbers, green)
-    bits = _price(green, numbers[ALONE + 1], 1, numbers, network, ranges, first)
-    bits += _price(red, mean_of_red, 0, numbers, network, ranges, first + 1)
-    mean_of_blue = blue_mean(numbers, green, red, mean_of_red)
-    return bits + _price(blue, mean_of_blue, 2, numbers, network, ranges, first + 2)
-
-
-@compiled
-def _price(
-    grey: int, mean16: int, colour: int, numbers: Longs, network: MaskedNetwork, ranges: Words, place: int
-) -> float:
-    scale, row = numbers[SCALE + colour], numbers[ROW + colour]
-    low = cumulative(grey, mean16, scale, row, network)
-    frequency = cumulative(grey + 1, mean16, scale, row, network) - low
-    ranges[place, 0], ranges[place, 1] = low, frequency
-    return PRECISION - math.log2(float(frequency))
-
-
-@compiled
+@inlined
 def _push_all(ranges: Words, words: Words) -> int:
     """Push symbols, the last first, onto an empty coder; return how many words it is."""
     state, count = np.uint64(0), 0
     for place in range(len(ranges) - 1, -1, -1):
         low, frequency = np.uint64(ranges[place, 0]), np.uint64(ranges[place, 1])
-        if (state >> np.uint64(64 - PRECISION)) >= frequency:
-            words[count] = state & np.uint64(0xFFFFFFFF)
+        if (state >> _TOP) >= frequency:
+            words[count] = state & _WORD
             count += 1
-            state >>= np.uint64(32)
-        state = ((state // frequency) << np.uint64(PRECISION)) | (low + state % frequency)
+            state >>= _WORD_BITS
+        share = state // frequency
+        state = (share << _BITS) | (low + (state - share * frequency))
     while state:
-        words[count] = state & np.uint64(0xFFFFFFFF)
+        words[count] = state & _WORD
         count += 1
-        state >>= np.uint64(32)
+        state >>= _WORD_BITS
     return count
 
 
 @compiled
-def all_sums(
-    network: MaskedNetwork, space: Workspace, mean: Ints, features: Greys, greys: Greys, sums: Ints
-) -> None:
+def all_sums(network: MaskedNetwork, space: Workspace, mean: Ints, features: Greys, greys: Greys, sums: Ints) -> None:
     """Evaluate the masked network for all pixels of known tiles, in raster order.
 
     Args:
@@ -263,21 +246,21 @@ def all_sums(
         mean: m_0, int32 [n, 3, >= h, >= w].
         features: uint8 [n, >= h, >= w, F].
         greys: x_0, uint8 [n, 3, h, w].
-        sums: set to the sums, offset included, int32 [n, h, w, 12].
+        sums: set to the sums, offset included, int32 flat [n, h, w, 12].
     """
-    tiles, _, height, width = greys.shape
-    count, pixels = 0, space.pixels
-    for tile in range(tiles):
-        for y in range(height):
-            for x in range(width):
-                pixels[count] = tile, y, x
-                _set_residuals(network, space, pixels[count], greys, mean, height, width)
-                count += 1
-                if count == CHUNK or (x == width - 1 and y == height - 1 and tile == tiles - 1):
-                    masked_sums(features, height, width, network, space, count)
-                    _add_offsets(network, space, count)
-                    for pixel in range(count):
-                        at, to, down = pixels[pixel]
-                        for index in range(_OUTPUTS):
-                            sums[at, to, down, index] = space.v[pixel * LANES + index]
-                    count = 0
+    tiles, height, width = greys.shape[0], greys.shape[2], greys.shape[3]
+    border, offsets = network.sizes[2] // 2, network.layers[-1, 1]
+    pixels, v = space.pixels, space.v
+    whole = tiles * height * width
+    for first in range(0, whole, CHUNK):
+        count = min(CHUNK, whole - first)
+        for pixel in range(count):
+            line, x = (first + pixel) // width, (first + pixel) % width
+            tile, y = line // height, line % height
+            pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2] = tile, y, x
+            _set_residuals(space.residuals, tile, y, x, border, network.heads[0], greys, mean)
+        masked_sums(features, height, width, network, space, count)
+        _add_offsets(v, count, network.rescalings, offsets)
+        for pixel in range(count):
+            for index in range(OUTPUTS):
+                sums[(first + pixel) * OUTPUTS + index] = v[pixel * LANES + index]

@@ -2,7 +2,7 @@
 
 numba widens int32 to int64 wherever numbers meet, which halves what a vector register holds, and its loops over several
 arrays are vectorised only where LLVM can prove that they do not overlap. So the element-wise passes of the masked network
-name their vectors: ``load16``, the operators + - * << >> & and ``least`` and ``most`` become one instruction each, on whatever vectors
+name their vectors: ``load16``, ``copy16``, the operators + - * << >> & and ``least`` and ``most`` become one instruction each, on whatever vectors
 the processor has. With ``NUMBA_DISABLE_JIT=1`` the same names are numpy's, and the same code runs in plain Python.
 """
 
@@ -108,6 +108,22 @@ def _store16(_context: Any, array: Any, place: Any, value: Any) -> Any:  # noqa:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _LANES), generate
+
+
+@intrinsic
+def _copy16(_context: Any, source: Any, start: Any, target: Any, place: Any) -> Any:  # noqa: ANN401
+    if not (_is_array(source, types.int16) and _is_array(target, types.int16)):
+        return None
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+        kind = ir.VectorType(_I16, LANES)
+        loaded = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind))
+        loaded.align = 2
+        stored = builder.store(loaded, _address(context, builder, sig.args[2], args[2], args[3], kind))
+        stored.align = 2
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), generate
 
 
 @intrinsic
@@ -228,6 +244,10 @@ def _plain_store(array: Any, place: int, value: Any) -> None:  # noqa: ANN401
     array[place : place + LANES] = value
 
 
+def _plain_copy(source: Any, start: int, target: Any, place: int) -> None:  # noqa: ANN401
+    target[place : place + LANES] = source[start : start + LANES]
+
+
 def _plain_fill(value: int) -> Any:  # noqa: ANN401
     return np.full(LANES, value, np.int32)
 
@@ -235,6 +255,7 @@ def _plain_fill(value: int) -> Any:  # noqa: ANN401
 _COMPILED = not numba.config.DISABLE_JIT
 load16: Any = _load16 if _COMPILED else _plain_load
 store16: Any = _store16 if _COMPILED else _plain_store
+copy16: Any = _copy16 if _COMPILED else _plain_copy
 fill16: Any = _fill16 if _COMPILED else _plain_fill
 least: Any = _selection("<") if _COMPILED else np.minimum
 most: Any = _selection(">") if _COMPILED else np.maximum

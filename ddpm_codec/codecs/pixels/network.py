@@ -39,7 +39,7 @@ class MaskedNetwork(NamedTuple):
         sizes: int64: channels as padded, channels of features, reach, blocks, stagger.
         heads: int64: multipliers of residuals, means (3), scales (3), coefficients (3), tails (3), base of the scales.
         tails: int32 [S, N].
-        inverse_scales: int64 [I].
+        scales: int64 [2, I]: the inverse scales, and what one position in a row of tails is in 2^-16 grey levels.
         guesses: int32 [S, 2^GUESS_BITS], positions (1/64 sigma) in a row of tails at the middles of equal shares.
     """
 
@@ -50,7 +50,7 @@ class MaskedNetwork(NamedTuple):
     sizes: Array
     heads: Array
     tails: NDArray[np.int32]
-    inverse_scales: Array
+    scales: Array
     guesses: NDArray[np.int32]
 
     @property
@@ -94,7 +94,7 @@ def masked_network(decoder: ExactPixelDecoder, level: int) -> MaskedNetwork:
         sizes=np.array(sizes, np.int64),
         heads=np.concatenate(numbers).astype(np.int64),
         tails=np.ascontiguousarray(tails),
-        inverse_scales=np.ascontiguousarray(decoder.inverse_scales.astype(np.int64)),
+        scales=np.stack([decoder.inverse_scales, (1 << 36) // decoder.inverse_scales]).astype(np.int64),
         guesses=_guesses(tails),
     )
 
