@@ -51,7 +51,8 @@ def measure(name: str, pixels: Pixels, model: str, peers: list[str], libjxl: Lib
         row[peer] = 8 * peer_bytes(pixels, peer) / pixels.size
     for peer, effort in PROGRESSIVE_JXL.items():
         file = libjxl.encode(pixels, effort=effort, progressive=True)
-        if not np.array_equal(libjxl.decode(file), pixels):
+        back_jxl = libjxl.decode(file)
+        if back_jxl is None or not np.array_equal(back_jxl, pixels):
             raise SystemExit(f"{name}: {peer} did not give the pixels back")
         row[peer] = 8 * len(file) / pixels.size
     return row
