@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.cifar import test_images
-from benchmarks.common import has_jxl, peer_bytes, table, write_json
+from benchmarks.common import has_jxl, peer_bytes, peers_line, table, write_json
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.files import decode_file, encode_files
 
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    print(peers_line(), flush=True)
     images = test_images()[: options.limit]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.rate_distortion.libjxl import Libjxl
+from ddpm_codec.rate_distortion.versions import peer_versions, versions_line
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-PACKAGES = ("torch", "numpy", "constriction", "pillow", "pillow-jxl-plugin")
+PACKAGES = ("torch", "numpy", "constriction", "pillow", "pillow-jxl-plugin", "imagecodecs")
 
 Pixels = NDArray[np.uint8]
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores, system and package versions."""
+    """Return processor, cores, system and versions of packages and of the libraries behind the peers."""
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     versions = {}
     for package in PACKAGES:
@@ -33,6 +36,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": versions,
+        "peers": peer_versions(),
         "command": " ".join(["python", "-m", "benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
     }
 
@@ -42,6 +46,11 @@ def _cpuinfo() -> list[str]:
         return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return []
+
+
+def peers_line(libjxl: Libjxl | None = None) -> str:
+    """Return one line: the libraries behind the peers and their versions."""
+    return versions_line(peer_versions(libjxl))
 
 
 def need(path: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import SHARED_DATA, has_jxl, need, peer_bytes, table, write_json
+from benchmarks.common import SHARED_DATA, has_jxl, need, peer_bytes, peers_line, table, write_json
 from ddpm_codec.files import decode_file, encode_files
 
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    print(peers_line(), flush=True)
     peers = ["png", "webp", *(["jxl7", "jxl9"] if has_jxl() else [])]
     rows = []
     for path in sorted(need(SHARED_DATA / "kodak").glob("*.png"))[: options.limit]:

@@ -2,14 +2,13 @@
 
 Run: python -m benchmarks.progressive_lossless cifar [--limit 200] [--json FILE]
      python -m benchmarks.progressive_lossless kodak [--limit 24] [--json FILE]
+     (--libjxl FILE: not the libjxl of imagecodecs)
 Every picture is a progressive file of its own, decoded again and compared. Beside it: the model's bound on the same pictures
-(its default chain), lossless WebP and JPEG XL of each picture alone and, where `cjxl` (Debian: libjxl-tools) is here, its
-progressive lossless mode `cjxl -d 0 -p`.
+(its default chain), lossless WebP and JPEG XL of each picture alone and JPEG XL's own progressive lossless files
+(`cjxl -d 0 -p`), decoded again too. What JPEG XL's prefixes show: `python -m benchmarks.jpeg_xl`.
 """
 
 import argparse
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,35 +16,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.cifar import test_images
-from benchmarks.common import SHARED_DATA, Pixels, has_jxl, need, peer_bytes, table, write_json
+from benchmarks.common import Pixels, has_jxl, peer_bytes, peers_line, table, write_json
+from benchmarks.pictures import pictures
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.files import decode_file, encode_progressive_files
+from ddpm_codec.rate_distortion.libjxl import Libjxl
 
-SEED = 0
-
-
-def pictures(name: str, limit: int | None) -> dict[str, Pixels]:
-    """Return the pictures of a set by name."""
-    if name == "cifar":
-        images = test_images()
-        chosen = np.random.default_rng(SEED).permutation(len(images))[: limit or 200]
-        return {f"{index:05d}": images[index] for index in sorted(chosen.tolist())}
-    paths = sorted(need(SHARED_DATA / "kodak").glob("*.png"))[:limit]
-    return {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in paths}
+PROGRESSIVE_JXL = {"jxl7 -p": 7, "jxl9 -p": 9}
 
 
-def progressive_jxl(path: Path, folder: Path) -> int | None:
-    """Return the size of `cjxl -d 0 -p`; None without cjxl."""
-    program = shutil.which("cjxl")
-    if program is None:
-        return None
-    target = folder / "p.jxl"
-    subprocess.run([program, str(path), str(target), "-d", "0", "-p", "--quiet"], check=True, capture_output=True)
-    return target.stat().st_size
-
-
-def measure(name: str, pixels: Pixels, model: str, peers: list[str], folder: Path) -> dict[str, Any]:
+def measure(name: str, pixels: Pixels, model: str, peers: list[str], libjxl: Libjxl, folder: Path) -> dict[str, Any]:
     """Return sizes and times of one picture."""
     source, coded, back = folder / f"{name}.png", folder / f"{name}.ddpm", folder / "back.png"
     Image.fromarray(pixels).save(source)
@@ -70,9 +50,12 @@ def measure(name: str, pixels: Pixels, model: str, peers: list[str], folder: Pat
     }
     for peer in peers:
         row[peer] = 8 * peer_bytes(pixels, peer) / pixels.size
-    progressive = progressive_jxl(source, folder)
-    if progressive is not None:
-        row["jxl -d 0 -p"] = 8 * progressive / pixels.size
+    for peer, effort in PROGRESSIVE_JXL.items():
+        file = libjxl.encode(pixels, effort=effort, progressive=True)
+        back_jxl = libjxl.decode(file)
+        if back_jxl is None or not np.array_equal(back_jxl, pixels):
+            raise SystemExit(f"{name}: {peer} did not give the pixels back")
+        row[peer] = 8 * len(file) / pixels.size
     return row
 
 
@@ -92,20 +75,23 @@ def main() -> None:
     parser.add_argument("set", choices=["cifar", "kodak"])
     parser.add_argument("--limit", type=int)
     parser.add_argument("--model")
+    parser.add_argument("--libjxl")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    libjxl = Libjxl(options.libjxl)
+    print(peers_line(libjxl), flush=True)
     model = options.model or {"cifar": "cifar10", "kodak": "photo"}[options.set]
     found = pictures(options.set, options.limit)
-    peers = ["webp", *(["jxl9"] if has_jxl() else [])]
+    peers = ["webp", *(["jxl7", "jxl9"] if has_jxl() else [])]
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for name, pixels in found.items():
-            rows.append(measure(name, pixels, model, peers, Path(temporary)))
+            rows.append(measure(name, pixels, model, peers, libjxl, Path(temporary)))
             if options.set == "kodak":
                 print({key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True)
         limit = bound(found, model, Path(temporary))
     dims = sum(row["dims"] for row in rows)
-    columns = [key for key in ("ddpm-codec", "payload", *peers, "jxl -d 0 -p") if key in rows[0]]
+    columns = ["ddpm-codec", "payload", *peers, *PROGRESSIVE_JXL]
     means = {key: sum(row[key] * row["dims"] for row in rows) / dims for key in columns}
     means["bound"] = limit
     print(table(["bits/dim of", *means], [[len(rows), *means.values()]]))
@@ -114,9 +100,9 @@ def main() -> None:
     for key in ("header_bytes", "index_over_kl", "encode_s", "decode_s"):
         values = [row[key] for row in rows]
         print(f"{key}: mean {np.mean(values):.3f}, largest {max(values):.3f}")
-    if "jxl -d 0 -p" in columns:
-        print(f"smaller than jxl -d 0 -p: {sum(row['ddpm-codec'] < row['jxl -d 0 -p'] for row in rows)} of {len(rows)}")
-    write_json({"rows": rows, "means": means, "model": model}, options.json)
+    for peer in PROGRESSIVE_JXL:
+        print(f"smaller than {peer}: {sum(row['ddpm-codec'] < row[peer] for row in rows)} of {len(rows)}")
+    write_json({"rows": rows, "means": means, "model": model, "libjxl": libjxl.version}, options.json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import SHARED_DATA, has_jxl, need, table, write_json
+from benchmarks.common import SHARED_DATA, has_jxl, need, peers_line, table, write_json
 from ddpm_codec.files import decode_file, encode_files
 
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    print(peers_line(), flush=True)
     path = need(SHARED_DATA / "kodak" / f"{options.photo}.png")
     image = Image.open(path).convert("RGB")
     pixels = image.width * image.height

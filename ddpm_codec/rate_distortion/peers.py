@@ -1,7 +1,7 @@
 """Other lossy codecs, each with a ladder of settings from about 0.08 to 3 bits per pixel on photographs.
 
-All come with Pillow except JPEG XL, which needs ``pillow-jxl-plugin``. Every encoder runs on one thread, at high effort and
-without metadata; sizes are those of whole files.
+All come with Pillow except JPEG XL, which needs ``pillow-jxl-plugin`` (1.3.8 carries libjxl 0.12). Every encoder runs on one
+thread, at high effort and without metadata; sizes are those of whole files.
 """
 
 import importlib

@@ -24,6 +24,7 @@ from ddpm_codec.rate_distortion.pictures import open_pictures
 from ddpm_codec.rate_distortion.report import RdReport
 from ddpm_codec.rate_distortion.sources import RECONSTRUCTIONS, Sources, codec_sources
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
+from ddpm_codec.rate_distortion.versions import peer_versions
 
 PACKAGES: Final = ("ddpm-codec", "pillow", "pillow-jxl-plugin", "pytorch-msssim", "ssimulacra2")
 """A new version of one of these may change results, so versions belong to the settings."""
@@ -198,6 +199,7 @@ def _settings(
         "metrics": list(metrics),
         "ladders": ladders,
         "versions": {package: _version(package) for package in PACKAGES},
+        "libraries": peer_versions(),
     }
 
 
