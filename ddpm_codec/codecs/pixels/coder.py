@@ -87,7 +87,8 @@ class PixelCoder:
             streams: of the tiles.
 
         Raises:
-            FormatError: a stream, or their number, is damaged.
+            FormatError: a stream does not end empty, or there are too many or too few. Not all damage shows that way: other
+                bytes may be those of other tiles.
         """
         runs = _runs(len(picture), *shape)
         if len(runs) != len(streams):

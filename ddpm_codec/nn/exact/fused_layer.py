@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.nn.exact.decoder_parameters import GatedReading
-from ddpm_codec.nn.exact.kernels import KERNELS, power_of_half, shape_of
+from ddpm_codec.nn.exact.kernels import KERNELS, Kernel, power_of_half, shape_of
 from ddpm_codec.nn.exact.parameters import BYTE, Convolution, Reading
 from ddpm_codec.nn.exact.passes import CHUNK, JOIN_ROUNDED, JOIN_WHOLE
 
@@ -153,8 +153,8 @@ class FusedLayer:
             for row in range(0, rows, step):
                 bottom = min(rows, row + step) * self.stride + 2 * self.padding
                 part = slice(image, image + at_once), slice(row * self.stride, bottom)
-                lower = _apply(self.sum_lower, read.lower[part]) if self.wide else None
-                yield Strip(image, row, _apply(self.sum, read.upper[part]), lower)
+                lower = convolve(self.sum_lower, read.lower[part]) if self.wide else None
+                yield Strip(image, row, convolve(self.sum, read.upper[part]), lower)
 
 
 def _reading_table(reading: Reading) -> Floats:
@@ -168,7 +168,8 @@ def _reading_table(reading: Reading) -> Floats:
     return _repeated(np.stack([reading.zero.astype(np.float64), down, half, low, high, after]), 2)
 
 
-def _apply(kernel: Any, q: Bytes) -> Floats:  # noqa: ANN401 - a kernel
+def convolve(kernel: Kernel, q: Bytes) -> Floats:
+    """Return what a kernel makes of bytes [N, H, W, C]."""
     out: Floats = kernel(torch.from_numpy(q)).contiguous().numpy()
     return out
 
