@@ -22,6 +22,7 @@ from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler
 from ddpm_codec.training.objective import CLEAN_JITTER
 from ddpm_codec.training.validation import validation_bound_bpd
+from ddpm_codec.training.weight_rounding import round_weights
 
 SAMPLES = 1500
 """Positions sampled per layer and batch."""
@@ -81,13 +82,16 @@ class _Watch:
 def calibrate_on(
     denoiser: CodecDenoiser, sampler: CropSampler, transform: BlockTransform, config: TrainConfig, device: torch.device
 ) -> None:
-    """Calibrate on random training crops, at levels over the whole range of the run (see :func:`calibrate`)."""
+    """Calibrate on random training crops, at levels over the whole range of the run (see :func:`calibrate`), and round
+    the weights.
+    """
     count = max(LEVELS, CROP_PIXELS // config.crop**2)
     x_0 = to_model_values(sampler.batch(0, count, slice(None)), device)
     x_0 = x_0.contiguous(memory_format=torch.channels_last)
     levels = torch.linspace(config.log_snr_max + CLEAN_JITTER, config.log_snr_min, LEVELS, dtype=torch.float32)
     exact = replace(config, dtype="float32")
     calibrate(denoiser, x_0, levels, lambda: validation_bound_bpd(denoiser, transform, x_0[: count // 2], exact))
+    round_weights(denoiser.net, lambda: run_at_levels(denoiser, x_0, levels, whole=False))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.training.calibration import calibrate_network
 from ddpm_codec.training.crops import CropSampler
+from ddpm_codec.training.weight_rounding import round_weights
 from ddpm_codec.units import nats_to_bits
 
 CROP_PIXELS = 3 << 16
@@ -22,7 +23,7 @@ BATCHES = 4
 def calibrate_decoder_on(
     network: PixelDecoder, sampler: CropSampler, log_snr: Tensor, crop: int, device: torch.device
 ) -> None:
-    """Calibrate on random training crops (see :func:`calibrate_decoder`).
+    """Calibrate on random training crops (see :func:`calibrate_decoder`), and round the weights.
 
     Args:
         network: on ``device``.
@@ -35,6 +36,7 @@ def calibrate_decoder_on(
     x_0 = to_model_values(sampler.batch(0, count, slice(None)), device)
     x_0 = x_0.contiguous(memory_format=torch.channels_last)
     calibrate_decoder(network, x_0, log_snr, max(2 * len(log_snr), COST_PIXELS // crop**2))
+    round_weights(network, lambda: decoder_bits(network, x_0, log_snr))
 
 
 def calibrate_decoder(network: PixelDecoder, x_0: Tensor, log_snr: Tensor, costed: int) -> None:
