@@ -25,6 +25,7 @@ from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision
 from ddpm_codec.nn.exact.bound import ExactBoundDenoiser
 from ddpm_codec.nn.exact.decoder_bound import ExactPixelLikelihood
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.executor import make_executor
 from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.training.calibration import calibrate_on
@@ -75,6 +76,10 @@ class Assembly:
         self._saved, self._saved_decoder, self._config, self._options = saved, decoder, config, options
         self._transform, self._device = by_name(config.transform), pick_device(options.device)
         self._crossings = () if decoder is None else tuple(sorted(decoder.config.crossings))
+        self._default, self._progressive = (
+            None if wanted is None else crossing_index(self._crossings, wanted, str(options.decoder))
+            for wanted in (options.crossing, options.progressive_crossing)
+        )
         lowest = log_snr_at(self._crossings[0]) if self._crossings else math.inf
         self._grid = candidate_levels(config, lowest)
         split = split_holdout(config)
@@ -107,6 +112,7 @@ class Assembly:
             ModelError: weights that do not fit, or not into integers.
         """
         config, options = self._config, self._options
+        decoder = None if self._saved_decoder is None else self._freeze_decoder(self._saved_decoder)
         prior = PriorModel.fit(_prior_batches(self._crops), self._transform)
         denoiser = build_denoiser(config)
         load_weights(denoiser, self._saved.ema, "checkpoint")
@@ -134,9 +140,9 @@ class Assembly:
             exact=parameters,
             tables=tables_hash() if options.exact else "",
         )
-        if self._saved_decoder is None:
+        if self._saved_decoder is None or decoder is None:
             return self._with_chains(model, measured)
-        return self._with_decoder(model, self._saved_decoder, measured)
+        return self._with_decoder(model, decoder, self._saved_decoder, measured)
 
     def _with_chains(self, model: FrozenModel, measured: LevelMeasurement) -> FrozenModel:
         """Add chains whose level 0 the denoiser decodes itself."""
@@ -151,22 +157,20 @@ class Assembly:
             rows=rows if self._options.exact else {},
         )
 
-    def _with_decoder(self, model: FrozenModel, saved: Checkpoint, measured: LevelMeasurement) -> FrozenModel:
+    def _with_decoder(
+        self, model: FrozenModel, decoder: ExactPixelDecoder, saved: Checkpoint, measured: LevelMeasurement
+    ) -> FrozenModel:
         """Add the pixel decoder, chains above its crossings, and which of them files use."""
         options, crossings = self._options, self._crossings
-        decoder = frozen_decoder(saved, str(options.decoder), crossings, self._crops, self._device, REACH_PIXELS)
         levels = tuple(log_snr_at(grey_levels) for grey_levels in crossings)
         likelihood = ExactPixelLikelihood(PixelDecoderExecutor(decoder, self._device), levels)
         nats = [measure_decoder(likelihood, self._check_batches(), level, self._config.seed) for level in levels]
         chains = chains_above(measured, crossings, tuple(nats))
         plain, progressive = chains.costs(), chains.costs(INDEX_OVERHEAD)
-        owner = str(options.decoder)
-        wanted = [
-            None if one is None else crossing_index(crossings, one, owner)
-            for one in (options.crossing, options.progressive_crossing)
-        ]
-        default = best_chain(plain, wanted[0], options.steps, MOST_DEFAULT_STEPS)
-        by_indices = best_chain(progressive, wanted[1], options.progressive_steps, LONGEST_ABOVE, PROGRESSIVE_LEEWAY)
+        default = best_chain(plain, self._default, options.steps, MOST_DEFAULT_STEPS)
+        by_indices = best_chain(
+            progressive, self._progressive, options.progressive_steps, LONGEST_ABOVE, PROGRESSIVE_LEEWAY
+        )
         chosen = {
             "crossings": list(crossings),
             "decoder_bpd": list(chains.decoder_bpd),
@@ -187,6 +191,11 @@ class Assembly:
             progressive_steps=by_indices[1],
             training=model.training | {"decoder": facts, "measured": chosen},
         )
+
+    def _freeze_decoder(self, saved: Checkpoint) -> ExactPixelDecoder:
+        """Return the exact pixel decoder, calibrated on training crops."""
+        name = str(self._options.decoder)
+        return frozen_decoder(saved, name, self._crossings, self._crops, self._device, REACH_PIXELS)
 
     def _freeze(self, denoiser: CodecDenoiser) -> ExactParameters:
         """Return the exact denoiser, calibrated on training crops."""

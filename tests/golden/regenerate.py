@@ -1,8 +1,8 @@
 """Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, ``=files`` or ``=all``.
 
-A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact and in
-floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format,
-``files`` for one that leaves the models as they are.
+A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact, with a
+pixel decoder, and in floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a
+change of the format, ``files`` for one that leaves the models as they are.
 ``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is made again with it.
 """
 
@@ -32,6 +32,9 @@ PHOTO = FOLDER.parent / "data" / "shutters_128x128.png"
 EXACT, FLOAT = FOLDER / "tiny.safetensors", FOLDER / "tiny_float.safetensors"
 EXPECTED = FOLDER / "golden.json"
 PREFIXES = FOLDER / "progressive.json"
+CROSSINGS = (3.2, 8.2)
+"""Of the pixel decoder, in grey levels of noise."""
+
 FILES = ("noise.ddpm", "set.ddpm", "levels.ddpm", "small.ddpm", "photo.ddpm")
 PROGRESSIVE = ("indices.ddpm", "drawn.ddpm")
 """Progressive files: one that ends with tiles, one of a drawn picture that ends with the fallback."""
@@ -125,7 +128,18 @@ def _train(folder: Path) -> None:
     export_model(first, FLOAT, ExportOptions("tiny-float", exact=False, limit=16, tile=64), overwrite=True)
     more = {"output": str(folder / "b"), "init_from": str(first), "quantize": True, "train_steps": 300, "lr": 2e-3}
     second = train(TrainConfig.from_dict(shared | more), progress=False)
-    export_model(second, EXACT, ExportOptions("tiny", limit=16, tile=64), overwrite=True)
+    how = ExportOptions("tiny", decoder=_train_decoder(folder, first, shared), limit=16, tile=64)
+    export_model(second, EXACT, how, overwrite=True)
+
+
+def _train_decoder(folder: Path, trunk: Path, shared: dict[str, object]) -> Path:
+    """Train a pixel decoder that starts from the trunk of a denoiser, then with rounding; return its last checkpoint."""
+    values = {key: value for key, value in shared.items() if key not in ("steps", "log_snr_min")}
+    values |= {"size": "decoder-tiny", "crossings": list(CROSSINGS)}
+    floating = {"output": str(folder / "c"), "init_from": str(trunk), "train_steps": 600, "lr": 3e-3}
+    last = train(TrainConfig.from_dict(values | floating), progress=False)
+    rounded = {"output": str(folder / "d"), "init_from": str(last), "quantize": True, "train_steps": 200, "lr": 1e-3}
+    return train(TrainConfig.from_dict(values | rounded), progress=False)
 
 
 def _encode(folder: Path) -> None:

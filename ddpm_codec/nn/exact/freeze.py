@@ -34,6 +34,8 @@ PICTURE_STEP = 1.0 / 4096.0
 TO_U = 4.0 / 3.0
 _MULTIPLIER_LIMIT = 2047
 _LARGEST_SHIFT = 20
+_BIAS_LIMIT = 1 << 22
+"""Units of a sum to the largest bias."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,12 @@ class TrunkFreezer:
         steps_in = np.full(conv.in_channels, step) if quantizer is None else numbers(quantizer.step)
         kernel = conv.kernel() if isinstance(conv, MaskedConv) else conv.weight
         weight = numbers(kernel) * steps_in[None, :, None, None]
-        steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, 1e-12)
-        rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         if conv.bias is None:
             raise TypeError("a layer of the codec network has no bias")
+        # Beside weights that have hardly left zero, as in heads at the start of training, the bias says what is fine enough.
+        least = np.maximum(np.abs(numbers(conv.bias)) / _BIAS_LIMIT, 1e-12)
+        steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, least)
+        rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         zero = np.einsum("oiyx,i->o", rounded, reading.zero)
         offset = np.rint(numbers(conv.bias) / steps).clip(-(1 << 30), 1 << 30) - zero
         if reading.wide and not whole:
