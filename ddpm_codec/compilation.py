@@ -21,6 +21,12 @@ def compiled(function: Function) -> Function:
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
+def inlined(function: Function) -> Function:
+    """Compile a function that only :func:`compiled` functions call: as a part of each of them, without a copy of its own."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)  # type: ignore[no-any-return]
+
+
 def compiles() -> bool:
     """Return whether functions are compiled at all: under ``NUMBA_DISABLE_JIT`` they run as they are, slowly."""
     return not numba.config.DISABLE_JIT
