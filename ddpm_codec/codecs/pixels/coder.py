@@ -93,7 +93,8 @@ class PixelCoder:
             origin: row and column of the tiles in the pictures.
 
         Raises:
-            FormatError: a stream, or their number, is damaged.
+            FormatError: a stream does not end empty, or there are too many or too few. Not all damage shows that way: other
+                bytes may be those of other tiles.
         """
         runs = _runs(len(picture), *shape)
         if len(runs) != len(streams):

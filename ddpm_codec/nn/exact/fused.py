@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.nn.codec_net import CodecNetConfig
-from ddpm_codec.nn.exact import passes
+from ddpm_codec.nn.exact import ends, passes
 from ddpm_codec.nn.exact.fused_layer import Bytes, FusedLayer, Memory, MemoryPool, Read
 from ddpm_codec.nn.exact.kernels import choose_kernels
 from ddpm_codec.nn.exact.parameters import Array, Convolution, ExactParameters
@@ -61,7 +61,7 @@ class FusedTrunk:
         config, way = self._config, Way(self.layers, level, memory)
         images, height, width = len(picture), picture.shape[2] // 2, picture.shape[3] // 2
         read = way.bytes_for("stem", images, height, width)
-        passes.read_picture(picture, int(self._picture_multiplier[level]), *read)
+        ends.read_picture(picture, int(self._picture_multiplier[level]), *read)
         outer: Stream = memory.take("outer", (images, height, width, config.width), np.int16)
         inner: Stream = memory.take("inner", (images, height // 2, width // 2, config.mid_width), np.int16)
         before = [f"before.{index}" for index in range(config.outer_blocks)]
@@ -114,9 +114,9 @@ class FusedExecutor:
             mean, of_pixels = np.empty_like(picture), np.empty(picture.shape, np.int16) if pixels else None
             for strip in head.strips(read):
                 place, v = (strip.image, strip.row), head.sums(strip)
-                passes.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
+                ends.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
                 if of_pixels is not None:
-                    passes.write_pixel_index(v, heads.pixel_multiplier, base, place, of_pixels)
+                    ends.write_pixel_index(v, heads.pixel_multiplier, base, place, of_pixels)
             of_coefficients = self._coefficients(outer, level, memory) if coefficients else None
         return mean, of_pixels, of_coefficients
 
@@ -130,7 +130,7 @@ class FusedExecutor:
         head = trunk.layers["variance_second"]
         for strip in head.strips(read):
             place, v = (strip.image, strip.row), head.sums(strip)
-            passes.write_coefficient_index(v, heads.coefficient_multiplier, bias, base, place, index)
+            ends.write_coefficient_index(v, heads.coefficient_multiplier, bias, base, place, index)
         return index
 
 

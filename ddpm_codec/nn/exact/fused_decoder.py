@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm_codec.nn.exact import passes
+from ddpm_codec.nn.exact import ends
 from ddpm_codec.nn.exact.decoder_parameters import MEAN_LIMIT, ExactPixelDecoder, is_masked_network
 from ddpm_codec.nn.exact.fused import FusedTrunk, Way
 from ddpm_codec.nn.exact.fused_layer import FusedLayer, Memory, MemoryPool, Read
@@ -43,8 +43,8 @@ class FusedPixelDecoder:
             _, read = self._trunk(picture, level, memory, "trunk_head")
             for strip in head.strips(read):
                 place, v = (strip.image, strip.row), head.sums(strip)
-                passes.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
-                passes.write_features(v, heads.feature_multiplier, place, features)
+                ends.write_mean(v, picture, skip, heads.mean_multiplier[level], place, mean)
+                ends.write_features(v, heads.feature_multiplier, place, features)
         return mean.clip(-MEAN_LIMIT, MEAN_LIMIT).astype(np.int32), features
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ class FusedPixelDecoder:
             int(self._heads.residual_multiplier[level]),
         )
         border = self._masked["masked_stem"].padding
-        passes.read_residual(np.ascontiguousarray(mean), np.ascontiguousarray(x_0), multiplier, border, *read)
+        ends.read_residual(np.ascontiguousarray(mean), np.ascontiguousarray(x_0), multiplier, border, *read)
         read = way.through("masked_stem", read, stream, ADD, "blocks.0.gates" if blocks else "parameter_head")
         for index in range(blocks):
             name, following = f"blocks.{index}", f"blocks.{index + 1}.masked"

@@ -1,7 +1,7 @@
 """What lies between the convolutions of the exact network on a CPU, each value read and written once: compiled loops.
 
 A pass takes the sums of one layer to the bytes that the next one reads, and updates a residual stream on the way. Numbers are
-binary32 with the operations of :mod:`ddpm_codec.nn.exact.layers`, one by one in the same order, so the integers are the same:
+binary32 with the operations of :mod:`ddpm_codec.nn.exact.layer`, one by one in the same order, so the integers are the same:
 every product is exact, every sum rounds to an integer or is exact, and nothing is contracted or reassociated.
 
 Rows are worked off in pieces of at most CHUNK values, for which the tables of channels are repeated: loops over plain arrays
@@ -14,19 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.compilation import compiled
-from ddpm_codec.nn.exact.parameters import (
-    COEFFICIENT_INDEX_RANGE,
-    INDEX_SHIFT,
-    MEAN_SHIFT,
-    PICTURE,
-    PICTURE_REACH,
-    PICTURE_SHIFT,
-    PICTURE_ZERO,
-    PIXEL_INDEX_RANGE,
-    STREAM_LIMIT,
-    T_LIMIT,
-)
-from ddpm_codec.nn.integer import LOG_VAR_INDICES
+from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF
+from ddpm_codec.nn.exact.parameters import STREAM_LIMIT, T_LIMIT
 
 Values = NDArray[Any]
 
@@ -38,9 +27,6 @@ SET, ADD, PASS_ON = 0, 1, 2
 
 JOIN_ROUNDED, JOIN_WHOLE = 0, 1
 """How the two sums of a two-byte input make one: that of lower bytes rounded to units of the other, or as they are."""
-
-GATE_HALF = 128
-"""1/2 in the units of a gate."""
 
 _ROUND = np.float32(1.5 * 2.0**23)
 """Added to a binary32 below 2^22, this rounds it half to even to an integer."""
@@ -269,116 +255,3 @@ def fill_border(q: Values, zero: Values, border: int) -> None:
                 column = w if not inside or w < border else width - 2 * border + w
                 for c in range(channels):
                     q[i, r, column, c] = zero[c]
-
-
-@compiled
-def read_residual(mean: Values, x_0: Values, multiplier: int, border: int, upper: Values, lower: Values) -> None:
-    """Read residuals, clamp(R((1024 x - m) multiplier, 24)) + 4096, in two bytes [N, h + border, w + border, 3].
-
-    Args:
-        mean: m_0 in 1/1024 grey levels around 127.5, int32 [N, 3, H, W], H >= h, W >= w.
-        x_0: uint8 [N, 3, h, w].
-        multiplier: of the residual.
-        border: rows and columns on each side.
-        upper: upper bytes.
-        lower: lower bytes.
-    """
-    images, planes, height, width = x_0.shape
-    for i in range(images):
-        for p in range(planes):
-            for r in range(height):
-                for w in range(width):
-                    distance = 1024 * np.int64(x_0[i, p, r, w]) - 130560 - np.int64(mean[i, p, r, w])
-                    q = _between(_shifted(distance * multiplier, 24), -4096, 4095) + 4096
-                    upper[i, border + r, border + w, p] = np.uint8(q >> 8)
-                    lower[i, border + r, border + w, p] = np.uint8(q & 255)
-
-
-@compiled
-def write_features(sums: Values, multiplier: Values, place: tuple[int, int], features: Values) -> None:
-    """Write features, uint8 [N, H, W, F], of all but the first 12 of the sums [n, h, w, 12 + 4F] at (image, row)."""
-    images, rows, columns, channels = sums.shape
-    for i in range(images):
-        for r in range(rows):
-            for w in range(columns):
-                for c in range(channels - 12):
-                    product = np.int64(sums[i, r, w, 12 + c]) * multiplier[c]
-                    q = _between(_shifted(product, 24) + 128, 0, 255)
-                    y, x = 2 * (place[1] + r) + (c >> 1 & 1), 2 * w + (c & 1)
-                    features[place[0] + i, y, x, c >> 2] = np.uint8(q)
-
-
-@compiled
-def _shifted(a: int, shift: int) -> int:
-    """Return R(a, shift), rounded half to even."""
-    return (a + (np.int64(1) << (shift - 1)) - 1 + ((a >> shift) & 1)) >> shift
-
-
-@compiled
-def _between(a: int, low: int, high: int) -> int:
-    return low if a < low else (high if a > high else a)
-
-
-@compiled
-def read_picture(picture: Values, multiplier: int, upper: Values, lower: Values) -> None:
-    """Read a picture int64 [N, 3, H, W] for the stem, in two bytes [N, H/2 + 2, W/2 + 2, 12], and clamp it in place."""
-    images, planes, height, width = picture.shape
-    for i in range(images):
-        for p in range(planes):
-            for r in range(height):
-                for w in range(width):
-                    value = _between(picture[i, p, r, w], -PICTURE_REACH, PICTURE_REACH)
-                    picture[i, p, r, w] = value
-                    q = _between(_shifted(value * multiplier, PICTURE_SHIFT) + PICTURE_ZERO, 0, PICTURE)
-                    channel = 4 * p + 2 * (r & 1) + (w & 1)
-                    upper[i, 1 + (r >> 1), 1 + (w >> 1), channel] = np.uint8(q >> 8)
-                    lower[i, 1 + (r >> 1), 1 + (w >> 1), channel] = np.uint8(q & 255)
-
-
-@compiled
-def write_mean(
-    sums: Values, picture: Values, skip: int, multiplier: Values, place: tuple[int, int], mean: Values
-) -> None:
-    """Write R(picture skip + v multiplier, MEAN_SHIFT), int64 [N, 3, H, W], of sums [n, h, w, 12 or more] at (image, row)."""
-    images, rows, columns, _ = sums.shape
-    for i in range(images):
-        for r in range(rows):
-            for channel in range(12):
-                image, p, row = place[0] + i, channel >> 2, 2 * (place[1] + r) + (channel >> 1 & 1)
-                for w in range(columns):
-                    column = 2 * w + (channel & 1)
-                    v = np.int64(sums[i, r, w, channel])
-                    whole = picture[image, p, row, column] * skip + v * multiplier[channel]
-                    mean[image, p, row, column] = _shifted(whole, MEAN_SHIFT)
-
-
-@compiled
-def write_pixel_index(sums: Values, multiplier: Values, base: int, place: tuple[int, int], index: Values) -> None:
-    """Write variance indices of sub-pixels, int16 [N, 3, H, W], of the last 12 of the sums [n, h, w, 24] at (image, row)."""
-    images, rows, columns, _ = sums.shape
-    for i in range(images):
-        for r in range(rows):
-            for channel in range(12):
-                image, p, row = place[0] + i, channel >> 2, 2 * (place[1] + r) + (channel >> 1 & 1)
-                for w in range(columns):
-                    product = np.int64(sums[i, r, w, 12 + channel]) * multiplier[channel]
-                    value = _between(_shifted(product, INDEX_SHIFT), PIXEL_INDEX_RANGE[0], PIXEL_INDEX_RANGE[1])
-                    value = _between(value + base, 0, LOG_VAR_INDICES - 1)
-                    index[image, p, row, 2 * w + (channel & 1)] = np.int16(value)
-
-
-@compiled
-def write_coefficient_index(
-    sums: Values, multiplier: Values, bias: Values, base: int, place: tuple[int, int], index: Values
-) -> None:
-    """Write variance indices of coefficients, int16 [N, D, H, W], of sums [n, h, w, D] at (image, row)."""
-    images, rows, columns, channels = sums.shape
-    low, high = COEFFICIENT_INDEX_RANGE
-    for i in range(images):
-        for r in range(rows):
-            for w in range(columns):
-                for c in range(channels):
-                    whole = np.int64(sums[i, r, w, c]) * multiplier[c] + bias[c]
-                    value = _between(_shifted(whole, INDEX_SHIFT), low, high)
-                    value = _between(value + base, 0, LOG_VAR_INDICES - 1)
-                    index[place[0] + i, c, place[1] + r, w] = np.int16(value)

@@ -32,7 +32,8 @@ def test_round_trip(coder: PixelCoder, batch: int, height: int, width: int, stre
     assert len(encoded.streams) == coder.stream_count(batch, height, width) == streams
     assert encoded.bits.shape == (batch,)
     assert not any(stream.endswith(b"\0") for stream in encoded.streams)
-    assert 0 <= 8 * sum(map(len, encoded.streams)) - encoded.bits.sum() < 8 * 5 * max(streams, 1)
+    # The first symbol of an empty stack takes up to 24 bits, whatever its frequency.
+    assert abs(8 * sum(map(len, encoded.streams)) - encoded.bits.sum()) < 8 * 5 * max(streams, 1)
     assert (coder.decode(picture, (height, width), encoded.streams) == tiles).all()
 
 
@@ -51,16 +52,13 @@ def test_tiles_know_nothing_of_each_other(coder: PixelCoder) -> None:
     assert alone == coder.encode(picture, tiles).streams
 
 
-def test_damage_is_found(coder: PixelCoder) -> None:
+def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
     picture = noisy(2, 64, 64)
     streams = coder.encode(picture, coder.sample(picture, (64, 64), np.random.Philox(1))).streams
-    changed = bytes([streams[1][0] ^ 1]) + streams[1][1:]
     for damaged in (
-        [streams[0], changed],
-        [streams[0], streams[1][:-1]],
+        [streams[0], streams[1] + bytes(range(1, 13))],
         [streams[0], streams[1] + b"\0"],
-        [streams[0], streams[1] + b"\1"],
-        streams[::-1],
+        [streams[0], streams[1], b""],
         streams[:1],
         [],
     ):
@@ -68,11 +66,22 @@ def test_damage_is_found(coder: PixelCoder) -> None:
             coder.decode(picture, (64, 64), damaged)
 
 
-def test_another_noisy_picture_does_not_decode(coder: PixelCoder) -> None:
-    picture = noisy(1, 16, 16)
-    streams = coder.encode(picture, coder.sample(picture, (16, 16), np.random.Philox(1))).streams
-    with pytest.raises(FormatError):
-        coder.decode(noisy(1, 16, 16, seed=1), (16, 16), streams)
+def test_bytes_that_were_changed_give_an_error_or_a_picture_whose_bytes_they_are(coder: PixelCoder) -> None:
+    picture = noisy(1, 24, 24)
+    tiles = coder.sample(picture, (24, 24), np.random.Philox(1))
+    (stream,) = coder.encode(picture, tiles).streams
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        changed = bytearray(stream)
+        changed[rng.integers(len(stream))] ^= 1 << int(rng.integers(8))
+        try:
+            found = coder.decode(picture, (24, 24), [bytes(changed)])
+        except FormatError:
+            refused += 1
+        else:
+            assert (found != tiles).any()
+            assert coder.encode(picture, found).streams == [bytes(changed)]
+    assert refused > 10
 
 
 def test_the_mean_is_that_of_the_trunk(coder: PixelCoder, executor: PixelDecoderExecutor) -> None:

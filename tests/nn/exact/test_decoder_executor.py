@@ -8,12 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
+from ddpm_codec.isolation import isolated
 from ddpm_codec.nn.exact import executor as executor_module
 from ddpm_codec.nn.exact import fused_layer, layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH
+from tests.nn.exact.conftest import interpret
 from tests.reference import exact_decoder
 from tests.toy_decoders import CROSSINGS, TINY, random_exact_decoder
 
@@ -111,6 +113,29 @@ def test_tiles_see_nothing_but_themselves(
             np.testing.assert_array_equal(found, wanted)
     one = executor.sums(whole[0][3:4], whole[1][3:4], x_0[3:4], 2)
     np.testing.assert_array_equal(one, whole[2][3:4])
+
+
+def test_passes_are_the_same_without_a_compiler(decoder: ExactPixelDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted they are what a debugger and coverage see."""
+    picture, x_0 = tiles(1, 4, 4, batch=1)
+    wanted = both(PixelDecoderExecutor(decoder, CPU, compiled=True), picture, x_0, 1)
+    interpret(monkeypatch)
+    for found, other in zip(
+        both(PixelDecoderExecutor(decoder, CPU, compiled=True), picture, x_0, 1), wanted, strict=True
+    ):
+        np.testing.assert_array_equal(found, other)
+
+
+def test_threads_change_nothing(decoder: ExactPixelDecoder) -> None:
+    picture, x_0 = tiles(2, 12, 9, batch=5)
+    executor = PixelDecoderExecutor(decoder, CPU)
+    found = []
+    for threads in (1, 2, 5):
+        with isolated(threads):
+            found.append(both(executor, picture, x_0, 2))
+    for more in found[1:]:
+        for one, other in zip(more, found[0], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_no_tiles(decoder: ExactPixelDecoder) -> None:

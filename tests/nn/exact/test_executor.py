@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from ddpm_codec.isolation import isolated
-from ddpm_codec.nn.exact import executor, fused_layer, passes
+from ddpm_codec.nn.exact import executor, fused_layer
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor, Executor, make_executor
 from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
 from ddpm_codec.workers import Workers
-from tests.nn.exact.conftest import GRID, noisy
+from tests.nn.exact.conftest import GRID, interpret, noisy
 from tests.reference import exact_network
 
 CPU = torch.device("cpu")
@@ -149,10 +149,7 @@ def test_passes_are_the_same_without_a_compiler(parameters: ExactParameters, mon
     """Interpreted they are what a debugger and coverage see."""
     picture = noisy(2)[:1, :, :8, :8]
     wanted = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
-    interpreted = {name: value.py_func for name, value in vars(passes).items() if hasattr(value, "py_func")}
-    assert {"pass_on", "_read_wide", "write_mean"} <= set(interpreted)
-    for name, function in interpreted.items():
-        monkeypatch.setattr(passes, name, function)
+    interpret(monkeypatch)
     found = FusedExecutor(parameters).integers(picture, 2, pixels=True, coefficients=True)
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
