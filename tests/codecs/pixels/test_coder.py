@@ -56,7 +56,8 @@ def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
     picture = noisy(2, 64, 64)
     streams = coder.encode(picture, coder.sample(picture, (64, 64), np.random.Philox(1))).streams
     for damaged in (
-        [streams[0], streams[1] + bytes(range(1, 13))],
+        # More than three bytes for each of 3 * 64 * 64 sub-pixels.
+        [streams[0], streams[1] + bytes(range(1, 256)) * 200],
         [streams[0], streams[1] + b"\0"],
         [streams[0], streams[1], b""],
         streams[:1],
