@@ -24,6 +24,8 @@ from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
 from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.varint import Reader
+from tests.reference.exact_decoder import trunk
+from tests.reference.pixel_stream import decode
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -198,7 +200,7 @@ class Decoder:
         self.head, sections = read_file(data)
         head = self.head
         self.model, self.transform = model, by_name(model.transform)
-        self.network = model.integer_denoiser(head.steps, 0, torch.device("cpu"), "")
+        self.network = model.integer_denoiser(head.steps, head.crossing, torch.device("cpu"), "")
         self.block, self.norm = self.transform.block, np.sqrt(self.transform.norms2.astype(float))[:, None, None]
         self.sigma = 127.5 * np.array(model.chain_sigmas(head.steps, head.crossing))
         logs = -20 + np.arange(1024) / 32
@@ -256,17 +258,23 @@ class Decoder:
         top, left = rect.top // self.block, rect.left // self.block
         return z[..., top : top + -(-rect.height // self.block), left : left + -(-rect.width // self.block)]
 
-    def predict(self, level: int, patch: Rect, *, pixels: bool) -> tuple[Ints, Floats]:
-        """Return the network's mean for a patch, [3, height, width], and the variances."""
+    def around(self, patch: Rect) -> tuple[Ints, Rect]:
+        """Return the last latents around a patch as networks read them, [1, 3, height, width], and the patch in there."""
         top, left = max(0, patch.top - 64), max(0, patch.left - 64)
         bottom = min(self.whole.height, patch.top + patch.height + 64)
         right = min(self.whole.width, patch.left + patch.width + 64)
         z = self.cut(self.z, Rect(top, left, bottom - top, right - left))
         fixed = np.rint(z * (1 / 1024 / self.norm * 2.0**20)).astype(np.int64)
         picture = (self.transform.inverse_exact(fixed[None]) + (1 << 13)) >> 14
+        return picture, Rect(patch.top - top, patch.left - left, patch.height, patch.width)
+
+    def predict(self, level: int, patch: Rect, *, pixels: bool) -> tuple[Ints, Floats]:
+        """Return the network's mean for a patch, [3, height, width], and the variances."""
+        picture, inner = self.around(patch)
+        if not level and self.model.decoder is not None:
+            return inside(trunk(self.model.decoder, picture, self.head.crossing)[0][0], inner), np.zeros(0)
         of_pixels = pixels or self.block == 1
         found = (self.network.pixels if of_pixels else self.network.coefficients)(picture, level)
-        inner = Rect(patch.top - top, patch.left - left, patch.height, patch.width)
         index = (inside if of_pixels else self.cut)(found.log_var_index[0], inner)
         return inside(found.mean[0], inner), self.variances[index]
 
@@ -351,10 +359,23 @@ class Decoder:
         for tile, payload in zip(tiles, [] if head.end else sections, strict=True):
             target = inside(rgb.transpose(2, 0, 1), tile).transpose(1, 2, 0)
             size = 0 if head.single else 2 if target[..., 0].size < 1 << 14 else 4
-            target[:] = self._popped(tile, payload[size:])
+            pixels_of = self._popped if self.model.decoder is None else self._decoded
+            target[:] = pixels_of(tile, payload[size:])
             assert zlib.crc32(target.tobytes()).to_bytes(4, "little")[:size] == payload[:size]
         planes = [decode_fallback(plane, "L", (head.width, head.height)) for plane in alpha]
         self.pixels = np.dstack([rgb, *(np.frombuffer(plane, np.uint8).reshape(rgb.shape[:2]) for plane in planes)])
+
+    def _decoded(self, tile: Rect, coded: bytes) -> Pixels:
+        assert self.model.decoder is not None
+        picture, inner = self.around(Rect(tile.top, tile.left, -(-tile.height // 8) * 8, -(-tile.width // 8) * 8))
+        mean, features = trunk(self.model.decoder, picture, self.head.crossing)
+        here = Rect(inner.top, inner.left, tile.height, tile.width)
+        words = np.frombuffer(coded + b"\0" * (-len(coded) % 4), "<u4").tolist()
+        seen = inside(features.transpose(0, 3, 1, 2), here).transpose(0, 2, 3, 1)
+        size = tile.height, tile.width
+        found, empty = decode(self.model.decoder, inside(mean, here), seen, size, words, self.head.crossing)
+        assert empty
+        return found[0].transpose(1, 2, 0)
 
     def _popped(self, tile: Rect, coded: bytes) -> Pixels:
         stack = Stack.from_bytes(coded + b"\0" * (-len(coded) % 4)) if coded else Stack.empty()

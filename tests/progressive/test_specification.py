@@ -22,6 +22,7 @@ from ddpm_codec.models.model_file import load_model
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, EXPECTED, FOLDER, PREFIXES, noisy_picture
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, messages
+from tests.toy_exact import write_toy_exact
 
 PATCH = {"whole_pixels": 1 << 10, "patch_side": 32}
 """So small that a small picture has many, and that the network does not see all of it with each."""
@@ -40,15 +41,31 @@ def encoded(folder: Path, image: Image.Image, **metadata: Any) -> Path:  # noqa:
     return file
 
 
+def test_tiles_of_a_pixel_decoder(tmp_path: Path) -> None:
+    model = write_toy_exact(tmp_path)
+    image = Image.fromarray(noisy_picture(6, 12, 19))
+    image.save(tmp_path / "source.png")
+    file = tmp_path / "file.ddpm"
+    encode_progressive_files([tmp_path / "source.png"], file, register_bits=6, tile=8, fallback=False, model=model)
+    decoder = Decoder(file.read_bytes(), load_model(model))
+    assert decoder.head.crossing == 1
+    assert decoder.pixels is not None
+    assert np.array_equal(decoder.pixels, np.asarray(image))
+    end = ends(file)[-7]
+    decoder = Decoder(file.read_bytes()[:end], load_model(model))
+    assert decoder.level == 0
+    assert np.array_equal(decoder.mean_picture(), shown(file, tmp_path, end, model))
+
+
 def ends(file: Path) -> list[int]:
     return list(read_progressive(file).ends)
 
 
-def shown(file: Path, folder: Path, end: int) -> Pixels:
+def shown(file: Path, folder: Path, end: int, model: Path = EXACT) -> Pixels:
     """Return what the package shows of a file that is cut."""
     cut, output = folder / "cut.ddpm", folder / "cut.png"
     cut.write_bytes(file.read_bytes()[:end])
-    decode_file(cut, output, model=EXACT, device="cpu", reconstruction="mean")
+    decode_file(cut, output, model=model, device="cpu", reconstruction="mean")
     with Image.open(output) as image:
         return np.asarray(image)[..., :3]
 

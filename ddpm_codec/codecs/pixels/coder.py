@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.codecs.pixel_code import Origin
 from ddpm_codec.codecs.pixels.network import MaskedNetwork, masked_network
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
@@ -47,7 +48,8 @@ class EncodedPixels:
 class PixelCoder:
     """Codes tiles x_0 given noisy pictures z_0 at one crossing.
 
-    Pictures are padded to multiples of 4 as the trunk needs them; tiles [h, w] are their upper left corners.
+    Pictures are padded to multiples of 4 as the trunk needs them. Tiles [h, w] are their upper left corners, or lie at another
+    origin (row, column): the trunk sees what is around them, the masked network does not.
 
     Args:
         executor: of the decoder.
@@ -65,26 +67,30 @@ class PixelCoder:
         """Return how many streams a batch of tiles makes."""
         return len(_runs(batch, height, width))
 
-    def encode(self, picture: Picture, x_0: Greys) -> EncodedPixels:
+    def encode(self, picture: Picture, x_0: Greys, origin: Origin = (0, 0)) -> EncodedPixels:
         """Code tiles.
 
         Args:
             picture: z_0, (grey - 127.5) 2**PICTURE_BITS, int64 [B, 3, H, W].
             x_0: uint8 [B, 3, h, w], h <= H, w <= W.
+            origin: row and column of the tiles in the pictures.
         """
-        mean, features = self._executor.trunk(picture, self._level)
+        mean, features = self._trunk(picture, x_0.shape[2:], origin)
         runs = _runs(len(x_0), *x_0.shape[2:])
         encoded = self._workers.map(lambda run: self._encode_run(mean[run], features[run], x_0[run]), runs)
         bits = np.concatenate([np.zeros(0), *(bits for _, bits in encoded)])
         return EncodedPixels([stream for stream, _ in encoded], bits)
 
-    def decode(self, picture: Picture, shape: tuple[int, int], streams: Sequence[bytes]) -> Greys:
+    def decode(
+        self, picture: Picture, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
+    ) -> Greys:
         """Return the tiles of :meth:`encode`, uint8 [B, 3, h, w].
 
         Args:
             picture: z_0, as it was for encoding.
             shape: (h, w).
             streams: of the tiles.
+            origin: row and column of the tiles in the pictures.
 
         Raises:
             FormatError: a stream does not end empty, or there are too many or too few. Not all damage shows that way: other
@@ -94,16 +100,25 @@ class PixelCoder:
         if len(runs) != len(streams):
             raise FormatError(_DAMAGED)
         words = [_to_words(stream) for stream in streams]
-        tiles, whole = self._decode_words(picture, shape, words)
+        tiles, whole = self._decode_words(picture, shape, words, origin)
         if not all(whole):
             raise FormatError(_DAMAGED)
         return tiles
 
-    def sample(self, picture: Picture, shape: tuple[int, int], rng: np.random.Generator) -> Greys:
-        """Return a draw from p(x_0 | z_0), uint8 [B, 3, h, w]: what random streams decode to."""
+    def sample(
+        self, picture: Picture, shape: tuple[int, int], rng: np.random.BitGenerator, origin: Origin = (0, 0)
+    ) -> Greys:
+        """Return a draw from p(x_0 | z_0), uint8 [B, 3, h, w]: what random streams decode to.
+
+        Args:
+            picture: z_0.
+            shape: (h, w).
+            rng: its words are those of the streams, low half first, and 1 instead of 0.
+            origin: row and column of the tiles in the pictures.
+        """
         counts = [(run.stop - run.start) * 3 * shape[0] * shape[1] for run in _runs(len(picture), *shape)]
-        words = [rng.integers(1, 1 << 32, count, dtype=np.uint32) for count in counts]
-        return self._decode_words(picture, shape, words)[0]
+        words = [_random_words(rng, count) for count in counts]
+        return self._decode_words(picture, shape, words, origin)[0]
 
     def mean(self, picture: Picture) -> Greys:
         """Return m_0 as grey levels, uint8 [B, 3, H, W]."""
@@ -126,11 +141,19 @@ class PixelCoder:
         count = kernels.encode_stream(network, sums, mean, x_0, words, bits)
         return words[:count].astype("<u4").tobytes().rstrip(b"\0"), bits
 
+    def _trunk(self, picture: Picture, shape: tuple[int, ...], origin: Origin) -> tuple[Means, Greys]:
+        """Return mean and features of the tiles, [B, 3, >= h, >= w] and [B, >= h, >= w, F]."""
+        mean, features = self._executor.trunk(picture, self._level)
+        if origin == (0, 0):
+            return mean, features
+        rows, columns = (slice(start, start + side) for start, side in zip(origin, shape, strict=True))
+        return mean[:, :, rows, columns], features[:, rows, columns]
+
     def _decode_words(
-        self, picture: Picture, shape: tuple[int, int], words: list[NDArray[np.uint32]]
+        self, picture: Picture, shape: tuple[int, int], words: list[NDArray[np.uint32]], origin: Origin
     ) -> tuple[Greys, list[bool]]:
         """Return the tiles, and of each stream whether it ended empty."""
-        mean, features = self._executor.trunk(picture, self._level)
+        mean, features = self._trunk(picture, shape, origin)
         tiles = np.zeros((len(picture), 3, *shape), np.uint8)
         tasks = list(zip(_runs(len(picture), *shape), words, strict=True))
         run_task = partial(_decode_run, self._network, mean, features, tiles)
@@ -155,6 +178,11 @@ def _runs(batch: int, height: int, width: int) -> list[slice]:
     pixels = height * width
     size = 1 if pixels >= WHOLE_PIXELS else max(1, SHARED_PIXELS // max(1, pixels))
     return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
+
+
+def _random_words(rng: np.random.BitGenerator, count: int) -> NDArray[np.uint32]:
+    words: NDArray[np.uint32] = rng.random_raw(-(-count // 2)).astype("<u8").view("<u4")[:count].astype(np.uint32)
+    return np.maximum(words, 1)
 
 
 def _to_words(stream: bytes) -> NDArray[np.uint32]:

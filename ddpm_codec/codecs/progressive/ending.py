@@ -126,7 +126,8 @@ class TileEnd:
         rect = self.tiles[number]
         picture, origin = surroundings(self._chain, z_0, rect)
         noise = np.random.Philox(key=_SAMPLE_KEY | number)
-        return self._code.sample(picture, (rect.height, rect.width), noise, origin)[0].transpose(1, 2, 0)
+        drawn: Pixels = self._code.sample(picture, (rect.height, rect.width), noise, origin)[0].transpose(1, 2, 0)
+        return drawn
 
     def view(self, canvas: Pixels, number: int) -> Pixels:
         """Return the part of a picture [H, W, 3] that a tile covers."""

@@ -83,7 +83,8 @@ class FactorisedPixels:
     def mean(self, picture: Ints) -> Pixels:
         """See :class:`PixelCode`."""
         grey = (self._chain.pixel_law_of(picture)[0] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
-        return np.clip(grey, 0, 255).astype(np.uint8)
+        shown: Pixels = np.clip(grey, 0, 255).astype(np.uint8)
+        return shown
 
     def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
         """Return the mean: independent noise in every sub-pixel would not make a picture more realistic (Ho et al. 2020)."""
@@ -96,8 +97,8 @@ class FactorisedPixels:
 
 
 def _inside(shape: tuple[int, ...], origin: Origin) -> tuple[slice, slice, slice, slice]:
-    every = slice(None)
-    return every, every, *(slice(start, start + side) for start, side in zip(origin, shape, strict=True))
+    (top, left), (height, width) = origin, shape
+    return slice(None), slice(None), slice(top, top + height), slice(left, left + width)
 
 
 def pixel_code(session: "CodingSession") -> PixelCode:

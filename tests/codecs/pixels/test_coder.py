@@ -27,7 +27,7 @@ def coder(request: pytest.FixtureRequest, executor: PixelDecoderExecutor) -> Pix
 )
 def test_round_trip(coder: PixelCoder, batch: int, height: int, width: int, streams: int) -> None:
     picture = noisy(batch, height, width)
-    tiles = coder.sample(picture, (height, width), np.random.default_rng(1))
+    tiles = coder.sample(picture, (height, width), np.random.Philox(1))
     encoded = coder.encode(picture, tiles)
     assert len(encoded.streams) == coder.stream_count(batch, height, width) == streams
     assert encoded.bits.shape == (batch,)
@@ -39,7 +39,7 @@ def test_round_trip(coder: PixelCoder, batch: int, height: int, width: int, stre
 
 def test_read_only_and_strided_tiles_code_as_others(coder: PixelCoder) -> None:
     picture = noisy(2, 8, 8)
-    tiles = coder.sample(picture, (8, 8), np.random.default_rng(1))
+    tiles = coder.sample(picture, (8, 8), np.random.Philox(1))
     strided = np.ascontiguousarray(tiles.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     strided.flags.writeable = False
     assert coder.encode(picture, strided).streams == coder.encode(picture, tiles).streams
@@ -47,16 +47,17 @@ def test_read_only_and_strided_tiles_code_as_others(coder: PixelCoder) -> None:
 
 def test_tiles_know_nothing_of_each_other(coder: PixelCoder) -> None:
     picture = noisy(3, 64, 64)
-    tiles = coder.sample(picture, (64, 64), np.random.default_rng(1))
+    tiles = coder.sample(picture, (64, 64), np.random.Philox(1))
     alone = [coder.encode(picture[i : i + 1], tiles[i : i + 1]).streams[0] for i in range(3)]
     assert alone == coder.encode(picture, tiles).streams
 
 
 def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
     picture = noisy(2, 64, 64)
-    streams = coder.encode(picture, coder.sample(picture, (64, 64), np.random.default_rng(1))).streams
+    streams = coder.encode(picture, coder.sample(picture, (64, 64), np.random.Philox(1))).streams
     for damaged in (
-        [streams[0], streams[1] + bytes(range(1, 13))],
+        # More than three bytes for each of 3 * 64 * 64 sub-pixels.
+        [streams[0], streams[1] + bytes(range(1, 256)) * 200],
         [streams[0], streams[1] + b"\0"],
         [streams[0], streams[1], b""],
         streams[:1],
@@ -68,7 +69,7 @@ def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
 
 def test_bytes_that_were_changed_give_an_error_or_a_picture_whose_bytes_they_are(coder: PixelCoder) -> None:
     picture = noisy(1, 24, 24)
-    tiles = coder.sample(picture, (24, 24), np.random.default_rng(1))
+    tiles = coder.sample(picture, (24, 24), np.random.Philox(1))
     (stream,) = coder.encode(picture, tiles).streams
     rng, refused = np.random.default_rng(0), 0
     for _ in range(60):
@@ -94,6 +95,17 @@ def test_the_mean_is_that_of_the_trunk(coder: PixelCoder, executor: PixelDecoder
 
 def test_samples_differ_and_repeat(coder: PixelCoder) -> None:
     picture = noisy(1, 16, 16)
-    one, again, other = (coder.sample(picture, (16, 16), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    one, again, other = (coder.sample(picture, (16, 16), np.random.Philox(seed)) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()
+
+
+def test_tiles_may_lie_anywhere_in_the_picture(coder: PixelCoder) -> None:
+    """The trunk sees around them: its means there are those of the whole picture."""
+    picture = noisy(1, 24, 32)
+    tiles = coder.sample(picture, (11, 13), np.random.Philox(3), (8, 16))
+    streams = coder.encode(picture, tiles, (8, 16)).streams
+    assert np.array_equal(coder.decode(picture, (11, 13), streams, (8, 16)), tiles)
+    corner = np.ascontiguousarray(picture[:, :, 8:24, 16:32])
+    assert not np.array_equal(coder.mean(picture)[:, :, 8:24, 16:32], coder.mean(corner))
+    assert coder.encode(corner, tiles).streams != streams
