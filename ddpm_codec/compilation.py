@@ -1,7 +1,7 @@
 """Functions compiled by numba when they are first called.
 
-What was compiled is kept beside the module, else in a folder of the user, where either can be written; where neither can, every
-process compiles anew. numba itself, which takes half a second to load, is loaded by the first function that is made.
+What was compiled is kept beside the module, else in a folder of the user, where either can be written; where neither can,
+every process compiles anew. numba itself, which takes half a second to load, is loaded by the first function that is made.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def compiled(function: Function) -> Function:
         # There is no folder where it could be kept.
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
     kept = getattr(getattr(made, "_cache", None), "_cache_file", None)
-    if hasattr(kept, "_source_stamp"):
+    if kept is not None and hasattr(kept, "_source_stamp"):
         # numba itself would look at one file alone, and keep code with old parts from others.
         kept._source_stamp = _digest(function.__module__)
     return made  # type: ignore[no-any-return]
@@ -83,7 +83,7 @@ def _root(module: object) -> str:
 
 @cache
 def _digest(name: str) -> str:
-    """Return a digest of the source of a module, and of those of its package that its functions, classes and numbers are from."""
+    """Return a digest of the source of a module, and of those of its package that what it names is from."""
     found: dict[str, str] = {}
     _collect(name, found)
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()

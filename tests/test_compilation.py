@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,9 +79,9 @@ def test_what_is_compiled_is_told_once_and_what_is_kept_is_not(folder: Path) -> 
 
 
 def test_where_nothing_can_be_kept_functions_compile_all_the_same() -> None:
-    names: dict[str, object] = {"__name__": __name__}
+    names: dict[str, Any] = {"__name__": __name__}
     exec("def doubled(x):\n    return 2 * x\n", names)  # has no file, and so no folder beside it
-    function = compiled(names["doubled"])  # type: ignore[type-var]  # a function
+    function = compiled(names["doubled"])
     assert function(4) == 8
     assert hasattr(function, "py_func") == compiles()
 

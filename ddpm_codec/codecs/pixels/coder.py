@@ -1,7 +1,7 @@
 """x_0 given z_0 as streams, and back: the pixel decoder with its entropy coder.
 
-Each tile is a stream; of small tiles several are, so that the pixels of a front are enough for the processor's vectors. Streams
-are independent: workers share them out.
+Each tile is a stream; several small tiles share one, so that a front has enough pixels for the network to run on at once.
+Streams are independent: workers share them out.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The compiled loops of the pixel decoder: along a wavefront, and for all pixels at once, with the ANS coder in them.
 
-A stream holds n tiles of one shape [h, w]. Its order: for t = 0 .. w - 1 + S (h - 1), for y ascending with x = t - S y inside the
-tile, for each tile: green, red, blue. Pixels of one t, a front, depend on earlier fronts alone, so that the network runs for
-many pixels at once. Words are those of constriction's ``AnsCoder`` (32-bit words, 64-bit state, 24-bit precision).
+A stream holds n tiles of one shape [h, w]. Its order: for t = 0 .. w - 1 + S (h - 1), for y ascending with x = t - S y inside
+the tile, for each tile: green, red, blue. Pixels of one t, a front, depend on earlier fronts alone, so that the network runs
+for many pixels at once. Words are those of constriction's ``AnsCoder`` (32-bit words, 64-bit state, 24-bit precision).
 
 Whatever the words are, decoding ends and stays inside its arrays. All functions release the interpreter and keep nothing.
 """
@@ -12,7 +12,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.codecs.pixels.lanes import LANES
 from ddpm_codec.codecs.pixels.laws import (
     ALONE,
     BLUE,
@@ -27,8 +26,8 @@ from ddpm_codec.codecs.pixels.laws import (
     prepare,
     residual,
 )
-from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums, workspace
-from ddpm_codec.codecs.pixels.network import MaskedNetwork
+from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums
+from ddpm_codec.codecs.pixels.network import LANES, MaskedNetwork
 from ddpm_codec.coding.pixel_laws import PRECISION
 from ddpm_codec.compilation import compiled, inlined
 from ddpm_codec.nn.exact.decoder_parameters import OUTPUTS
@@ -77,7 +76,7 @@ def _set_residuals(
     height, width = greys.shape[2] + border, greys.shape[3] + 2 * border
     place = 3 * ((tile * height + y + border) * width + x + border)
     for colour in range(3):
-        grey, middle = np.int64(greys[tile, colour, y, x]), np.int64(mean[tile, colour, y, x])
+        grey, middle = int(greys[tile, colour, y, x]), int(mean[tile, colour, y, x])
         residuals[place + colour] = residual(grey, middle, multiplier)
 
 
@@ -131,7 +130,7 @@ def decode_stream(
                 greys[tile, colour, y, x] = grey
                 learn(grey, colour, numbers)
             _set_residuals(space.residuals, tile, y, x, border, heads[0], greys, mean)
-    return left[0] == 0 and ans[0] == np.uint64(0)
+    return bool(left[0] == 0 and ans[0] == np.uint64(0))
 
 
 @inlined
@@ -148,7 +147,7 @@ def _pop(
     """Pop a grey level: the k with cum(k) <= quantile < cum(k + 1)."""
     mean16, row, scale = numbers[ALONE + colour], numbers[ROW + colour], numbers[SCALE + colour]
     inverse, state = scales[0, scale], ans[0]
-    quantile = np.int64(state & _MASK)
+    quantile = int(state & _MASK)
     k = guessed(quantile, mean16, scales[1, scale], row, guesses)
     low = cumulative(k, mean16, inverse, row, tails)
     # cum(0) = 0 and cum(256) = 2^24 end the search.
@@ -202,7 +201,7 @@ def encode_stream(
             prepare(sums, first, mean, tile, y, x, heads, scales.shape[1], tails.shape[0], numbers)
             for turn in range(3):
                 colour = GREEN if turn == 0 else (RED if turn == 1 else BLUE)
-                grey = np.int64(greys[tile, colour, y, x])
+                grey = int(greys[tile, colour, y, x])
                 mean16, row, inverse = (
                     numbers[ALONE + colour],
                     numbers[ROW + colour],

@@ -2,8 +2,9 @@
 
 numba widens int32 to int64 wherever numbers meet, which halves what a vector register holds, and its loops over several
 arrays are vectorised only where LLVM can prove that they do not overlap. So the element-wise passes of the masked network
-name their vectors: ``load16``, ``copy16``, the operators + - * << >> & and ``least`` and ``most`` become one instruction each, on whatever vectors
-the processor has. With ``NUMBA_DISABLE_JIT=1`` the same names are numpy's, and the same code runs in plain Python.
+name their vectors: ``load16``, ``copy16``, the operators + - * << >> & and ``least`` and ``most`` become one instruction
+each, on whatever vectors the processor has. With ``NUMBA_DISABLE_JIT=1`` the same names are numpy's, and the same code runs
+in plain Python.
 """
 
 import operator
@@ -19,8 +20,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-LANES = 16
-"""Numbers of a vector; numbers of channels are padded to multiples of it."""
+from ddpm_codec.codecs.pixels.network import LANES
 
 PIXELS = 6
 """Pixels that a product takes at once: their sums, for 32 outputs (AVX-512) or 16, just fit the registers."""
@@ -42,20 +42,20 @@ _LANES = _LanesType()
 
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, fe_type: Any) -> None:  # noqa: ANN401 - of numba's own kinds
+    def __init__(self, manager: Any, fe_type: Any) -> None:
         super().__init__(manager, fe_type, _VECTOR)
 
 
-def _operator(operation: Any, name: str) -> None:  # noqa: ANN401 - any binary operator
+def _operator(operation: Any, name: str) -> None:
     """Give vectors an operator: one instruction of LLVM."""
 
     @infer_global(operation)
     class _Operation(AbstractTemplate):
-        def generic(self, args: Any, kws: Any) -> Any:  # noqa: ANN401 - numba's signatures
+        def generic(self, args: Any, kws: Any) -> Any:
             return signature(_LANES, _LANES, _LANES) if args == (_LANES, _LANES) else None
 
     @lower_builtin(operation, _LanesType, _LanesType)
-    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401 - as above
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return getattr(builder, name)(*args)
 
 
@@ -70,22 +70,22 @@ for _operation, _name in (
     _operator(_operation, _name)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any, kind: Any) -> Any:  # noqa: ANN401
+def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any, kind: Any) -> Any:
     """Return a pointer of some kind to an element of a one-dimensional array."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [place]), kind.as_pointer())
 
 
-def _is_array(kind: Any, dtype: Any) -> bool:  # noqa: ANN401 - a type of numba
+def _is_array(kind: Any, dtype: Any) -> bool:
     return isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C" and kind.dtype == dtype
 
 
 @intrinsic
-def _load16(_context: Any, array: Any, place: Any) -> Any:  # noqa: ANN401 - numba's types
+def _load16(_context: Any, array: Any, place: Any) -> Any:
     if not _is_array(array, types.int32):
         return None
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         loaded = builder.load(_address(context, builder, sig.args[0], args[0], args[1], _VECTOR))
         loaded.align = 4
         return loaded
@@ -94,11 +94,11 @@ def _load16(_context: Any, array: Any, place: Any) -> Any:  # noqa: ANN401 - num
 
 
 @intrinsic
-def _store16(_context: Any, array: Any, place: Any, value: Any) -> Any:  # noqa: ANN401
+def _store16(_context: Any, array: Any, place: Any, value: Any) -> Any:
     if not (_is_array(array, types.int32) or _is_array(array, types.int16)):
         return None
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value, kind = args[2], _VECTOR
         if sig.args[0].dtype == types.int16:
             kind = ir.VectorType(_I16, LANES)
@@ -111,11 +111,11 @@ def _store16(_context: Any, array: Any, place: Any, value: Any) -> Any:  # noqa:
 
 
 @intrinsic
-def _copy16(_context: Any, source: Any, start: Any, target: Any, place: Any) -> Any:  # noqa: ANN401
+def _copy16(_context: Any, source: Any, start: Any, target: Any, place: Any) -> Any:
     if not (_is_array(source, types.int16) and _is_array(target, types.int16)):
         return None
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(_I16, LANES)
         loaded = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind))
         loaded.align = 2
@@ -127,29 +127,29 @@ def _copy16(_context: Any, source: Any, start: Any, target: Any, place: Any) -> 
 
 
 @intrinsic
-def _fill16(_context: Any, value: Any) -> Any:  # noqa: ANN401
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+def _fill16(_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _splat(builder, args[0])
 
     return _LANES(types.int32), generate
 
 
-def _splat(builder: Any, value: Any) -> Any:  # noqa: ANN401
+def _splat(builder: Any, value: Any) -> Any:
     nothing = ir.Constant(_VECTOR, ir.Undefined)
     return builder.shuffle_vector(builder.insert_element(nothing, value, _I32(0)), nothing, _indices(LANES * [0]))
 
 
-def _indices(values: list[int]) -> Any:  # noqa: ANN401
+def _indices(values: list[int]) -> Any:
     return ir.Constant(ir.VectorType(_I32, len(values)), values)
 
 
-def _selection(comparison: str) -> Any:  # noqa: ANN401 - an intrinsic
+def _selection(comparison: str) -> Any:
     @intrinsic
-    def select(_context: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+    def select(_context: Any, a: Any, b: Any) -> Any:
         if a != _LANES or b != _LANES:
             return None
 
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return builder.select(builder.icmp_signed(comparison, *args), *args)
 
         return _LANES(_LANES, _LANES), generate
@@ -157,7 +157,7 @@ def _selection(comparison: str) -> Any:  # noqa: ANN401 - an intrinsic
     return select
 
 
-def _product_of(groups: int) -> Any:  # noqa: ANN401 - an intrinsic
+def _product_of(groups: int) -> Any:
     """Return the product for ``groups`` times LANES outputs of PIXELS pixels, as one loop over pairs of inputs.
 
     The sum of the two products of a pair is written in a form in which LLVM finds the instruction for it (vpmaddwd,
@@ -165,8 +165,17 @@ def _product_of(groups: int) -> Any:  # noqa: ANN401 - an intrinsic
     """
 
     @intrinsic
-    def product(_context: Any, weight: Any, first: Any, pairs: Any, q: Any, v: Any, q_place: Any, v_place: Any,
-                v_stride: Any) -> Any:  # noqa: ANN401  # fmt: skip
+    def product(
+        _context: Any,
+        weight: Any,
+        first: Any,
+        pairs: Any,
+        q: Any,
+        v: Any,
+        q_place: Any,
+        v_place: Any,
+        v_stride: Any,
+    ) -> Any:
         if not (_is_array(weight, types.int16) and _is_array(q, types.int16) and _is_array(v, types.int32)):
             return None
         places = (types.intp,) * 3
@@ -179,12 +188,12 @@ def _generate_product(groups: int) -> Callable[..., Any]:
     even, odd = (_indices(list(range(start, 2 * LANES, 2))) for start in (0, 1))
     nothing = ir.Constant(_WIDE_PAIRS, ir.Undefined)
 
-    def multiply_add(builder: Any, total: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+    def multiply_add(builder: Any, total: Any, a: Any, b: Any) -> Any:
         both = builder.mul(a, b)
         halves = (builder.shuffle_vector(both, nothing, which) for which in (even, odd))
         return builder.add(total, builder.add(*halves))
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         weight, first, pairs, q, v, q_place, v_place, v_stride = args
         size = pairs.type
         sums = [
@@ -225,7 +234,7 @@ def _generate_product(groups: int) -> Callable[..., Any]:
 
 
 def _plain_product(groups: int) -> Callable[..., None]:
-    def product(weight: Any, first: int, pairs: int, q: Any, v: Any, q_place: int, v_place: int, v_stride: int) -> None:  # noqa: ANN401
+    def product(weight: Any, first: int, pairs: int, q: Any, v: Any, q_place: int, v_place: int, v_stride: int) -> None:
         taken = weight[first : first + groups * pairs * 2 * LANES].astype(np.int32).reshape(groups, pairs, LANES, 2)
         read = q[q_place : q_place + PIXELS * pairs * 2].astype(np.int32).reshape(PIXELS, pairs, 2)
         sums = np.einsum("gplk,npk->ngl", taken, read).reshape(PIXELS, groups * LANES)
@@ -236,19 +245,19 @@ def _plain_product(groups: int) -> Callable[..., None]:
     return product
 
 
-def _plain_load(array: Any, place: int) -> Any:  # noqa: ANN401
+def _plain_load(array: Any, place: int) -> Any:
     return array[place : place + LANES].copy()
 
 
-def _plain_store(array: Any, place: int, value: Any) -> None:  # noqa: ANN401
+def _plain_store(array: Any, place: int, value: Any) -> None:
     array[place : place + LANES] = value
 
 
-def _plain_copy(source: Any, start: int, target: Any, place: int) -> None:  # noqa: ANN401
+def _plain_copy(source: Any, start: int, target: Any, place: int) -> None:
     target[place : place + LANES] = source[start : start + LANES]
 
 
-def _plain_fill(value: int) -> Any:  # noqa: ANN401
+def _plain_fill(value: int) -> Any:
     return np.full(LANES, value, np.int32)
 
 

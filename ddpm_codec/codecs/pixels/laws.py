@@ -1,4 +1,4 @@
-"""Laws of sub-pixels one at a time, compiled: :mod:`ddpm_codec.coding.pixel_laws`, which says what they are, does so for arrays."""
+"""Laws of sub-pixels one at a time, compiled; :mod:`ddpm_codec.coding.pixel_laws` says what they are, for arrays."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def prepare(
     """
     for colour in range(3):
         shift = _rounded(v[first + colour] * heads[_OF_MEANS + colour], HEAD_SHIFT)
-        middle = (np.int64(mean[tile, colour, y, x]) << 6) + _MIDDLE
+        middle = (int(mean[tile, colour, y, x]) << 6) + _MIDDLE
         numbers[ALONE + colour] = _clamped(middle + shift, _LOWEST, _HIGHEST)
         scale = _rounded(v[first + 3 + colour] * heads[_OF_SCALES + colour], HEAD_SHIFT) + heads[_BASE]
         numbers[SCALE + colour] = _clamped(scale, 0, scales - 1)
@@ -104,10 +104,10 @@ def cumulative(k: int, mean16: int, inverse: int, row: int, tails: Ints) -> int:
     last = tails.shape[1] - 1
     position = p >> 36
     if position >= last:
-        above = np.int64(tails[row, last])
+        above = int(tails[row, last])
     else:
-        lower = np.int64(tails[row, position])
-        rise = np.int64(tails[row, position + 1]) - lower
+        lower = int(tails[row, position])
+        rise = int(tails[row, position + 1]) - lower
         above = lower + ((rise * ((p >> 20) & 65535)) >> 16)
     below = (1 << TAIL_BITS) - above if d < 0 else above
     return k + ((below * _SPREAD) >> TAIL_BITS)
@@ -116,7 +116,7 @@ def cumulative(k: int, mean16: int, inverse: int, row: int, tails: Ints) -> int:
 @inlined
 def guessed(quantile: int, mean16: int, step: int, row: int, guesses: Ints) -> int:
     """Return a grey level near that of a quantile in 0..2^24 - 1."""
-    d = guesses[row, quantile >> (PRECISION - GUESS_BITS)] * step
+    d = int(guesses[row, quantile >> (PRECISION - GUESS_BITS)]) * step
     return _clamped((mean16 + d + (1 << (MEAN16_BITS - 1))) >> MEAN16_BITS, 0, 255)
 
 

@@ -1,8 +1,8 @@
 """The masked network for many pixels at once, in compiled passes over memory that stays in the cache.
 
-The rounding R(a, s) = a / 2^s, half to even, is (a + half + ((a >> s) & odd)) >> s with half = 2^(s - 1) - 1 and odd = 1, both 0
-where s is 0. All values fit int32, which the decoder's check has proved. Streams and inputs lie pixel after pixel, [count, C];
-``rows`` are those of :class:`~ddpm_codec.codecs.pixels.network.MaskedNetwork`, from ``place`` on.
+The rounding R(a, s) = a / 2^s, half to even, is (a + half + ((a >> s) & odd)) >> s with half = 2^(s - 1) - 1 and odd = 1,
+both 0 where s is 0. All values fit int32, which the decoder's check has proved. Streams and inputs lie pixel after pixel,
+[count, C]; ``rows`` are those of :class:`~ddpm_codec.codecs.pixels.network.MaskedNetwork`, from ``place`` on.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.pixels.lanes import (
-    LANES,
     PIXELS,
     WIDE_REGISTERS,
     copy16,
@@ -23,7 +22,7 @@ from ddpm_codec.codecs.pixels.lanes import (
     product_of_two,
     store16,
 )
-from ddpm_codec.codecs.pixels.network import READING_ROWS, RESCALING_ROWS, MaskedNetwork
+from ddpm_codec.codecs.pixels.network import LANES, READING_ROWS, RESCALING_ROWS, MaskedNetwork
 from ddpm_codec.compilation import inlined
 from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF, RESIDUAL_ZERO
 from ddpm_codec.nn.exact.parameters import STREAM_LIMIT, T_LIMIT
@@ -266,8 +265,7 @@ def masked_sums(features: Bytes, height: int, width: int, network: MaskedNetwork
         _multiply(weights, layers, layer, q, v, count)
         _into_stream(v, stream, channels, count, rescalings, layers[layer, 1], layer == _FEATURE_STEM)
     size = len(hidden) // max(1, blocks - 1)
-    # Each layer reads what the one before left in the stream or, rescaled and read, in q; the masked layer of the first
-    # block and the gates of the head are the ones that are not there.
+    # The first block has no masked layer: its gates read the stream.
     layer = _MASKED_STEM + 1
     for block in range(blocks):
         _read_stream(stream, channels, count, readings, layers[layer, 2], q)

@@ -1,9 +1,9 @@
 """The masked network and its heads at one crossing as a few flat arrays, laid out for the compiled loop.
 
-Channels are padded to multiples of :data:`LANES` with zeros. Kernels are int16 [outputs / LANES, inputs / 2, LANES, 2], inputs
-in the order of the windows (rows, columns, channels, hidden pixels left out); what a channel needs beside lies in rows of LANES
-numbers. Layers follow one another as the loop visits them: features, residuals, then masked (but in the first block), gates
-and mix of every block, then the head.
+Channels are padded to multiples of :data:`LANES` with zeros. Kernels are int16 [outputs / LANES, inputs / 2, LANES, 2],
+inputs in the order of the windows (rows, columns, channels; hidden pixels left out). What a channel needs beside lies in rows
+of LANES numbers. Layers follow one another as the loop visits them: features, residuals, then masked (but in the first
+block), gates and mix of every block, then the head.
 """
 
 from typing import NamedTuple

@@ -63,7 +63,7 @@ def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
         streams[:1],
         [],
     ):
-        with pytest.raises(FormatError, match="^its entropy-coded data is damaged$"):
+        with pytest.raises(FormatError, match=r"^its entropy-coded data is damaged$"):
             coder.decode(picture, (64, 64), damaged)
 
 
