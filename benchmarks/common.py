@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_codec.errors import MissingDependencyError
 from ddpm_codec.rate_distortion.libjxl import Libjxl
 from ddpm_codec.rate_distortion.versions import peer_versions, versions_line
 
@@ -51,6 +52,21 @@ def _cpuinfo() -> list[str]:
 def peers_line(libjxl: Libjxl | None = None) -> str:
     """Return one line: the libraries behind the peers and their versions."""
     return versions_line(peer_versions(libjxl))
+
+
+def current_libjxl(path: str | None) -> Libjxl | None:
+    """Return libjxl 0.12 or later; say in one line why there is none, for older ones make far larger progressive files."""
+    try:
+        libjxl = Libjxl(path)
+    except MissingDependencyError as error:
+        print(f"without progressive JPEG XL: {error}")
+        return None
+    if tuple(map(int, libjxl.version.split("."))) < (0, 12):
+        print(
+            f"without progressive JPEG XL: libjxl {libjxl.version} is old (imagecodecs 2026.10 has 0.12; --libjxl FILE)"
+        )
+        return None
+    return libjxl
 
 
 def need(path: Path) -> Path:

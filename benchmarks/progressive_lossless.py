@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.progressive_lossless cifar [--limit 200] [--json FILE]
      python -m benchmarks.progressive_lossless kodak [--limit 24] [--json FILE]
-     (--libjxl FILE: not the libjxl of imagecodecs)
+     (--libjxl FILE: 0.12 or later, where that of imagecodecs is older)
 Every picture is a progressive file of its own, decoded again and compared. Beside it: the model's bound on the same pictures
 (its default chain), lossless WebP and JPEG XL of each picture alone and JPEG XL's own progressive lossless files
 (`cjxl -d 0 -p`), decoded again too. What JPEG XL's prefixes show: `python -m benchmarks.jpeg_xl`.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import Pixels, has_jxl, peer_bytes, peers_line, table, write_json
+from benchmarks.common import Pixels, current_libjxl, has_jxl, peer_bytes, peers_line, table, write_json
 from benchmarks.pictures import pictures
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.files import decode_file, encode_progressive_files
@@ -25,7 +25,21 @@ from ddpm_codec.rate_distortion.libjxl import Libjxl
 PROGRESSIVE_JXL = {"jxl7 -p": 7, "jxl9 -p": 9}
 
 
-def measure(name: str, pixels: Pixels, model: str, peers: list[str], libjxl: Libjxl, folder: Path) -> dict[str, Any]:
+def progressive_jxl(name: str, pixels: Pixels, libjxl: Libjxl) -> dict[str, float]:
+    """Return bits/dim of JPEG XL's progressive lossless files."""
+    rates = {}
+    for peer, effort in PROGRESSIVE_JXL.items():
+        file = libjxl.encode(pixels, effort=effort, progressive=True)
+        back = libjxl.decode(file)
+        if back is None or not np.array_equal(back, pixels):
+            raise SystemExit(f"{name}: {peer} did not give the pixels back")
+        rates[peer] = 8 * len(file) / pixels.size
+    return rates
+
+
+def measure(
+    name: str, pixels: Pixels, model: str, peers: list[str], libjxl: Libjxl | None, folder: Path
+) -> dict[str, Any]:
     """Return sizes and times of one picture."""
     source, coded, back = folder / f"{name}.png", folder / f"{name}.ddpm", folder / "back.png"
     Image.fromarray(pixels).save(source)
@@ -50,12 +64,8 @@ def measure(name: str, pixels: Pixels, model: str, peers: list[str], libjxl: Lib
     }
     for peer in peers:
         row[peer] = 8 * peer_bytes(pixels, peer) / pixels.size
-    for peer, effort in PROGRESSIVE_JXL.items():
-        file = libjxl.encode(pixels, effort=effort, progressive=True)
-        back_jxl = libjxl.decode(file)
-        if back_jxl is None or not np.array_equal(back_jxl, pixels):
-            raise SystemExit(f"{name}: {peer} did not give the pixels back")
-        row[peer] = 8 * len(file) / pixels.size
+    if libjxl is not None:
+        row |= progressive_jxl(name, pixels, libjxl)
     return row
 
 
@@ -78,7 +88,7 @@ def main() -> None:
     parser.add_argument("--libjxl")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    libjxl = Libjxl(options.libjxl)
+    libjxl = current_libjxl(options.libjxl)
     print(peers_line(libjxl), flush=True)
     model = options.model or {"cifar": "cifar10", "kodak": "photo"}[options.set]
     found = pictures(options.set, options.limit)
@@ -91,7 +101,8 @@ def main() -> None:
                 print({key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True)
         limit = bound(found, model, Path(temporary))
     dims = sum(row["dims"] for row in rows)
-    columns = ["ddpm-codec", "payload", *peers, *PROGRESSIVE_JXL]
+    progressive = list(PROGRESSIVE_JXL) if libjxl is not None else []
+    columns = ["ddpm-codec", "payload", *peers, *progressive]
     means = {key: sum(row[key] * row["dims"] for row in rows) / dims for key in columns}
     means["bound"] = limit
     print(table(["bits/dim of", *means], [[len(rows), *means.values()]]))
@@ -100,9 +111,10 @@ def main() -> None:
     for key in ("header_bytes", "index_over_kl", "encode_s", "decode_s"):
         values = [row[key] for row in rows]
         print(f"{key}: mean {np.mean(values):.3f}, largest {max(values):.3f}")
-    for peer in PROGRESSIVE_JXL:
+    for peer in progressive:
         print(f"smaller than {peer}: {sum(row['ddpm-codec'] < row[peer] for row in rows)} of {len(rows)}")
-    write_json({"rows": rows, "means": means, "model": model, "libjxl": libjxl.version}, options.json)
+    libjxl_version = None if libjxl is None else libjxl.version
+    write_json({"rows": rows, "means": means, "model": model, "libjxl": libjxl_version}, options.json)
 
 
 if __name__ == "__main__":
