@@ -82,8 +82,9 @@ class _Watch:
 def calibrate_on(
     denoiser: CodecDenoiser, sampler: CropSampler, transform: BlockTransform, config: TrainConfig, device: torch.device
 ) -> None:
-    """Calibrate on random training crops, at levels over the whole range of the run (see :func:`calibrate`), and round
-    the weights.
+    """Calibrate on random training crops and round the weights.
+
+    Levels are spread over the whole range of the run (see :func:`calibrate`).
     """
     count = max(LEVELS, CROP_PIXELS // config.crop**2)
     x_0 = to_model_values(sampler.batch(0, count, slice(None)), device)

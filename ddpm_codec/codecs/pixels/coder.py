@@ -48,8 +48,8 @@ class EncodedPixels:
 class PixelCoder:
     """Codes tiles x_0 given noisy pictures z_0 at one crossing.
 
-    Pictures are padded to multiples of 4 as the trunk needs them. Tiles [h, w] are their upper left corners, or lie at another
-    origin (row, column): the trunk sees what is around them, the masked network does not.
+    Pictures are padded to multiples of 4 as the trunk needs them. Tiles [h, w] are their upper left corners, or lie at
+    another origin (row, column): the trunk sees what is around them, the masked network does not.
 
     Args:
         executor: of the decoder.
