@@ -180,9 +180,7 @@ def _gather_hidden(
 
 
 @inlined
-def _into_stream(
-    v: Ints, stream: Ints, channels: int, count: int, rescalings: Ints, place: int, start: bool
-) -> None:
+def _into_stream(v: Ints, stream: Ints, channels: int, count: int, rescalings: Ints, place: int, start: bool) -> None:
     """Add rescaled sums to the stream, or start it with them."""
     low, high = fill16(np.int32(-STREAM_LIMIT)), fill16(np.int32(STREAM_LIMIT))
     for group in range(channels // LANES):
@@ -246,9 +244,7 @@ def _gate(
 
 
 @inlined
-def masked_sums(
-    features: Bytes, height: int, width: int, network: MaskedNetwork, space: Workspace, count: int
-) -> None:
+def masked_sums(features: Bytes, height: int, width: int, network: MaskedNetwork, space: Workspace, count: int) -> None:
     """Evaluate the masked network for the pixels of a chunk; sums without offset are in ``space.v``, LANES a pixel.
 
     Args:

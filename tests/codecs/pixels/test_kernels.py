@@ -196,7 +196,11 @@ def test_without_compilation_the_same_words() -> None:
     )
     lines = []
     for disabled in ("0", "1"):
-        env = {**os.environ, "NUMBA_DISABLE_JIT": disabled, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")])}
+        env = {
+            **os.environ,
+            "NUMBA_DISABLE_JIT": disabled,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")]),
+        }
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=False
         )
