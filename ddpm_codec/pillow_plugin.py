@@ -13,10 +13,11 @@ Example::
 
 **Opening.** The pictures of an archive are frames (``n_frames``, ``seek``, ``tell``; ``names`` has their names), each
 with its own size, mode and ``info``. ``Image.open`` raises ``UnidentifiedImageError`` where a file is cut short or its
-table damaged, ``load`` raises ``OSError`` where a frame cannot be decoded. A progressive file that is cut short opens;
-``load`` raises ``OSError``, as for other formats, unless ``ImageFile.LOAD_TRUNCATED_IMAGES = True`` asks for the
-picture as far as the file goes. A file that was written with ``bpp`` or ``psnr`` is whole, and loads although it is
-lossy. Files of a model that does not ship need :func:`register` with ``model``.
+table damaged, or anything of a file of one picture, ``load`` raises ``OSError`` where a frame cannot be decoded. A
+progressive file that is cut short opens; ``load`` raises ``OSError``, as for other formats, unless
+``ImageFile.LOAD_TRUNCATED_IMAGES = True`` asks for the picture as far as the file goes. A file that was written with
+``bpp`` or ``psnr`` is whole, and loads although it is lossy. Files of a model that does not ship need :func:`register`
+with ``model``.
 
 **Saving.** Options: ``model``, ``steps``, ``tile``, ``device``, ``threads``, and for single pictures ``progressive``,
 ``bpp``, ``psnr``, all as in :func:`ddpm_codec.encode`. ``save_all`` writes an archive, with ``names`` for its

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ddpm_codec
-from ddpm_codec.codecs.lossless import decoder
+from ddpm_codec.codecs.lossless import decoder, single
 from ddpm_codec.container import ContainerWriter
 from ddpm_codec.errors import (
     FormatError,
@@ -258,12 +258,14 @@ def test_frames_are_refused_unless_the_first_is_asked_for(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ContainerWriter, "_assemble", full)
-    with pytest.raises(OutputError, match="No space left"):
-        encode_files([SMALL], tmp_path / "x.ddpm", model="none")
+    monkeypatch.setattr(single, "write_single", full)
+    for inputs in ([SMALL, PHOTO], [SMALL]):
+        with pytest.raises(OutputError, match="No space left"):
+            encode_files(inputs, tmp_path / "x.ddpm", model="none")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,6 +45,7 @@ def read_single(data: bytes) -> tuple["Head", list[bytes]]:
     reader = Reader(data[10:-4])
     head = Head(reader, single=True)
     alpha = [reader.take(reader.varint())] if head.rgba else []
+    head.checksum = reader.take(2 if head.width * head.height < 1 << 14 else 4)
     return head, [*alpha, reader.rest()]
 
 
@@ -80,7 +81,7 @@ class Head:
     def __init__(self, reader: Reader, *, single: bool = False) -> None:
         flags = reader.take(1)[0]
         assert flags >> 5 == (2 << 1 if single else 0)
-        self.single = single
+        self.single, self.checksum = single, b""
         self.rgba = bool(flags & 1)
         self.model = reader.take(4)
         self.crossing, self.steps, self.register_bits = (reader.varint() for _ in range(3))
@@ -362,6 +363,8 @@ class Decoder:
             pixels_of = self._popped if self.model.decoder is None else self._decoded
             target[:] = pixels_of(tile, payload[size:])
             assert zlib.crc32(target.tobytes()).to_bytes(4, "little")[:size] == payload[:size]
+        if head.single:
+            assert zlib.crc32(rgb.tobytes()).to_bytes(4, "little")[: len(head.checksum)] == head.checksum
         planes = [decode_fallback(plane, "L", (head.width, head.height)) for plane in alpha]
         self.pixels = np.dstack([rgb, *(np.frombuffer(plane, np.uint8).reshape(rgb.shape[:2]) for plane in planes)])
 

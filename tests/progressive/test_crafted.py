@@ -152,7 +152,8 @@ def test_files_of_other_models_are_refused(small: Coded, run: Run, tmp_path: Pat
 def test_the_start_of_a_file_is_looked_at(small: Coded, run: Run, tmp_path: Path) -> None:
     data = small.data
     check_refused(decode(run, tmp_path, b""), tmp_path, "is not a .ddpm file")
-    check_refused(decode(run, tmp_path, data[:8] + b"\2" + data[9:]), tmp_path, "version")
+    check_refused(decode(run, tmp_path, data[:8] + b"\3" + data[9:]), tmp_path, "newer version")
+    check_refused(decode(run, tmp_path, data[:8] + b"\1" + data[9:]), tmp_path, "pre-release")
     for codec in (0, 1, 3, 255):
         check_refused(decode(run, tmp_path, data[:9] + bytes([codec]) + data[10:]), tmp_path)
     check_refused(decode(run, tmp_path, data[:10] + b"\xff" * 9 + data[10:]), tmp_path)

@@ -81,7 +81,7 @@ class TileEnd:
 
     def encode(self, z_0: Latents, number: int, pixels: Pixels) -> bytes:
         """Return the section of a tile, given its pixels [H, W, 3]."""
-        return _checksum(pixels) + self.encode_stream(z_0, number, pixels)
+        return pixel_checksum(pixels) + self.encode_stream(z_0, number, pixels)
 
     def encode_stream(self, z_0: Latents, number: int, pixels: Pixels) -> bytes:
         """Return the stream of a tile alone."""
@@ -104,9 +104,9 @@ class TileEnd:
         """
         if number >= len(self.tiles):
             raise FormatError("it has extra sections after the picture is complete")
-        count = 2 if self.tiles[number].pixels < _SMALL_TILE else 4
+        count = checksum_bytes(self.tiles[number].pixels)
         pixels = self.decode_stream(z_0, number, payload[count:])
-        if _checksum(pixels) != payload[:count]:
+        if pixel_checksum(pixels) != payload[:count]:
             raise FormatError("its pixels do not match their checksum")
         return pixels
 
@@ -135,6 +135,12 @@ class TileEnd:
         return canvas[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
 
 
-def _checksum(pixels: Pixels) -> bytes:
-    count = 2 if pixels[..., 0].size < _SMALL_TILE else 4
+def pixel_checksum(pixels: Pixels) -> bytes:
+    """Return the CRC of the pixels of a tile or a picture, [H, W, 3]; of few pixels only its low half."""
+    count = checksum_bytes(pixels[..., 0].size)
     return (zlib.crc32(pixels.tobytes()) & ((1 << 8 * count) - 1)).to_bytes(count, "little")
+
+
+def checksum_bytes(pixels: int) -> int:
+    """Return the bytes of :func:`pixel_checksum` of so many pixels."""
+    return 2 if pixels < _SMALL_TILE else 4

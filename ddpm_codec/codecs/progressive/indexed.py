@@ -1,14 +1,14 @@
-"""A whole small picture as one byte string: messages down to the crossing, then the streams of its tiles.
+"""A whole small picture as one byte string: a CRC of its pixels, messages down to the crossing, the streams of its tiles.
 
-As a progressive file, but with nothing that only a cut or a damaged file needs: no sections, no checksums. Of the last
-stream, the only one of most pictures, even the length is left out.
+As a progressive file, but with nothing that only a cut or a damaged file needs: no sections with checksums of their own.
+Of the last stream, the only one of most pictures, even the length is left out.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.progressive.encoder import ProgressiveEncoder
-from ddpm_codec.codecs.progressive.ending import TileEnd
+from ddpm_codec.codecs.progressive.ending import TileEnd, checksum_bytes, pixel_checksum
 from ddpm_codec.codecs.progressive.message import decode_message
 from ddpm_codec.codecs.progressive.parameters import MAX_REGISTER, MIN_REGISTER, TILE, ProgressiveParameters
 from ddpm_codec.codecs.progressive.pixels import pixel_code
@@ -33,7 +33,8 @@ def encode_indexed(session: CodingSession, pixels: Pixels, register_bits: int) -
     """
     parameters = ProgressiveParameters(session.crossing, session.steps, register_bits, TILE)
     encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels)
-    out = bytearray(b"".join(message.data for message in encoder.messages()))
+    out = bytearray(pixel_checksum(pixels))
+    out += b"".join(message.data for message in encoder.messages())
     streams = encoder.streams()
     for stream in streams[:-1]:
         write_varint(out, len(stream))
@@ -51,12 +52,13 @@ def decode_indexed(session: CodingSession, data: bytes, size: tuple[int, int], r
         register_bits: L of the trellis.
 
     Raises:
-        FormatError: the bytes are damaged.
+        FormatError: the bytes are damaged, or the network did not reproduce its output.
     """
     if not MIN_REGISTER <= register_bits <= MAX_REGISTER:
         raise FormatError("its coding parameters are damaged")
     width, height = size
     chain, code, reader = ProgressiveChain(session.chain), TrellisCode(register_bits), Reader(data)
+    checksum = reader.take(checksum_bytes(width * height))
     walk = Walk(chain, height + -height % PADDING, width + -width % PADDING, 0)
     while not walk.finished:
         state = walk.patch()
@@ -67,4 +69,7 @@ def decode_indexed(session: CodingSession, data: bytes, size: tuple[int, int], r
     for number in range(len(ending.tiles)):
         stream = reader.take(reader.varint()) if number < last else reader.rest()
         ending.view(pixels, number)[:] = ending.decode_stream(walk.latents, number, stream)
+    # A stream that is damaged may well end where it should: what is popped from an empty one costs nothing.
+    if pixel_checksum(pixels) != checksum:
+        raise FormatError("its pixels do not match their checksum")
     return pixels

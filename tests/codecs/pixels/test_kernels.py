@@ -184,7 +184,8 @@ def test_without_compilation_the_same_words(tiny: ExactPixelDecoder) -> None:
         "print(*words)\n"
     )
     env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")])}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     network, given = masked_network(tiny, LEVEL), known(tiny, 1, 8, 8)
     words, _ = encoded(network, given, sampled(network, given, 8, 8))
