@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.pixel_code import Origin
-from ddpm_codec.codecs.pixels.network import MaskedNetwork, masked_network
+from ddpm_codec.codecs.pixels.network import MaskedNetwork, masked_network, workspace
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import OUTPUTS
@@ -132,7 +132,7 @@ class PixelCoder:
         mean, features, x_0 = (_plain(values) for values in (mean, features, x_0))
         if self._executor.device.type == "cpu":
             sums = np.empty(tiles * height * width * OUTPUTS, np.int32)
-            space = kernels.workspace(network, tiles, height, width)
+            space = workspace(network, tiles, height, width)
             kernels.all_sums(network, space, mean, features, x_0, sums)
         else:
             sums = self._executor.sums(mean, features, x_0, self._level).reshape(-1)
@@ -169,7 +169,7 @@ def _decode_run(
     run, words = task
     kernels = _kernels()
     greys = tiles[run]
-    space = kernels.workspace(network, len(greys), *greys.shape[2:])
+    space = workspace(network, len(greys), *greys.shape[2:])
     return bool(kernels.decode_stream(network, space, _plain(mean[run]), _plain(features[run]), words, greys))
 
 

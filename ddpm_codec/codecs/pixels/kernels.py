@@ -26,8 +26,8 @@ from ddpm_codec.codecs.pixels.laws import (
     prepare,
     residual,
 )
-from ddpm_codec.codecs.pixels.masked import CHUNK, Workspace, masked_sums
-from ddpm_codec.codecs.pixels.network import LANES, MaskedNetwork
+from ddpm_codec.codecs.pixels.masked import masked_sums
+from ddpm_codec.codecs.pixels.network import CHUNK, LANES, MaskedNetwork, Workspace
 from ddpm_codec.coding.pixel_laws import PRECISION
 from ddpm_codec.compilation import compiled, inlined
 from ddpm_codec.nn.exact.decoder_parameters import OUTPUTS

@@ -5,7 +5,7 @@ both 0 where s is 0. All values fit int32, which the decoder's check has proved.
 [count, C]; ``rows`` are those of :class:`~ddpm_codec.codecs.pixels.network.MaskedNetwork`, from ``place`` on.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,10 @@ from ddpm_codec.codecs.pixels.lanes import (
     product_of_two,
     store16,
 )
-from ddpm_codec.codecs.pixels.network import LANES, READING_ROWS, RESCALING_ROWS, MaskedNetwork
+from ddpm_codec.codecs.pixels.network import LANES, READING_ROWS, RESCALING_ROWS, MaskedNetwork, Workspace
 from ddpm_codec.compilation import inlined
-from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF, RESIDUAL_ZERO
+from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF
 from ddpm_codec.nn.exact.parameters import STREAM_LIMIT, T_LIMIT
-
-CHUNK = 48
-"""Pixels at once: as many as a front of a large tile has, and a multiple of PIXELS."""
 
 _OUTPUT_ROWS, _INPUT_ROWS = RESCALING_ROWS * LANES, READING_ROWS * LANES
 _BIAS = 5 * LANES
@@ -38,53 +35,6 @@ Bytes = NDArray[np.uint8]
 Shorts = NDArray[np.int16]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
-
-
-class Workspace(NamedTuple):
-    """Memory of one evaluation.
-
-    Attributes:
-        residuals: what the masked stem reads, int16, flat [n, h + reach // 2, w + 2 (reach // 2), 3] and room behind it.
-        hidden: what the masked layers of blocks 1, 2, .. read, int16, flat [blocks - 1, n, h + 1, w + 2, C].
-        q: inputs of the next product, int16, flat [CHUNK, inputs] and room behind it.
-        v: its sums, int32, flat [CHUNK, outputs].
-        stream: int32, flat [CHUNK, C].
-        pixels: tile, row and column of each pixel of the chunk, int64 [CHUNK, 3].
-    """
-
-    residuals: Shorts
-    hidden: Shorts
-    q: Shorts
-    v: Ints
-    stream: Ints
-    pixels: Longs
-
-
-def workspace(network: MaskedNetwork, tiles: int, height: int, width: int) -> Workspace:
-    """Return memory for tiles of a shape, everything outside them filled."""
-    channels, _, reach, blocks, _ = (int(size) for size in network.sizes)
-    border = reach // 2
-    hidden = np.zeros((blocks - 1, tiles, height + 1, width + 2, channels), np.int16)
-    for index in range(1, blocks):
-        hidden[index - 1] = _zeros(network, 1 + 3 * index)
-    layers = network.layers
-    # Rows of windows are copied LANES at a time.
-    room = 3 * reach + LANES
-    return Workspace(
-        residuals=np.full(tiles * (height + border) * (width + 2 * border) * 3 + room, RESIDUAL_ZERO, np.int16),
-        hidden=hidden.reshape(-1),
-        q=np.zeros(CHUNK * 2 * int(layers[:, 3].max()) + room, np.int16),
-        v=np.zeros(CHUNK * LANES * int(layers[:, 4].max()), np.int32),
-        stream=np.zeros(CHUNK * channels, np.int32),
-        pixels=np.zeros((CHUNK, 3), np.int64),
-    )
-
-
-def _zeros(network: MaskedNetwork, layer: int) -> Shorts:
-    """Return what a layer reads outside the tile, [C]."""
-    start, channels = int(network.layers[layer, 2]), int(network.sizes[0])
-    rows = network.readings[start : start + READING_ROWS * channels].reshape(-1, READING_ROWS, LANES)
-    return (rows[:, 0] >> rows[:, 1]).reshape(-1).astype(np.int16)
 
 
 @inlined

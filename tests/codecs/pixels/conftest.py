@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.pixels import kernels
-from ddpm_codec.codecs.pixels.masked import workspace
-from ddpm_codec.codecs.pixels.network import MaskedNetwork, masked_network
+from ddpm_codec.codecs.pixels.network import MaskedNetwork, masked_network, workspace
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
 from ddpm_codec.nn.pixel_decoder import PixelDecoderConfig
