@@ -23,4 +23,4 @@ def compiled(function: Function) -> Function:
 
 def compiles() -> bool:
     """Return whether functions are compiled at all: under ``NUMBA_DISABLE_JIT`` they run as they are, slowly."""
-    return not numba.config.DISABLE_JIT
+    return not numba.config.DISABLE_JIT  # type: ignore[attr-defined]  # set while numba is imported
