@@ -6,13 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pytest
+import torch
 
 from ddpm_codec import __version__
 from ddpm_codec.errors import DdpmCodecError, FormatError, OutputExistsError
-from ddpm_codec_cli import group
+from ddpm_codec.workers import Workers
+from ddpm_codec_cli import group, options
 from ddpm_codec_cli.group import COMMANDS, LazyCommand, cli
 from ddpm_codec_cli.main import main
 from ddpm_codec_cli.output import (
@@ -23,7 +26,7 @@ from ddpm_codec_cli.output import (
     printable,
 )
 
-HEAVY = ("torch", "numpy", "scipy", "PIL", "constriction", "tqdm")
+HEAVY = ("torch", "numba", "numpy", "scipy", "PIL", "constriction", "tqdm")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,6 +133,37 @@ def test_help_loads_nothing_heavy() -> None:
     done = python("-c", script, json.dumps(lines))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("Usage: ddpm-codec") == len(lines) - 1
+
+
+def test_threads_are_asked_for_until_the_command_ends() -> None:
+    before, seen = torch.get_num_threads(), []
+
+    @click.command()
+    @options.threads_option
+    def command(threads: int | None) -> None:
+        options.limit_threads(threads)
+        seen.append((Workers().count, torch.get_num_threads()))
+
+    with patch("ddpm_codec.workers.usable_cores", lambda: 7):
+        try:
+            for words in (["--threads", "3"], []):
+                command.main(words, standalone_mode=False)
+                torch.set_num_threads(before)
+        finally:
+            torch.set_num_threads(before)
+    assert seen == [(3, 3), (7, before)]
+
+
+@pytest.mark.parametrize("name", ["encode", "decode", "bpd", "rd", "progressive", "sample"])
+def test_commands_that_run_a_network_take_threads(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert "--threads" in capsys.readouterr().out
+
+
+def test_rd_has_threads_in_one_process_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["rd", str(tmp_path), "-o", str(tmp_path / "out"), "--workers", "2", "--threads", "2"]
+    assert main(words) == 2
+    assert "--threads is for one process" in capsys.readouterr().err
 
 
 def test_runs_as_a_module() -> None:

@@ -72,10 +72,11 @@ def test_the_first_item_that_fails_is_the_error(count: int) -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_interrupt_ends_the_work(count: int) -> None:
     done: list[int] = []
+    main = threading.main_thread().ident or 0
 
     def task(number: int) -> None:
         if number == 1:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.01)
         done.append(number)
 

@@ -27,13 +27,13 @@ Values = NDArray[Any]
 
 
 @compiled
-def _shifted(a: int, shift: int) -> int:
+def _shifted(a: Any, shift: int) -> Any:  # noqa: ANN401 - int64
     """Return R(a, shift), rounded half to even."""
     return (a + (np.int64(1) << (shift - 1)) - 1 + ((a >> shift) & 1)) >> shift
 
 
 @compiled
-def _between(a: int, low: int, high: int) -> int:
+def _between(a: Any, low: int, high: int) -> Any:  # noqa: ANN401 - int64
     return low if a < low else (high if a > high else a)
 
 

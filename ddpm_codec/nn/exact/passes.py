@@ -55,9 +55,8 @@ def _join_whole(upper: Values, lower: Values, scale: Values, t: Values) -> None:
     """Compute t = clamp(R((256 upper + lower) 2^-pre_shift)), of sums below 2^30: in binary64, which holds them."""
     for i in range(len(t)):
         v = (np.float64(upper[i]) * 256.0 + np.float64(lower[i])) * np.float64(scale[i])
-        v = (v + _ROUND_64) - _ROUND_64
-        v = -_T_LIMIT_64 if v < -_T_LIMIT_64 else v
-        t[i] = np.float32(_T_LIMIT_64 if v > _T_LIMIT_64 else v)
+        rounded = (v + _ROUND_64) - _ROUND_64
+        t[i] = np.float32(min(max(rounded, -_T_LIMIT_64), _T_LIMIT_64))
 
 
 @compiled
