@@ -221,6 +221,8 @@ def check_reading(name: str, reading: Reading) -> None:
     of_picture = reading.limit == PICTURE and not (reading.half.any() or reading.shift.any())
     if of_picture != (name == "stem") or (not of_picture and reading.limit not in (BYTE, WIDE)):
         raise refuse(name, f"unexpected input limit {reading.limit}")
+    if of_picture and (reading.zero != PICTURE_ZERO).any():
+        raise refuse(name, f"zero point of the picture is not {PICTURE_ZERO}")
     if (reading.zero < 0).any() or (reading.zero > reading.limit).any():
         raise refuse(name, "zero point out of range")
     if (reading.half % 2 != 0).any() or (reading.half < 0).any():

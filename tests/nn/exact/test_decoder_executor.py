@@ -1,6 +1,7 @@
 """The executor of the pixel decoder against the reference: the same integers from every kernel, size, batch and strip."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.coding.pixel_laws import cumulative, frequency, pixel_laws
+from ddpm_codec.errors import ModelError
 from ddpm_codec.isolation import isolated
 from ddpm_codec.nn.exact import executor as executor_module
 from ddpm_codec.nn.exact import fused_layer, layer
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import ExactPixelDecoder
+from ddpm_codec.nn.exact.decoder_storage import decoder_from_arrays, decoder_to_arrays
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH
 from tests.nn.exact.conftest import interpret
@@ -167,6 +170,38 @@ def test_autocast_of_the_caller_changes_nothing(kernels: str, compiled: bool, de
         inside = both(executor, picture, x_0, 1)
     for found, wanted in zip(inside, outside, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_whatever_is_accepted_is_exact() -> None:
+    """Damage numbers of a decoder at random: it is refused, or all ways still agree with the reference."""
+    model = random_exact_decoder(5, wide=WIDE[:2])
+    accepted, tries = 0, 120
+    for seed in range(tries):
+        rng = np.random.default_rng(seed)
+        try:
+            damaged = decoder_from_arrays(model.config, model.levels, damaged_arrays(model, rng))
+        except ModelError:
+            continue
+        accepted += 1
+        level = int(rng.integers(0, model.levels))
+        picture, x_0 = tiles(level, 5, 8, batch=1)
+        picture *= int(rng.choice([1, 40]))
+        wanted = reference(damaged, picture, x_0, level)
+        for compiled in (False, True):
+            same(both(PixelDecoderExecutor(damaged, CPU, "float32", compiled=compiled), picture, x_0, level), wanted)
+    assert 10 < accepted < tries - 10
+
+
+def damaged_arrays(model: ExactPixelDecoder, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a decoder with one number in each of two of them replaced."""
+    arrays: dict[str, Any] = decoder_to_arrays(model)
+    for name in rng.choice(sorted(arrays), 2):
+        values = arrays[name]
+        place = tuple(rng.integers(0, size) for size in values.shape)
+        info = np.iinfo(values.dtype.name)
+        changes = [info.min, info.max, int(rng.integers(-5, 6)), 8 * int(values[place]), int(values[place]) + 1]
+        values[place] = np.clip(changes[rng.integers(len(changes))], info.min, info.max)
+    return arrays
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ddpm_codec.errors import ModelError
 from ddpm_codec.models.frozen import load_model
 from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
+from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.parameters import (
     BYTE,
     EXACT_BITS,
@@ -129,6 +130,9 @@ def test_a_stem_that_does_not_read_plainly_is_refused(parameters: ExactParameter
     ):
         with pytest.raises(ModelError, match=r"\Alayer stem: unexpected input limit \d+\Z"):
             changed(parameters, "stem", reading=dataclasses.replace(reading, **change)).check()
+    moved = dataclasses.replace(reading, zero=reading.zero + np.eye(12, dtype=np.int64)[10])
+    with pytest.raises(ModelError, match=r"\Alayer stem: zero point of the picture is not 32768\Z"):
+        changed(parameters, "stem", reading=moved).check()
     down = parameters.layers["down"].reading
     wide = dataclasses.replace(down, limit=65535, half=0 * down.half, shift=0 * down.shift)
     with pytest.raises(ModelError, match=r"\Alayer down: unexpected input limit 65535\Z"):
@@ -249,8 +253,9 @@ def test_whatever_is_accepted_is_exact() -> None:
         picture = rng.integers(-(1 << 20), 1 << 20, (1, 3, 8, 16))
         level = int(rng.integers(0, model.levels))
         mean, pixel, coefficient = exact_network.forward(damaged, picture, level)
-        for kernels in ("float32", None):
-            denoiser = ExactDenoiser(ExactExecutor(damaged, torch.device("cpu"), kernels), (level,))
+        cpu = torch.device("cpu")
+        for executor in (ExactExecutor(damaged, cpu, "float32"), ExactExecutor(damaged, cpu), FusedExecutor(damaged)):
+            denoiser = ExactDenoiser(executor, (level,))
             pixels, coefficients = denoiser.both(picture, 0)
             np.testing.assert_array_equal(pixels.mean, mean)
             np.testing.assert_array_equal(pixels.log_var_index, pixel)
