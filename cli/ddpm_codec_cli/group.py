@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from ddpm_codec import __version__
+from ddpm_codec.compilation import when_compiling
 from ddpm_codec.errors import DdpmCodecError
 from ddpm_codec_cli.output import echo, printable
 
@@ -82,12 +83,19 @@ def cli() -> None:
     """Diffusion models as image codecs: train one, bound it, and turn pictures into files."""
 
 
+def _say_compiling() -> None:
+    """Tell somebody who waits at a terminal; the first run takes some seconds longer than all others."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        echo(f"{PROGRAM}: compiling for this processor, which only the first run does", err=True)
+
+
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command and return its exit code.
 
     Args:
         arguments: words after the program's name; None: those of the process.
     """
+    when_compiling(_say_compiling)
     try:
         result = cli.main(args=None if arguments is None else list(arguments), prog_name=PROGRAM, standalone_mode=False)
         # Flushed here and not at exit, where the interpreter would report a closed pipe by itself.
