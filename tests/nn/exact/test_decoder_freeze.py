@@ -47,8 +47,9 @@ def calibrated_decoder(shapes: int, wide: str | None) -> PixelDecoder:
     if wide is not None:
         quantizer = network.layers()[wide].quantizer
         assert quantizer is not None
-        quantizer.wide.fill_(1.0)
-        quantizer.step.div_(32.0)
+        if not quantizer.wide.item():
+            quantizer.wide.fill_(1.0)
+            quantizer.step.div_(32.0)
     return network
 
 
