@@ -58,7 +58,7 @@ def toy_exact() -> FrozenModel:
     """Return the model; it is shared, so leave it as it is."""
     x_0 = to_model_values(_Crops().batch(0, 16, slice(None)), torch.device("cpu"))
     prior = PriorModel.fit([x_0], by_name("colour-8x8"))
-    grid = log_snr_from_sigma(NOISE / 127.5)
+    grid = log_snr_from_sigma((NOISE / 127.5).tolist())
     sigmas, rows = {}, {}
     for crossing, grey_levels in enumerate(TOY_CROSSINGS):
         first = int(np.flatnonzero(grey_levels * 1.1 < NOISE)[0])

@@ -241,8 +241,8 @@ def measure_levels(
     prior: PriorModel,
     seed: int,
     max_gap: float = 7.0,
-    crossings: Iterable[float] = (),
     progress: Callable[[int], object] | None = None,
+    crossings: Iterable[float] = (),
 ) -> LevelMeasurement:
     """Measure what every step between levels of a grid costs, with one noise draw an image and level.
 
@@ -254,9 +254,9 @@ def measure_levels(
         prior: p(x_T).
         seed: of the noise; the result does not depend on the batch size.
         max_gap: longest step that is priced with predicted variances, in nats of log-SNR; longer ones cost infinity.
+        progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
         crossings: log-SNR of levels where a pixel decoder may take over: the network is not asked there, but steps to them
             are priced, however long.
-        progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
     Returns:
         Means over all dimensions of all pictures.

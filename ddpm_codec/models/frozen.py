@@ -125,7 +125,9 @@ class FrozenModel:
     def pixel_likelihood(self, device: torch.device) -> ExactPixelLikelihood | None:
         """Return p(x_0 | z_0) at the crossings, with the frequencies of the coder; None without a pixel decoder."""
         executor = self.pixel_decoder_executor(device)
-        return executor and ExactPixelLikelihood(executor, tuple(log_snr_at(own) for own in self.crossings))
+        if executor is None:
+            return None
+        return ExactPixelLikelihood(executor, tuple(log_snr_at(own) for own in self.crossings))
 
     def bound_denoiser(self, device: torch.device, dtype: str) -> Denoiser:
         """Return the denoiser for bounds: of an exact model, over its levels alone and with the integers of its coder.

@@ -40,9 +40,8 @@ from ddpm_codec.training.chain_choice import (
 from ddpm_codec.training.checkpoint import Checkpoint, build_denoiser, load_weights
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, Split, screened_data, split_holdout
-from ddpm_codec.training.decoder_freezing import frozen_decoder
 from ddpm_codec.training.export_options import LONGEST_CHAIN, ExportOptions
-from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on
+from ddpm_codec.training.freezing import GRID, REACH_PIXELS, candidate_levels, freeze_on, frozen_decoder
 from ddpm_codec.training.screening import Screened, screened
 
 PRIOR_CROPS = 2048

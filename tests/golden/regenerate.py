@@ -1,8 +1,9 @@
 """Make golden files anew: ``python -m pytest tests/test_golden.py --regenerate-golden=photo``, or ``=all``.
 
 A tiny network learns noisy pictures in seconds, well enough to beat the fallback on them, and is frozen twice: exact, with a
-pixel decoder, and in floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a change of the format.
-``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is made again with it.
+pixel decoder, and in floating point. Files that the exact one codes must decode for ever, on any machine: ``all`` is for a
+change of the format. ``=progressive`` makes the progressive ones alone. ``photo.ddpm`` belongs to the model that ships and is
+made again with it.
 """
 
 import hashlib
