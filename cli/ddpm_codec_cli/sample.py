@@ -81,6 +81,8 @@ def sample(
     """Draw samples from a model, or a figure of how they come about.
 
     The same command draws the same pictures; --batch does not change the noise. A CIFAR-10 folder gives its test batch.
+
+    A model with a pixel decoder ends with a draw from it, or with its mean where ddim draws no noise.
     """
     from ddpm_codec.sampling.places import parse_pair, parse_size
     from ddpm_codec.sampling.run import SampleOptions, sample_pictures

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from ddpm_codec.codecs.pixels.coder import PixelCoder
 from ddpm_codec.datasets import Change, change_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import Chain
@@ -18,6 +19,7 @@ from ddpm_codec.errors import InputError
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.ddpm_model import DdpmModel
+from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import BoundSetting, CodecModel, Schedule
 from ddpm_codec.models.registry import DEFAULT
@@ -25,7 +27,7 @@ from ddpm_codec.padding import centre_crop
 from ddpm_codec.sampling.figures import Canvas, Figure, Grid, Interpolation, Progressive, Shared
 from ddpm_codec.sampling.output import check_output, check_sheet, write_frames
 from ddpm_codec.sampling.places import find_places, spread_places
-from ddpm_codec.sampling.sampler import Sampler
+from ddpm_codec.sampling.sampler import CrossingEnd, Sampler
 from ddpm_codec.sampling.steps import Ancestral, Ddim
 from ddpm_codec.stopwatch import Stopwatch
 
@@ -53,7 +55,7 @@ class SampleOptions:
     Attributes:
         model: name, file or folder.
         figure: what to draw.
-        method: sampling rule.
+        method: sampling rule; it ends with a draw from a model's pixel decoder, or, ddim with eta = 0, with its mean m_0.
         eta: of DDIM, 0 to 1; None: 0.
         steps: K, of a DDPM the number of timesteps used; None: the model's own, of a DDPM all timesteps.
         schedule: how levels are chosen, ``dp`` or ``even``; None: the model's choice.
@@ -174,7 +176,12 @@ def _sampler(
     ddim = options.method == "ddim"
     rule = Ddim(options.eta or 0.0) if ddim else Ancestral(setting.transform, setting.variances)
     denoiser = model.bound_denoiser(device, model.bound_dtype(device))
-    return Sampler(denoiser, setting.chain, setting.transform, setting.prior, rule, device, model.name, meter.advance)
+    end = None
+    if isinstance(model, FrozenModel) and (executor := model.pixel_decoder_executor(device)) is not None:
+        end = CrossingEnd(PixelCoder(executor, model.default_crossing), draws=bool(not ddim or options.eta))
+    return Sampler(
+        denoiser, setting.chain, setting.transform, setting.prior, rule, device, model.name, meter.advance, end
+    )
 
 
 def _facts(options: SampleOptions, model: CodecModel, setting: BoundSetting, device: torch.device) -> dict[str, Any]:

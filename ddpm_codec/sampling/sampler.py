@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_codec.codecs.pixels.coder import PixelCoder
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.gaussian import alpha_bar, sigma2
 from ddpm_codec.diffusion.measurement import draw_noise
@@ -18,7 +19,9 @@ from ddpm_codec.diffusion.prediction import Denoiser, Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import ModelError
+from ddpm_codec.nn.integer import PICTURE_BITS
 from ddpm_codec.sampling.steps import StepRule
+from ddpm_codec.units import GREY_PER_UNIT
 
 Generators = list[torch.Generator]
 """One per picture, on the CPU, so that pictures depend neither on the batch nor on the device."""
@@ -30,12 +33,46 @@ class Visit(NamedTuple):
     Attributes:
         place: index of the level in its chain, 0 the cleanest.
         x_t: float64, [B, 3, H, W].
-        x0_mean: the denoiser's mean of x_0 given x_t, float64, the same shape.
+        x0_mean: the denoiser's mean of x_0 given x_t, float64, the same shape; at the crossing of a pixel decoder what
+            :class:`CrossingEnd` makes of x_t.
     """
 
     place: int
     x_t: Tensor
     x0_mean: Tensor
+
+
+@dataclass(frozen=True)
+class CrossingEnd:
+    """How pictures end at a crossing: by a draw from p(x_0 | z_0), or with its mean m_0.
+
+    Attributes:
+        coder: the pixel decoder at that crossing.
+        draws: draw, rather than show m_0.
+    """
+
+    coder: PixelCoder
+    draws: bool
+
+    def __call__(self, x_t: Tensor, log_snr: float, generators: Generators) -> Tensor:
+        """Return x_0 or m_0 for x_t at the crossing, model values, float64 [B, 3, H, W]; H and W multiples of 4.
+
+        Args:
+            x_t: float64, [B, 3, H, W].
+            log_snr: of the crossing.
+            generators: of the draws, one per picture.
+        """
+        z_0 = x_t / alpha_bar(torch.tensor(log_snr, dtype=torch.float64)).sqrt().item()
+        picture = torch.round(z_0 * (GREY_PER_UNIT * 2**PICTURE_BITS)).to(torch.int64).cpu().numpy()
+        if not self.draws:
+            return to_model_values(self.coder.mean(picture), x_t.device, torch.float64)
+        shape = (picture.shape[2], picture.shape[3])
+        # One by one: pictures that share a stream would depend on the batch.
+        drawn = [
+            self.coder.sample(picture[index : index + 1], shape, np.random.PCG64(_seed(generator)))
+            for index, generator in enumerate(generators)
+        ]
+        return to_model_values(np.concatenate(drawn), x_t.device, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -51,6 +88,7 @@ class Sampler:
         device: of the pictures.
         name: of the model, for messages.
         evaluated: called after each network evaluation with the number of pictures in it, like ``tqdm.update``.
+        end: what makes the picture at level 0, where that is the crossing of a pixel decoder; None: the denoiser.
     """
 
     denoiser: Denoiser
@@ -61,6 +99,7 @@ class Sampler:
     device: torch.device
     name: str = "model"
     evaluated: Callable[[int], object] | None = None
+    end: CrossingEnd | None = None
 
     @property
     def noisiest(self) -> int:
@@ -86,7 +125,7 @@ class Sampler:
         """Sample from level ``place`` down to level 0 and yield every level visited, both included.
 
         The sample is the x0_mean of the last level, the mean of the decoder L_0, shown without its noise as in Ho et al. 2020
-        (end of sec. 3.3).
+        (end of sec. 3.3). At the crossing of a pixel decoder it is what :attr:`end` makes of x_t.
 
         Args:
             x_t: at level ``place``, [B, 3, H, W].
@@ -99,6 +138,10 @@ class Sampler:
         x_t = x_t.double()
         levels = self.chain.log_snr
         for t in range(place, -1, -1):
+            if t == 0 and self.end is not None:
+                yield Visit(0, x_t, self.end(x_t, levels[0], generators))
+                self._count(len(x_t))
+                return
             prediction = self._predict(x_t, levels[t])
             yield Visit(t, x_t, prediction.x0_mean.double())
             if t:
@@ -117,15 +160,22 @@ class Sampler:
             prediction = self.denoiser(x_t.float(), level)
         if not torch.isfinite(prediction.x0_mean).all():
             raise ModelError(f"{self.name}: the output of the network is not finite at log-SNR {log_snr:g}")
-        if self.evaluated is not None:
-            self.evaluated(len(x_t))
+        self._count(len(x_t))
         return prediction
+
+    def _count(self, pictures: int) -> None:
+        if self.evaluated is not None:
+            self.evaluated(pictures)
 
     def _pictures(self, count: int, height: int, width: int) -> Tensor:
         return torch.empty((count, 3, height, width), dtype=torch.float64, device=self.device)
 
     def _classes(self, values: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values).to(self.device)[None, :, None, None]
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(1 << 62, (), generator=generator))
 
 
 def to_pixels(x: Tensor) -> Pixels:

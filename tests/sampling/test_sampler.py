@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_codec.codecs.pixels.coder import PixelCoder
+from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.gaussian import alpha_bar, sigma2
 from ddpm_codec.diffusion.prediction import Prediction
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.variance import NetworkVariances
 from ddpm_codec.errors import ModelError
-from ddpm_codec.sampling.sampler import Sampler, from_pixels, to_pixels
-from ddpm_codec.sampling.steps import Ancestral
+from ddpm_codec.models.model_file import load_model
+from ddpm_codec.sampling.sampler import CrossingEnd, Sampler, from_pixels, to_pixels
+from ddpm_codec.sampling.steps import Ancestral, Ddim
+from tests.golden.regenerate import EXACT
 from tests.sampling.toys import SIDE, chain_of, classes, generators, photographic, sampler
 
 
@@ -93,3 +97,21 @@ def test_pixels_are_the_nearest_grey_levels() -> None:
     assert np.array_equal(to_pixels(values + 0.49 / 127.5), grey)
     beyond = torch.tensor([-7.0, 7.0, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1)
     assert to_pixels(beyond).tolist() == [[[[0, 255, 128]]]]
+
+
+def test_at_a_crossing_pictures_are_drawn_one_by_one_around_the_mean_of_the_decoder() -> None:
+    toy, model = photographic(), load_model(EXACT)
+    executor = model.pixel_decoder_executor(torch.device("cpu"))
+    assert executor is not None
+    coder, log_snr = PixelCoder(executor, 0), log_snr_at(model.crossings[0])
+    plain = sampler(toy, replace(chain_of(2), log_snr=(log_snr, *chain_of(2).log_snr[1:])), Ddim())
+    x_t = plain.draw_prior(generators(3), SIDE, SIDE) * 0.1
+    drawing, showing = (replace(plain, end=CrossingEnd(coder, draws)) for draws in (True, False))
+    drawn, mean = drawing.finish(x_t, 0, generators(3)), showing.finish(x_t, 0, generators(3))
+    assert torch.equal(drawn[1:2], drawing.finish(x_t[1:2], 0, generators(3)[1:2]))
+    assert not torch.equal(drawn, drawing.finish(x_t, 0, generators(4)[1:]))
+    z_0 = x_t / alpha_bar(torch.tensor(log_snr, dtype=torch.float64)).sqrt()
+    greys = coder.mean(torch.round(z_0 * 127.5 * 64).to(torch.int64).numpy())
+    assert np.array_equal(to_pixels(mean), greys.transpose(0, 2, 3, 1))
+    away = float((drawn - mean).abs().mean()) * 127.5
+    assert 0.5 < away < 2.0 * model.crossings[0]
