@@ -80,7 +80,12 @@ def test_other_images_are_refused(images: list[NDArray[np.uint8]], cause: str, m
 
 @pytest.mark.parametrize(
     ("settings", "cause"),
-    [({"tile": 12}, "tile = 12"), ({"tile": 0}, "tile = 0"), ({"crossing": 8.2}, "model tiny has no pixel decoder")],
+    [
+        ({"tile": 12}, "tile = 12"),
+        ({"tile": 0}, "tile = 0"),
+        ({"crossing": 5.0}, r"crossing 5: [^\n]*3\.2, 8\.2 grey levels"),
+        ({"crossing": 8.2, "model": "alone"}, "model tiny-float has no pixel decoder"),
+    ],
 )
 def test_other_settings_are_refused(settings: dict[str, Any], cause: str, model: CodecModel) -> None:
     with pytest.raises(InputError, match=cause):

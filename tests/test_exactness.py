@@ -100,13 +100,13 @@ def test_another_process_writes_the_same_bytes_and_reads_them(
     run_elsewhere(
         PLACES[place],
         ["decode", picture.with_suffix(".ddpm"), "-o", tmp_path / "x.png"],
-        ["encode", picture, "-o", tmp_path / "x.ddpm", "--tile", "64"],
+        ["encode", picture, "-o", tmp_path / "noise.ddpm", "--tile", "64"],
         ["encode", folder, "-o", tmp_path / "set.ddpm"],
         ["decode", progressive, "-o", tmp_path / "whole.png"],
         ["decode", progressive, "-o", tmp_path / "sample.png", "--level", "4", "--reconstruction", "sample"],
     )
     assert same_pixels(picture, tmp_path / "x.png")
-    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    assert (tmp_path / "noise.ddpm").read_bytes() == coded
     assert (tmp_path / "set.ddpm").read_bytes() == archived
     assert same_pixels(picture, tmp_path / "whole.png")
     assert same_pixels(progressive.with_name("sample.png"), tmp_path / "sample.png")
@@ -134,8 +134,8 @@ def test_batches_and_kernels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change(monkeypatch)
-    encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64)
-    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64)
+    assert (tmp_path / "noise.ddpm").read_bytes() == coded
 
 
 def test_without_onednn(picture: Path, coded: bytes, tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_without_onednn(picture: Path, coded: bytes, tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False):
             assert kernels.pick_kernels(torch.device("cpu")) == "float32"
-            encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64)
-    assert (tmp_path / "x.ddpm").read_bytes() == coded
+            encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64)
+    assert (tmp_path / "noise.ddpm").read_bytes() == coded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Path) -> None:
-    encode_files([picture], tmp_path / "x.ddpm", model=str(EXACT), tile=64, device="cuda")
-    assert (tmp_path / "x.ddpm").read_bytes() == coded
+    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64, device="cuda")
+    assert (tmp_path / "noise.ddpm").read_bytes() == coded
     for device in ("cpu", "cuda"):
-        decode_file(tmp_path / "x.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)
+        decode_file(tmp_path / "noise.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)
         assert same_pixels(picture, tmp_path / f"{device}.png")

@@ -99,6 +99,7 @@ def test_metadata_and_names_come_back(tmp_path: Path) -> None:
 
 
 def test_one_picture_is_a_file_of_its_own_and_two_are_not(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single, "_suits_indices", lambda *_: False)
     session, picture = model.session(), noise(96, 128)
     one = encode_archive([picture], session, OPTIONS)
     two = encode_archive([picture, replace(picture, info=replace(picture.info, name="b.png"))], session, OPTIONS)
@@ -181,7 +182,8 @@ def test_indices_code_what_is_too_small_to_seed_a_stack(
     (tmp_path / "x.ddpm").write_bytes(data)
     facts = describe_file(tmp_path / "x.ddpm")
     assert (facts.codec, facts.coded_by, facts.model) == ("indexed lossless", ("model",), "tiny")
-    assert facts.parameters == {"crossing": 0, "steps": model.session().steps, "register_bits": 6}
+    indices = model.session().for_indices()
+    assert facts.parameters == {"crossing": indices.crossing, "steps": indices.steps, "register_bits": 6}
 
 
 def test_damage_of_indices_behind_a_right_checksum_never_gives_other_pixels(

@@ -90,7 +90,7 @@ def _encode_progressive() -> None:
     with tempfile.TemporaryDirectory() as name:
         source, back = Path(name) / "noise.png", Path(name) / "back.png"
         found: dict[str, object] = {}
-        for file, pixels in zip(PROGRESSIVE, (noisy_picture(400, 100, 150), drawn_picture(100, 150)), strict=True):
+        for file, pixels in zip(PROGRESSIVE, (noisy_picture(400, 60, 90), drawn_picture(100, 150)), strict=True):
             Image.fromarray(pixels).save(source)
             encode_progressive_files(
                 [source],
@@ -98,7 +98,7 @@ def _encode_progressive() -> None:
                 steps=8,
                 register_bits=8,
                 fallback=file == "drawn.ddpm",
-                tile=64,
+                tile=32,
                 model=EXACT,
                 overwrite=True,
             )

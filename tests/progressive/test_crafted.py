@@ -62,7 +62,7 @@ EXTREMES = [
     *({"register_bits": value} for value in (0, 3, 4, 5, 12, 16, 17, 1 << 40)),
     *({"end": value} for value in (1, 5, 10, 11, 1 << 16, 1 << 40)),
     *({"tile": value} for value in (0, 8, 9, 1 << 16, 1 << 40)),
-    *({"crossing": value} for value in (1, 1 << 40)),
+    *({"crossing": value} for value in (2, 1 << 40)),
 ]
 
 

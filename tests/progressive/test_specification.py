@@ -104,9 +104,19 @@ def test_a_transparent_picture_of_several_tiles_without_sections(
     assert np.array_equal(decoder.pixels, np.asarray(image))
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of six tiles, with levels of several messages."""
+    folder = tmp_path_factory.mktemp("large")
+    Image.fromarray(noisy_picture(400, 100, 150)).save(folder / "source.png")
+    how: dict[str, Any] = {"steps": 8, "register_bits": 8, "tile": 64, "fallback": False, "model": EXACT}
+    encode_progressive_files([folder / "source.png"], folder / "file.ddpm", **how)
+    return folder / "file.ddpm"
+
+
 @pytest.mark.parametrize("place", ["a level", "within a step", "the last latents"])
-def test_prefixes_show_the_same_mean(place: str, model: FrozenModel, tmp_path: Path) -> None:
-    file = FOLDER / "indices.ddpm"
+def test_prefixes_show_the_same_mean(place: str, large: Path, model: FrozenModel, tmp_path: Path) -> None:
+    file = large
     end = ends(file)[{"a level": 0, "within a step": -8, "the last latents": -7}[place]]
     decoder = Decoder(file.read_bytes()[: end + 10], model)
     assert (decoder.sent > 0) == (place == "within a step")

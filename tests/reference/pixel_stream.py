@@ -1,8 +1,10 @@
 """Streams of the pixel decoder in plain Python, pixel by pixel: what the compiled loop has to agree with.
 
-Written from docs/FORMAT.md, section 10.1, over :mod:`tests.reference.exact_decoder`. Every pixel evaluates the network anew.
+Written from docs/FORMAT.md, section 10.1, over :mod:`tests.reference.exact_decoder`. Every pixel evaluates the network anew,
+on what it sees.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import numpy as np
@@ -64,13 +66,17 @@ def decode(
     if words:
         state = (state << 32) + words.pop()
     x_0 = np.zeros((len(mean), 3, *shape), np.uint8)
+    reach = decoder.config.reach // 2 + decoder.config.blocks
     for tile, y, x in order(decoder, len(mean), *shape):
-        v = sums(decoder, mean, features, x_0, level)[tile, y, x]
+        left = max(0, x - reach)
+        where = np.s_[tile : tile + 1, :, max(0, y - reach) : y + 1, left : x + reach + 1]
+        seen = features[where[0], where[2], where[3]]
+        v = sums(decoder, mean[..., : shape[0], : shape[1]][where], seen, x_0[where], level)[0, -1, x - left]
         for j in GREEN_RED_BLUE:
             greys = [int(x_0[tile, i, y, x]) for i in range(3)]
             law = pixel_laws(decoder, level, list(v), list(mean[tile, :, y, x]), greys)[j]
             quantile = state & 0xFFFFFF
-            k = next(k for k in range(256) if cumulative(decoder, k + 1, law) > quantile)
+            k = bisect_right(range(1, 256), quantile, key=lambda bound: cumulative(decoder, bound, law))  # noqa: B023
             low = cumulative(decoder, k, law)
             state = (state >> 24) * (cumulative(decoder, k + 1, law) - low) + quantile - low
             if state < 1 << 32 and words:

@@ -21,7 +21,7 @@ from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.evaluation import evaluate_bpd
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.rate_distortion.milestones import LOSSLESS, ideal_milestones, real_milestones
-from tests.golden.regenerate import EXACT, noisy_picture
+from tests.golden.regenerate import CROSSINGS, EXACT, noisy_picture
 from tests.reference.block_code import BlockCode
 
 STEPS = 8
@@ -141,7 +141,7 @@ def test_the_decoder_knows_what_the_encoder_knows_it_knows(session: CodingSessio
 def test_more_of_a_file_is_a_better_picture(session: CodingSession) -> None:
     pixels = noisy_picture(10, 64, 64)
     with small(MESSAGE_BITS=512, LARGEST_SMALL_SECTION=150):
-        parameters, sections, _ = encode(session, pixels, register=10)
+        parameters, sections, _ = encode(session, pixels, tile=32, register=10)
         decoder = decoder_of(session, parameters, pixels)
         quality = []
         for section in sections[:-1]:
@@ -149,7 +149,10 @@ def test_more_of_a_file_is_a_better_picture(session: CodingSession) -> None:
             quality.append(psnr_db(decoder.picture("mean"), pixels))
     assert len(quality) > 8
     assert np.diff(quality).min() > -0.1
-    assert quality[-1] > 50.0
+    # The latents, which are known before the first of four tiles, and the mean are better than the noise of the crossing.
+    assert quality[-4] > 20.0 * np.log10(255.0 / CROSSINGS[0])
+    # Then three tiles are exact.
+    assert quality[-1] > quality[-4] + 5.0
 
 
 @pytest.mark.parametrize("code", [BlockCode(10, 2.0), BlockCode(10, 4.0, np.random.default_rng(0))])

@@ -1,5 +1,7 @@
 """Which sections a progressive file has: messages and tiles within limits, or a few messages and the fallback."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
 from ddpm_codec.codecs.session import Model
 from ddpm_codec.container import ByteSource, read_sections
 from ddpm_codec.distortion import psnr_db
+from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.golden.regenerate import EXACT, drawn_picture, noisy_picture
 from tests.progressive.files import raw_fallback
@@ -20,6 +23,15 @@ Pixels = np.ndarray
 @pytest.fixture(scope="module")
 def model() -> Model:
     return Model.open(str(EXACT), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def lowest() -> Model:
+    """A model whose progressive files end at its lowest crossing, whatever their limits."""
+    opened = Model.open(str(EXACT), device="cpu")
+    assert isinstance(opened.codec_model, FrozenModel)
+    opened.codec_model = replace(opened.codec_model, progressive_crossing=0)
+    return opened
 
 
 def encoded(model: Model, pixels: Pixels, **options: object) -> EncodedPicture:
@@ -68,43 +80,44 @@ def test_a_picture_before_its_fallback_is_a_coarse_one(model: Model) -> None:
 
 
 def test_pictures_that_the_model_serves_end_with_tiles(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = noisy_picture(30, 64, 80)
+    pixels = drawn_picture(64, 80)
     assert encoded(model, pixels, tile=32).parameters.end > 0
     raw_fallback(monkeypatch)
+    pixels = noisy_picture(30, 64, 80)
     found = encoded(model, pixels, tile=32)
     assert found.parameters.end == 0
     assert [section.level for section in found.sections][-6:] == [-1] * 6
     assert np.array_equal(shown(model, found), pixels)
 
 
-def test_a_limit_is_used_up_by_whole_tiles(model: Model) -> None:
+def test_a_limit_is_used_up_by_whole_tiles(lowest: Model) -> None:
     pixels = noisy_picture(30, 64, 80)
     options = {"tile": 32, "fallback": False}
-    whole = encoded(model, pixels, **options)
+    whole = encoded(lowest, pixels, **options)
     # The preamble is counted with more bytes than it may take.
     limit = 8 * (whole.file.ends[-3] + 4) / 64 / 80
-    part = encoded(model, pixels, max_bpp=limit, **options)
+    part = encoded(lowest, pixels, max_bpp=limit, **options)
     assert not part.lossless
     assert len(part.file.data) <= limit * 64 * 80 / 8
     assert len(part.sections) == len(whole.sections) - 2
-    canvas = shown(model, part)
+    canvas = shown(lowest, part)
     assert np.array_equal(canvas[:32], pixels[:32])
     assert np.array_equal(canvas[32:, :32], pixels[32:, :32])
     assert 20.0 < psnr_db(pixels[32:, 32:], canvas[32:, 32:]) < 60.0
 
 
-def test_a_quality_beyond_the_crossing_is_reached_by_tiles(model: Model) -> None:
+def test_a_quality_beyond_the_crossing_is_reached_by_tiles(lowest: Model) -> None:
     pixels = noisy_picture(31, 64, 80)
     options = {"tile": 32, "fallback": False}
-    last = encoded(model, pixels, **options).sections
+    last = encoded(lowest, pixels, **options).sections
     crossing = sum(section.level >= 0 for section in last)
-    at_crossing = psnr_db(pixels, shown(model, encoded(model, pixels, **options), DecodeLimits(level=0)))
-    found = encoded(model, pixels, min_psnr_db=at_crossing + 2.0, **options)
+    at_crossing = psnr_db(pixels, shown(lowest, encoded(lowest, pixels, **options), DecodeLimits(level=0)))
+    found = encoded(lowest, pixels, min_psnr_db=at_crossing + 2.0, **options)
     tiles = [section for section in found.sections if section.level < 0]
     assert crossing > 0
     assert 0 < len(tiles) < 6
     assert not found.lossless
-    assert psnr_db(pixels, shown(model, found)) >= at_crossing + 2.0
+    assert psnr_db(pixels, shown(lowest, found)) >= at_crossing + 2.0
 
 
 def test_what_is_lossless_within_a_limit_is_lossless(model: Model) -> None:
