@@ -89,7 +89,8 @@ def test_the_average_begins_with_the_rounded_weights_and_later_keeps_its_own(ali
 
     def calibrate() -> None:
         if not net.calibrated:
-            net.outer_offset.fill_(64.0)
+            for stream in net.streams():
+                net.get_buffer(f"{stream}_offset").fill_(64.0)
             net.stem.conv.weight.mul_(1.01)
 
     begin_rounding(net, average, calibrate)
