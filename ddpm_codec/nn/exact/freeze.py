@@ -35,7 +35,7 @@ TO_U = 4.0 / 3.0
 _MULTIPLIER_LIMIT = 2047
 _LARGEST_SHIFT = 20
 _BIAS_LIMIT = 1 << 22
-"""Units of a sum to the largest bias."""
+"""Largest bias of a head in units of its sums."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ class TrunkFreezer:
         weight = numbers(kernel) * steps_in[None, :, None, None]
         if conv.bias is None:
             raise TypeError("a layer of the codec network has no bias")
-        # Beside weights that have hardly left zero, as in heads at the start of training, the bias says what is fine enough.
-        least = np.maximum(np.abs(numbers(conv.bias)) / _BIAS_LIMIT, 1e-12)
+        least = np.full(conv.out_channels, 1e-12)
+        if name.endswith("_head"):
+            # Heads start at zero: beside weights that have hardly left it the bias says what is fine enough.
+            least = np.maximum(np.abs(numbers(conv.bias)) / _BIAS_LIMIT, least)
         steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, least)
         rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         zero = np.einsum("oiyx,i->o", rounded, reading.zero)
