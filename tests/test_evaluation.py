@@ -13,7 +13,7 @@ from ddpm_codec.evaluation import bound_of, evaluate_bpd
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from tests.ddpm_folders import random_ddpm, write_folder
-from tests.golden.regenerate import EXACT, noisy_picture
+from tests.golden.regenerate import EXACT, FLOAT, noisy_picture
 from tests.helpers import SMALL, TINY
 
 STEPS = 4
@@ -58,7 +58,7 @@ def test_progress_advances_with_every_network_evaluation(kind: str, model: Codec
     told: list[tuple[int, int]] = []
     report = bound_of(images, used, batch=1, progress=lambda done, total: told.append((done, total)))
     # 16x16 pictures go through the network four at a time, so there are batches of four and of one.
-    count = report.facts["evaluations"]
+    count = report.chain.steps + 1
     assert {total for _, total in told} == {5 * count}
     assert [done for done, _ in told] == [*range(0, 4 * count, 4), *range(4 * count, 5 * count + 1)]
 
@@ -84,9 +84,13 @@ def test_other_images_are_refused(images: list[NDArray[np.uint8]], cause: str, m
         ({"tile": 12}, "tile = 12"),
         ({"tile": 0}, "tile = 0"),
         ({"crossing": 5.0}, r"crossing 5: [^\n]*3\.2, 8\.2 grey levels"),
-        ({"crossing": 8.2, "model": "alone"}, "model tiny-float has no pixel decoder"),
     ],
 )
 def test_other_settings_are_refused(settings: dict[str, Any], cause: str, model: CodecModel) -> None:
     with pytest.raises(InputError, match=cause):
         bound_of([noisy_picture(0, 8, 8)], model, **settings)
+
+
+def test_a_crossing_without_a_pixel_decoder_is_refused() -> None:
+    with pytest.raises(InputError, match="model tiny-float has no pixel decoder"):
+        bound_of([noisy_picture(0, 8, 8)], open_model(FLOAT), crossing=8.2)

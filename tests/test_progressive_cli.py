@@ -11,6 +11,7 @@ from PIL import Image
 from ddpm_codec.codecs import block
 from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
 from ddpm_codec.codecs.lossless.layout import BlockHeader
+from ddpm_codec.codecs.progressive import indexed
 from ddpm_codec.codecs.progressive.decoder import SectionDecoder
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture
@@ -22,6 +23,7 @@ from tests.progressive.files import raw_fallback
 
 MODEL = ("--model", str(EXACT))
 FAST = ("--register-bits", "6", *MODEL)
+LEVELS = ("--steps", "8")
 
 
 def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
@@ -37,7 +39,7 @@ def coded(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small file of several sections."""
     raw_fallback(monkeypatch)
     path = tmp_path / "x.ddpm"
-    code, _, error = run("encode", save(tmp_path / "x.png", 40, 48), "-o", path, "--progressive", *FAST)
+    code, _, error = run("encode", save(tmp_path / "x.png", 40, 48), "-o", path, "--progressive", *LEVELS, *FAST)
     assert code == 0, error
     return path
 
@@ -312,6 +314,7 @@ def test_a_file_that_does_not_verify_is_named_and_not_written(
 
     monkeypatch.setattr(SectionDecoder, "feed", fail)
     monkeypatch.setattr(block, "_decode_seeds", fail)
+    monkeypatch.setattr(indexed, "decode_indexed", fail)
     source, fast = (save(tmp_path / "x.png", 16, 16), FAST) if words else (PHOTO, ())
     code, out, error = run("encode", source, "-o", tmp_path / "x.ddpm", "--verify", *words, *fast)
     assert (code, out) == (1, "")

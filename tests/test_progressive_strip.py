@@ -17,6 +17,7 @@ from ddpm_codec.files.strip import Frame, thinned
 from ddpm_codec_cli.main import main
 from tests.golden.regenerate import EXACT
 from tests.helpers import SMALL, Run, leftovers
+from tests.progressive.files import raw_fallback
 
 MODEL = ("--model", EXACT)
 
@@ -33,9 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as context:
         # So small a picture would have few sections.
         context.setattr(encoder, "LARGEST_SMALL_SECTION", 150)
+        raw_fallback(context)
         for name in ("rgb", "rgba"):
-            words = ["encode", folder / f"{name}.png", "--progressive", "--register-bits", "6", *MODEL]
-            assert main([str(word) for word in [*words, "-o", folder / f"{name}.ddpm"]]) == 0
+            words = ["encode", folder / f"{name}.png", "--progressive", "--steps", "8", "--register-bits", "6"]
+            assert main([str(word) for word in [*words, *MODEL, "-o", folder / f"{name}.ddpm"]]) == 0
     data = (folder / "rgb.ddpm").read_bytes()
     (folder / "cut.ddpm").write_bytes(data[: len(data) * 2 // 3])
     (folder / "damaged.ddpm").write_bytes(data[:-40] + bytes(40))

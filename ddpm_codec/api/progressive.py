@@ -43,7 +43,8 @@ class ProgressiveDecoder:
         >>> import numpy as np
         >>> import ddpm_codec
         >>> y, x = np.mgrid[0:32, 0:48]
-        >>> image = np.stack([2 * x + y, 3 * y, 200 - x], axis=2).astype(np.uint8)
+        >>> grain = np.random.default_rng(0).normal(0.0, 6.0, (32, 48, 3))
+        >>> image = (np.stack([2 * x + y, 3 * y, 200 - x], axis=2) + grain).clip(0, 255).astype(np.uint8)
         >>> data = ddpm_codec.encode(image, progressive=True, device="cpu")
         >>> decoder = ddpm_codec.ProgressiveDecoder(device="cpu")
         >>> decoder.feed(data[: len(data) // 2])

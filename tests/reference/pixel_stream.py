@@ -76,7 +76,7 @@ def decode(
             greys = [int(x_0[tile, i, y, x]) for i in range(3)]
             law = pixel_laws(decoder, level, list(v), list(mean[tile, :, y, x]), greys)[j]
             quantile = state & 0xFFFFFF
-            k = bisect_right(range(1, 256), quantile, key=lambda bound: cumulative(decoder, bound, law))  # noqa: B023
+            k = bisect_right(range(1, 256), quantile, key=lambda bound: cumulative(decoder, bound, law))
             low = cumulative(decoder, k, law)
             state = (state >> 24) * (cumulative(decoder, k + 1, law) - low) + quantile - low
             if state < 1 << 32 and words:
