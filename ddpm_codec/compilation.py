@@ -49,7 +49,7 @@ def compiles() -> bool:
     """Return whether functions are compiled at all: under ``NUMBA_DISABLE_JIT`` they run as they are, slowly."""
     import numba
 
-    return not numba.config.DISABLE_JIT  # type: ignore[attr-defined]  # set while numba is imported
+    return not numba.config.DISABLE_JIT
 
 
 def when_compiling(tell: Callable[[], None]) -> None:

@@ -46,7 +46,7 @@ class BoundReport(BoundTerms):
     """The bound of each image, term by term, and how it was computed.
 
     Attributes:
-        facts: ``steps`` (K as the user counts it: of a DDPM its timesteps), ``evaluations`` of the network per image,
+        facts: ``steps`` (K as the user counts it: of a DDPM its timesteps), ``evaluations`` of the denoiser per image,
             ``schedule``, ``variance``, ``seconds``, ``images_per_second``, ``model``, ``device``, ``dtype``; with a pixel
             decoder also ``decoder``, ``decoder_dtype`` and ``crossing`` (noise in grey levels); ``changed``, a ``path`` and
             ``what`` for every image that was not bounded as its file has it; ``left_out``, ``path`` and ``reason`` of what
@@ -159,8 +159,8 @@ def bound_of(
         tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's own.
         seed: of the noise. Figures depend on the order of the images, not on the batch.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: called with (network evaluations of an image done, total): with 0 at the start, then after every network
-            evaluation of a batch.
+        progress: called with (network evaluations of images done, total), those of a pixel decoder among them: with 0 at the
+            start, then after every network evaluation of a batch.
 
     Raises:
         InputError: no images, an image that is not uint8 [H, W, 3], a tile side that does not fit, or a crossing that the

@@ -15,6 +15,7 @@ from ddpm_codec.codecs.progressive import encoder
 from ddpm_codec.files.drawing import draw_tiles, over_white, side_by_side
 from ddpm_codec.files.strip import Frame, thinned
 from ddpm_codec_cli.main import main
+from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT
 from tests.helpers import SMALL, Run, leftovers
 from tests.progressive.files import raw_fallback
@@ -33,11 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crop.save(folder / "rgba.png")
     with pytest.MonkeyPatch.context() as context:
         # So small a picture would have few sections.
-        context.setattr(encoder, "LARGEST_SMALL_SECTION", 150)
+        context.setattr(encoder, "LARGEST_SMALL_SECTION", 50)
         raw_fallback(context)
         for name in ("rgb", "rgba"):
-            words = ["encode", folder / f"{name}.png", "--progressive", "--steps", "8", "--register-bits", "6"]
-            assert main([str(word) for word in [*words, *MODEL, "-o", folder / f"{name}.ddpm"]]) == 0
+            words = ["encode", folder / f"{name}.png", "--progressive", "--register-bits", "6", "--steps", "8", *MODEL]
+            assert main([str(word) for word in [*words, "-o", folder / f"{name}.ddpm"]]) == 0
     data = (folder / "rgb.ddpm").read_bytes()
     (folder / "cut.ddpm").write_bytes(data[: len(data) * 2 // 3])
     (folder / "damaged.ddpm").write_bytes(data[:-40] + bytes(40))
@@ -234,7 +235,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
 ) -> None:
     for name in ("rgb.ddpm", "rgb.png"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    (tmp_path / "short.ddpm").write_bytes((folder / "rgb.ddpm").read_bytes()[:200])
+    first = read_progressive(folder / "rgb.ddpm").ends[0]
+    (tmp_path / "short.ddpm").write_bytes((folder / "rgb.ddpm").read_bytes()[: first - 1])
     assert run("encode", folder / "rgb.png", "-o", tmp_path / "plain.ddpm", *MODEL)[0] == 0
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     Image.new("I;16", (40, 32)).save(tmp_path / "deep.png")

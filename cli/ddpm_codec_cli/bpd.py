@@ -20,7 +20,7 @@ LABELS = {
     "seconds": "seconds",
     "images_per_second": "images/s",
     "steps": "steps K",
-    "evaluations": "network evaluations per image",
+    "evaluations": "evaluations of the denoiser per image",
     "schedule": "schedule",
     "variance": "variance",
     "model": "model",

@@ -43,8 +43,8 @@ class ProgressiveDecoder:
         >>> import numpy as np
         >>> import ddpm_codec
         >>> y, x = np.mgrid[0:32, 0:48]
-        >>> grain = np.random.default_rng(0).normal(0.0, 6.0, (32, 48, 3))
-        >>> image = (np.stack([2 * x + y, 3 * y, 200 - x], axis=2) + grain).clip(0, 255).astype(np.uint8)
+        >>> waves = np.stack([np.sin(x * y / 90), np.sin((x + y) / 5), np.cos((x - y) / 7)], axis=2)
+        >>> image = (128 + 60 * waves).astype(np.uint8)
         >>> data = ddpm_codec.encode(image, progressive=True, device="cpu")
         >>> decoder = ddpm_codec.ProgressiveDecoder(device="cpu")
         >>> decoder.feed(data[: len(data) // 2])

@@ -66,8 +66,7 @@ def decoder_bits(network: PixelDecoder, x_0: Tensor, log_snr: Tensor) -> float:
     total = 0.0
     for index, level in enumerate(log_snr):
         crops, noises = x_0[index :: len(log_snr)], noise[index :: len(log_snr)]
-        size = max(1, -(-len(crops) // BATCHES))
-        for part, eps in zip(crops.split(size), noises.split(size), strict=True):
+        for part, eps in zip(crops.chunk(BATCHES), noises.chunk(BATCHES), strict=True):
             levels = level.to(part.device).expand(len(part))
             parameters, _ = network(part + torch.exp(-0.5 * level) * eps, levels, part)
             total -= parameters.log_likelihood(part).double().sum().item()

@@ -91,4 +91,6 @@ def decide_in_first(work: Callable[[], None], tensors: Iterable[Tensor]) -> None
         raise problem[0]
     if dist.is_initialized():
         for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, src=0)
+            tensor.detach().copy_(values)

@@ -1,8 +1,8 @@
 """Run by ``torch.distributed.run``: every process saves what it computed, of codec networks, U-Nets and a pixel decoder.
 
 ``NAME-RANK.pt`` holds, for each name of CODEC and KINDS, first gradients, later weights and what the task remembers;
-``steps-RANK.pt`` what a process rounds with, ``refusal-RANK.txt`` how it refuses what the first refuses. ``run`` is the
-folder of a run by the command line, ``output-RANK.txt`` what it printed.
+``steps-RANK.pt`` the weights and steps that a process rounds with, ``refusal-RANK.txt`` how it refuses what the first
+refuses. ``run`` is the folder of a run by the command line, ``output-RANK.txt`` what it printed.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.distributed import process_group, same_everywhere
 from ddpm_codec.training.trainer import Trainer
 from ddpm_codec_cli.main import main as command_line
+from tests.training.unfit import make_unfit
 
 CPU = torch.device("cpu")
 # Three clean images of eight: two processes have two and one of them.
@@ -54,7 +55,7 @@ def observe(config: TrainConfig, rank: int, world: int) -> dict[str, dict[str, t
 
 
 def round_in_each(config: TrainConfig, rank: int, world: int, output: Path) -> None:
-    """Save what this process rounds with, and the refusal of a network that the first process alone cannot export."""
+    """Save weights and steps of this process, and its refusal of a network that the first process alone cannot export."""
     calibration.CROP_PIXELS, calibration.SAMPLES, freezing.TRIAL_PIXELS = 1 << 12, 400, 1 << 11
     trainer = Trainer(config, CPU, rank, world)
     with torch.no_grad():
@@ -62,12 +63,12 @@ def round_in_each(config: TrainConfig, rank: int, world: int, output: Path) -> N
         trainer.denoiser.get_parameter("net.stem.conv.weight").mul_(1.0 + 0.5 * rank)
     trainer.prepare()
     both = {"raw": trainer.denoiser, "average": trainer.average}
-    steps = {name: dict(denoiser.named_buffers()) for name, denoiser in both.items()}
+    steps = {name: denoiser.state_dict() for name, denoiser in both.items()}
     torch.save(steps, output / f"steps-{rank}.pt")
     broken = Trainer(config, CPU, rank, world)
     if rank == 0:
         with torch.no_grad():
-            broken.denoiser.get_parameter("net.middle.0.first.conv.weight")[3] = 0.0
+            make_unfit(dict(broken.denoiser.named_parameters()))
     try:
         broken.prepare()
     except ModelError as error:

@@ -17,7 +17,7 @@ from ddpm_codec.training import calibration, pixel_decoder_task
 from ddpm_codec.training.calibration import measure_reach
 from ddpm_codec.training.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
-from ddpm_codec.training.decoder_calibration import calibrate_decoder, decoder_bits
+from ddpm_codec.training.decoder_calibration import calibrate_decoder, calibrate_decoder_on, decoder_bits
 from ddpm_codec.training.export_checkpoint import export_checkpoint, export_pixel_decoder
 from ddpm_codec.training.run import train
 from ddpm_codec.training.trainer import Trainer
@@ -155,11 +155,10 @@ def test_a_run_begins_with_a_calibration_and_goes_on_with_it(
     decoder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    original = pixel_decoder_task.calibrate_decoder_on
 
     def counted(*arguments: Any) -> None:  # noqa: ANN401
         calls.append(1)
-        original(*arguments)
+        calibrate_decoder_on(*arguments)
 
     monkeypatch.setattr(pixel_decoder_task, "calibrate_decoder_on", counted)
     floating = train(decoder(output=str(tmp_path / "float")), progress=False)

@@ -1,5 +1,6 @@
 """Runs with rounding: what they may begin from and go on with, and that one that could not be exported does not begin."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from ddpm_codec.training import codec_task
 from ddpm_codec.training.calibration import calibrate, measure_reach, run_at_levels
 from ddpm_codec.training.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_codec.training.config import TrainConfig
+from ddpm_codec.training.rounding import begin_rounding
 from ddpm_codec.training.run import train
+from tests.training.unfit import UNFIT, make_unfit
 
 Make = Callable[..., TrainConfig]
 
@@ -80,17 +83,33 @@ def test_weights_of_rounding_do_not_start_a_run_without(tiny: Make, rounded_run:
     assert not Path(config.output).exists()
 
 
+def test_the_average_begins_with_the_rounded_weights_and_later_keeps_its_own(alive: CodecDenoiser) -> None:
+    net = alive.net
+    average = copy.deepcopy(net)
+
+    def calibrate() -> None:
+        if not net.calibrated:
+            for stream in net.streams():
+                net.get_buffer(f"{stream}_offset").fill_(64.0)
+            net.stem.conv.weight.mul_(1.01)
+
+    begin_rounding(net, average, calibrate)
+    assert average.calibrated
+    assert torch.equal(average.stem.conv.weight, net.stem.conv.weight)
+    net.stem.conv.weight.mul_(1.01)
+    kept = average.stem.conv.weight.clone()
+    begin_rounding(net, average, calibrate)
+    assert torch.equal(average.stem.conv.weight, kept)
+
+
 def test_a_network_that_cannot_be_exported_is_not_trained_with_rounding(
     tiny: Make, float_run: Path, tmp_path: Path
 ) -> None:
     saved = load_checkpoint(float_run)
-    # A bias that no integer below 2^24 holds in the steps of its weights.
-    saved.ema["net.middle.0.first.conv.weight"][3] = 0.0
-    saved.ema["net.middle.0.first.conv.bias"][3] = 1.0
+    make_unfit(saved.ema)
     save_checkpoint(dataclasses.replace(saved, weights=None, optimizer=None), tmp_path / "bad.pt")
     config = tiny(quantize=True, init_from=str(tmp_path / "bad.pt"))
-    cause = "cannot train with rounding, the network does not fit into integers: layer middle.0.first: its sums could"
-    with pytest.raises(ModelError, match=rf"\A{cause} reach [^\n]*\Z"):
+    with pytest.raises(ModelError, match=rf"\A{UNFIT}\Z"):
         train(config, progress=False)
     assert not Path(config.output).exists()
 

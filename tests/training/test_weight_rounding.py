@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_codec.nn.masked_conv import MaskedConv
 from ddpm_codec.nn.pixel_decoder import PixelDecoder
 from ddpm_codec.nn.quantization import WEIGHT_LIMIT
 from ddpm_codec.training.decoder_calibration import decoder_bits
@@ -84,4 +85,5 @@ def test_rounded_weights_stay_as_they_are_when_rounded_plainly(network: PixelDec
         )
         assert not torch.equal(layer.conv.weight, before[name])
     masked = network.masked_stem.conv
+    assert isinstance(masked, MaskedConv)
     assert not (masked.weight * (1.0 - masked.mask)).any()

@@ -128,7 +128,7 @@ class _DecoderFreezer(TrunkFreezer):
     def _into_masked_stream(self, name: str, sums: Sums) -> tuple[Convolution, Floats]:
         pre_shift = pre_shift_for(sums.step, self.reach[name])
         scale = (sums.step * np.exp2(pre_shift) * TO_U * self._masked / 4.0)[None, :]
-        rescaling = rescaling_for(pre_shift, scale, np.zeros_like(scale), _LARGEST_STREAM_SHIFT)
+        rescaling = rescaling_for(name, pre_shift, scale, np.zeros_like(scale), _LARGEST_STREAM_SHIFT)
         return convolution(sums, rescaling), sums.step
 
     def _into_plain(self, name: str, sums: Sums, reader: str) -> tuple[tuple[Convolution, Floats], Reading]:
@@ -139,7 +139,7 @@ class _DecoderFreezer(TrunkFreezer):
         scale = (sums.step * np.exp2(pre_shift) / step * 2.0**_MASKED_SHIFT)[None, :]
         nothing = np.zeros_like(zero)
         reading = Reading(nothing, nothing + _MASKED_SHIFT, zero, quantizer.largest)
-        rescaling = rescaling_for(pre_shift, scale, np.zeros_like(scale))
+        rescaling = rescaling_for(name, pre_shift, scale, np.zeros_like(scale))
         return (convolution(sums, rescaling), sums.step), reading
 
     def _into_gates(self, name: str, sums: Sums, reader: str) -> tuple[tuple[Convolution, Floats], GatedReading]:
@@ -157,7 +157,7 @@ class _DecoderFreezer(TrunkFreezer):
         whole = np.maximum(whole - over, 0)
         half = half_for(whole, step)
         scale = unit * np.concatenate([TO_U * half / 4.0, np.full(channels, _GATE_UNITS)])
-        rescaling = rescaling_for(pre_shift, scale[None, :], np.zeros((1, 2 * channels)))
+        rescaling = rescaling_for(name, pre_shift, scale[None, :], np.zeros((1, 2 * channels)))
         product = output_reach(rescaling)[:channels] * 2 * half
         pre = np.ceil(np.log2((product + 1) / ((1 << exact.GATED_BITS) - 2.0))).clip(0).astype(np.int64)
         # A gate that is open takes eight bits; what then is left to shift beyond the largest shift is shifted before.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.compilation import compiled
+from ddpm_codec.compilation import compiled, inlined
 from ddpm_codec.nn.exact.decoder_parameters import FEATURE_SHIFT, FEATURE_ZERO, RESIDUAL_SHIFT, RESIDUAL_ZERO
 from ddpm_codec.nn.exact.parameters import (
     BYTE,
@@ -26,13 +26,13 @@ from ddpm_codec.nn.integer import LOG_VAR_INDICES
 Values = NDArray[Any]
 
 
-@compiled
+@inlined
 def _shifted(a: Any, shift: int) -> Any:  # noqa: ANN401 - int64
     """Return R(a, shift), rounded half to even."""
     return (a + (np.int64(1) << (shift - 1)) - 1 + ((a >> shift) & 1)) >> shift
 
 
-@compiled
+@inlined
 def _between(a: Any, low: int, high: int) -> Any:  # noqa: ANN401 - int64
     return low if a < low else (high if a > high else a)
 

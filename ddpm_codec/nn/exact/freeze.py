@@ -35,7 +35,7 @@ TO_U = 4.0 / 3.0
 _MULTIPLIER_LIMIT = 2047
 _LARGEST_SHIFT = 20
 _BIAS_LIMIT = 1 << 22
-"""Units of a sum to the largest bias."""
+"""Largest bias of a head in units of its sums."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ class TrunkFreezer:
         weight = numbers(kernel) * steps_in[None, :, None, None]
         if conv.bias is None:
             raise TypeError("a layer of the codec network has no bias")
-        # Beside weights that have hardly left zero, as in heads at the start of training, the bias says what is fine enough.
-        least = np.maximum(np.abs(numbers(conv.bias)) / _BIAS_LIMIT, 1e-12)
+        least = np.full(conv.out_channels, 1e-12)
+        if name.endswith("_head"):
+            # Heads start at zero: beside weights that have hardly left it the bias says what is fine enough.
+            least = np.maximum(np.abs(numbers(conv.bias)) / _BIAS_LIMIT, least)
         steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT, least)
         rounded = np.rint(weight / steps[:, None, None, None]).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
         zero = np.einsum("oiyx,i->o", rounded, reading.zero)
@@ -145,7 +147,7 @@ class TrunkFreezer:
         """Rescale sums to the units of a stream."""
         pre_shift = pre_shift_for(sums.step, self.reach[name])
         scale = (sums.step * np.exp2(pre_shift) * TO_U * offset / 4.0)[None, :]
-        return convolution(sums, rescaling_for(pre_shift, scale, np.zeros_like(scale))), sums.step
+        return convolution(sums, rescaling_for(name, pre_shift, scale, np.zeros_like(scale))), sums.step
 
     def modulated(self, name: str, sums: Sums, reader: str) -> tuple[tuple[Convolution, Floats], Reading]:
         """Rescale sums to a pre-activation whose unit suits the layer that reads it; return that one's reading too."""
@@ -164,7 +166,7 @@ class TrunkFreezer:
         shift = np.maximum(shift - over, 0)
         half = half_for(shift, step)
         to_stream = TO_U * half / 4.0
-        rescaling = rescaling_for(pre_shift, scale * unit * to_stream, bias * to_stream)
+        rescaling = rescaling_for(name, pre_shift, scale * unit * to_stream, bias * to_stream)
         return (convolution(sums, rescaling), sums.step), Reading(half, shift, zero, quantizer.largest)
 
     def _modulation(self, name: str, channels: int) -> tuple[Floats, Floats]:
@@ -219,13 +221,19 @@ def pre_shift_for(step: Floats, reach: Floats) -> Array:
     return np.ceil(np.log2(np.maximum(ratio, 1.0))).astype(np.int64)
 
 
-def rescaling_for(pre_shift: Array, scale: Floats, bias: Floats, largest_shift: int = _LARGEST_SHIFT) -> Rescaling:
-    """Return the multipliers of at most eleven bits, and biases, for scales and biases [L or 1, O]."""
+def rescaling_for(
+    name: str, pre_shift: Array, scale: Floats, bias: Floats, largest_shift: int = _LARGEST_SHIFT
+) -> Rescaling:
+    """Return the multipliers of at most eleven bits, and biases, of a layer for scales and biases [L or 1, O].
+
+    Raises:
+        ModelError: naming the layer; a scale is too large.
+    """
     largest = np.maximum(np.abs(scale).max(axis=0), 1e-9)
     shift = np.clip(np.floor(np.log2(_MULTIPLIER_LIMIT / largest)), 0, largest_shift).astype(np.int64)
     multiplier = np.rint(scale * np.exp2(shift))
     if np.abs(multiplier).max() > _MULTIPLIER_LIMIT:
-        raise ModelError("a level-dependent scale is too large for integer multipliers")
+        raise exact.refuse(name, "its scales are too large for integer multipliers")
     return Rescaling(pre_shift, multiplier.astype(np.int64), integers(bias), shift)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.compilation import compiled
+from ddpm_codec.compilation import compiled, inlined
 from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF
 from ddpm_codec.nn.exact.parameters import STREAM_LIMIT, T_LIMIT
 
@@ -40,7 +40,7 @@ _GATE_HALF = np.float32(GATE_HALF)
 _GATE_LIMIT = np.float32(2 * GATE_HALF)
 
 
-@compiled
+@inlined
 def _join(upper: Values, lower: Values, scale: Values, t: Values) -> None:
     """Compute t = R(clamp(upper + R(lower) 2^-pre_shift)), of sums of two-byte inputs."""
     for i in range(len(t)):
@@ -50,7 +50,7 @@ def _join(upper: Values, lower: Values, scale: Values, t: Values) -> None:
         t[i] = (v + _ROUND) - _ROUND
 
 
-@compiled
+@inlined
 def _join_whole(upper: Values, lower: Values, scale: Values, t: Values) -> None:
     """Compute t = clamp(R((256 upper + lower) 2^-pre_shift)), of sums below 2^30: in binary64, which holds them."""
     for i in range(len(t)):
@@ -59,21 +59,21 @@ def _join_whole(upper: Values, lower: Values, scale: Values, t: Values) -> None:
         t[i] = np.float32(min(max(rounded, -_T_LIMIT_64), _T_LIMIT_64))
 
 
-@compiled
+@inlined
 def _round(sums: Values, t: Values) -> None:
     """Compute t = R(sums)."""
     for i in range(len(t)):
         t[i] = (sums[i] + _ROUND) - _ROUND
 
 
-@compiled
+@inlined
 def _rescale(t: Values, multiplier: Values, bias: Values) -> None:
     """Compute y = R(t multiplier + bias), in place; ``bias`` comes with _ROUND added."""
     for i in range(len(t)):
         t[i] = (t[i] * multiplier[i] + bias[i]) - _ROUND
 
 
-@compiled
+@inlined
 def _set(stream: Values, y: Values) -> None:
     """Saturate y and keep it."""
     for i in range(len(y)):
@@ -83,7 +83,7 @@ def _set(stream: Values, y: Values) -> None:
         stream[i] = np.int16(np.int32(s))
 
 
-@compiled
+@inlined
 def _add(stream: Values, t: Values, multiplier: Values) -> None:
     """Compute s = clamp(R(s + t multiplier)), in the stream and in place of t."""
     for i in range(len(t)):
@@ -94,7 +94,7 @@ def _add(stream: Values, t: Values, multiplier: Values) -> None:
         stream[i] = np.int16(np.int32(s))
 
 
-@compiled
+@inlined
 def _read(s: Values, reading: Values, limit: np.float32, q: Values) -> None:
     """Compute q = clamp(R(zero + s clamp(s + A, 0, 2 A) 2^-shift)), in one byte."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
@@ -108,7 +108,7 @@ def _read(s: Values, reading: Values, limit: np.float32, q: Values) -> None:
         q[i] = np.uint8(np.int32((value + _ROUND) - _ROUND))
 
 
-@compiled
+@inlined
 def _read_wide(s: Values, reading: Values, limit: np.float32, upper: Values, lower: Values) -> None:
     """Read in two bytes."""
     zero, down, half, low, high = reading[0], reading[1], reading[2], reading[3], reading[4]
@@ -124,7 +124,7 @@ def _read_wide(s: Values, reading: Values, limit: np.float32, upper: Values, low
         lower[i] = np.uint8(number & 255)
 
 
-@compiled
+@inlined
 def _read_gated(y: Values, reading: Values, channels: int, limit: np.float32, upper: Values, lower: Values) -> None:
     """Compute q = clamp(R(zero + R(u clamp(u + A, 0, 2 A) 2^-pre) clamp(g + 128, 0, 256) 2^-shift)) of pixels (u, g)."""
     zero, down, half, low, high, after = reading[0], reading[1], reading[2], reading[3], reading[4], reading[5]
