@@ -176,7 +176,9 @@ def test_what_is_refused(run: Run, tiles: Path, decoder: Path, tmp_path: Path) -
     check_refused(run("bpd", tiles, "--decoder", FLOAT), 1, "is a denoiser, not a pixel decoder")
     check_refused(run("bpd", tiles, "--decoder", tmp_path / "none"), 1, "none: cannot read the model")
     check_refused(
-        run("bpd", tiles, "--crossing", 8.2), 1, "crossing 8.2: model photo has no pixel decoder, so no crossing"
+        run("bpd", tiles, "--crossing", 8.2, "--model", FLOAT),
+        1,
+        "crossing 8.2: model tiny-float has no pixel decoder, so no crossing",
     )
     check_refused(run("bpd", tiles, "--decoder", decoder, "--crossing", 5), 1, "was trained at 8.2, 20 grey levels")
     check_refused(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ddpm_codec.container import ROUTE_INDEXED, ROUTE_MODEL
 from ddpm_codec.models import list_models
 from tests.containers import read_archive
 from tests.helpers import PHOTO, Run
@@ -16,11 +17,13 @@ def test_json_of_a_model_coded_file(photo_file: Path, run: Run) -> None:
     assert (code, err, out.count("\n")) == (0, "", 1)
     facts = json.loads(out)
     model = next(model for model in list_models() if model.name == "photo")
-    assert (facts["codec"], facts["model"], facts["model_id"]) == ("bits-back lossless", "photo", model.id[:8])
+    opened = read_archive(photo_file)
+    codec = {ROUTE_MODEL: "bits-back lossless", ROUTE_INDEXED: "indexed lossless"}[opened.images[0].route]
+    assert (facts["codec"], facts["model"], facts["model_id"]) == (codec, "photo", model.id[:8])
     assert facts["file_bytes"] == photo_file.stat().st_size
     assert facts["file_bpd"] == pytest.approx(8 * facts["file_bytes"] / (3 * 128 * 128))
     assert (facts["images"], facts["pixels"], facts["blocks"]) == (1, 128 * 128, 1)
-    assert facts["coding_steps"] == model.steps
+    assert facts["coding_steps"] == opened.head.parameters["steps"]
     assert facts["arithmetic"] == "exact"
     assert not [key for key in facts if key.startswith("environment_")]
     assert facts["pictures"] == [

@@ -12,6 +12,7 @@ from ddpm_codec.codecs import block
 from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
 from ddpm_codec.codecs.lossless.layout import BlockHeader
 from ddpm_codec.codecs.progressive import file as progressive_file
+from ddpm_codec.codecs.progressive import indexed
 from ddpm_codec.codecs.progressive.decoder import SectionDecoder
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture
@@ -316,6 +317,7 @@ def test_a_file_that_does_not_verify_is_named_and_not_written(
 
     monkeypatch.setattr(SectionDecoder, "feed", fail)
     monkeypatch.setattr(block, "_decode_seeds", fail)
+    monkeypatch.setattr(indexed, "decode_indexed", fail)
     source, fast = (save(tmp_path / "x.png", 16, 16), FAST) if words else (PHOTO, ())
     code, out, error = run("encode", source, "-o", tmp_path / "x.ddpm", "--verify", *words, *fast)
     assert (code, out) == (1, "")
