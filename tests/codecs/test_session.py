@@ -64,7 +64,7 @@ def test_threads_of_this_process_are_left_alone_by_exact_files(tmp_path: Path) -
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("rows", [(0, 1), (0, 1, 80), (0, -1, 3), (0.0, 1.0, 2.0)])
+@pytest.mark.parametrize("rows", [(0,), (0, 1, 80), (0, -1, 3), (0.0, 1.0, 2.0)])
 def test_a_chain_without_rows_in_the_tables_is_refused(rows: tuple[int, ...], tmp_path: Path) -> None:
     model = load_model(EXACT)
     path = tmp_path / "m.safetensors"

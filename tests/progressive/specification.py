@@ -37,6 +37,9 @@ UNSENT = 96
 
 BLOBS = ("icc", "exif", "xmp", "palette", "transparency")
 
+MESSAGE_SHIFT = 31
+"""log2 of the cost of a message, in units of 2^-16 bits; tests of small pictures with several messages lower it."""
+
 
 def read_single(data: bytes) -> tuple["Head", list[bytes]]:
     """Return the head of one picture by route 2 (2.2), and its body, before it the alpha plane if there is one."""
@@ -130,7 +133,7 @@ def messages(classes: NDArray[np.integer]) -> list[range]:
     """Return the classes of each message of a patch."""
     counts = np.bincount(classes.ravel(), minlength=UNSENT + 1)[:UNSENT].tolist()
     sums = np.cumsum([count * cost for count, cost in zip(counts, COSTS, strict=True)]).tolist()
-    number = max(1, min(8, sums[-1] >> 31))
+    number = max(1, min(8, sums[-1] >> MESSAGE_SHIFT))
     shares = [sums[-1] * i // number for i in range(1, number)]
     # Messages that end in the same class are one, and the last extends to class 95, even if it is empty.
     ends = {next(c for c in range(UNSENT) if sums[c] >= share) + 1 for share in shares}

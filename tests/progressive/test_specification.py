@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ddpm_codec.codecs import fallback
 from ddpm_codec.codecs.lossless import colour_block, single
-from ddpm_codec.codecs.progressive import encoder, parameters, steps
+from ddpm_codec.codecs.progressive import encoder, message, parameters, steps
 from ddpm_codec.codecs.progressive.message import cut_classes
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.codecs.tiling import CodingOptions
@@ -21,6 +22,7 @@ from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.models.model_file import load_model
 from tests.containers import read_progressive
 from tests.golden.regenerate import EXACT, EXPECTED, FOLDER, PREFIXES, noisy_picture
+from tests.progressive import specification
 from tests.progressive.specification import COSTS, UNSENT, Decoder, Pixels, messages
 from tests.toy_exact import write_toy_exact
 
@@ -105,13 +107,16 @@ def test_a_transparent_picture_of_several_tiles_without_sections(
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of six tiles, with levels of several messages."""
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of six tiles, with levels of several messages: these are shorter here, for the picture is small."""
     folder = tmp_path_factory.mktemp("large")
     Image.fromarray(noisy_picture(400, 100, 150)).save(folder / "source.png")
-    how: dict[str, Any] = {"steps": 8, "register_bits": 8, "tile": 64, "fallback": False, "model": EXACT}
-    encode_progressive_files([folder / "source.png"], folder / "file.ddpm", **how)
-    return folder / "file.ddpm"
+    how: dict[str, Any] = {"steps": 3, "register_bits": 8, "tile": 64, "fallback": False, "model": EXACT}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(message, "MESSAGE_BITS", 1 << 12)
+        patch.setattr(specification, "MESSAGE_SHIFT", 28)
+        encode_progressive_files([folder / "source.png"], folder / "file.ddpm", **how)
+        yield folder / "file.ddpm"
 
 
 @pytest.mark.parametrize("place", ["a level", "within a step", "the last latents"])

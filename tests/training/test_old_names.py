@@ -60,7 +60,8 @@ def test_the_weights_that_come_with_the_project(weights: Path) -> None:
     config = load_checkpoint(weights).config
     if "train_steps" not in stored:
         assert (config.steps, config.train_steps) == (stored["levels"], stored["steps"])
-    assert 1000 < config.train_steps < 100_000
+    # A run at a constant rate is configured for a million, and stopped.
+    assert 1000 < config.train_steps <= 1_000_000
     assert config.steps in (11, 12)
 
 
