@@ -84,7 +84,7 @@ def _reading(name: str, channels: int, limit: int, before: dict[str, Convolution
         return Reading(none, none, none + PICTURE_ZERO, PICTURE)
     if name == "feature_stem":
         return Reading(none, none, none + 128, BYTE)
-    if name == "masked_stem":
+    if name in ("masked_stem", "step_stem"):
         return Reading(none, none, none + RESIDUAL_ZERO, WIDE)
     finer = 5 if limit == WIDE else 0
     half = 2 * rng.integers(60, 250, channels)

@@ -21,7 +21,7 @@ from ddpm_codec.nn.pixel_decoder import (
     checked_crossings,
     decoder_macs_per_pixel,
     parameter_count,
-    with_offsets,
+    completed,
 )
 
 
@@ -65,7 +65,7 @@ class PixelDecoderModel:
         # The caller's random numbers are left alone.
         with torch.random.fork_rng(devices=[]):
             network = PixelDecoder(self.config)
-        network.load_state_dict({key: value.float() for key, value in with_offsets(network, self.weights).items()})
+        network.load_state_dict({key: value.float() for key, value in completed(network, self.weights).items()})
         return network.place(device).eval().requires_grad_(False)
 
     def check_weights(self) -> None:
@@ -77,7 +77,7 @@ class PixelDecoderModel:
         with torch.device("meta"):
             network = PixelDecoder(self.config)
             expected = {key: value.shape for key, value in network.state_dict().items()}
-            missing = with_offsets(network, self.weights).keys() - self.weights.keys()
+            missing = completed(network, self.weights).keys() - self.weights.keys()
         for key in sorted((expected.keys() | self.weights.keys()) - missing):
             if key not in self.weights or key not in expected or self.weights[key].shape != expected[key]:
                 raise ModelError(f"pixel decoder {self.name}: weights do not match the network (see {key!r})")

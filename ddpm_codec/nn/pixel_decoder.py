@@ -1,8 +1,9 @@
 """The pixel decoder: an autoregressive p(x_0 | z_0) at the crossing, where the chain ends.
 
 One evaluation of the codec network's trunk on z_0 gives a mean m_0 and feature maps; a small masked network sees the
-residuals (x_0 - m_0) / c_out of the pixels above and to the left. With c_skip and c_out of
-:mod:`ddpm_codec.nn.denoiser` and outputs q of the masked network at each pixel,
+residuals (x_0 - m_0) / c_out of the pixels above and to the left, and how far these pixels are from where it stands,
+(x_0 - m_0 of its own pixel) / c_out: errors of m_0, its rounding too, are not those of the neighbours. With c_skip and c_out
+of :mod:`ddpm_codec.nn.denoiser` and outputs q of the masked network at each pixel,
 
     m_0   = c_skip z_0 + c_out f,
     green = N(mu_g, .),                                      mu = m_0 + c_out q_mean,
@@ -183,6 +184,7 @@ class PixelDecoder(Trunk):
             nn.Conv2d(width, 4 * (3 + config.features), 3, padding=1, dtype=torch.float32), Quantizer(width)
         )
         self.masked_stem = Layer(MaskedConv(3, channels, config.reach, own=False), None)
+        self.step_stem = Layer(nn.Conv2d(3 * seen_pixels(config), channels, 1, dtype=torch.float32), None)
         self.feature_stem = Layer(
             nn.Conv2d(config.features, channels, 1, dtype=torch.float32), Quantizer(config.features, signed=True)
         )
@@ -195,9 +197,10 @@ class PixelDecoder(Trunk):
         self.register_buffer("masked_offset", torch.zeros(channels, dtype=torch.float32))
         with torch.no_grad():
             self.trunk_head.conv.weight[: 4 * 3] = 0.0
+            self.step_stem.conv.weight.zero_()
             self.parameter_head.conv.weight.zero_()
-            for head in (self.trunk_head, self.parameter_head):
-                head.conv.bias.zero_()  # type: ignore[union-attr]  # a convolution with a bias
+            for layer in (self.trunk_head, self.step_stem, self.parameter_head):
+                layer.conv.bias.zero_()  # type: ignore[union-attr]  # a convolution with a bias
             if config.shapes:
                 self.parameter_head.conv.bias[9:] = 0.6 * (config.shapes - 1)  # type: ignore[index]  # as above
 
@@ -225,11 +228,9 @@ class PixelDecoder(Trunk):
     def parameters_given(self, z_0: Tensor, log_snr: Tensor, x_0: Tensor) -> tuple[PixelParameters, TrunkMaps]:
         """See :class:`~ddpm_codec.diffusion.pixel_likelihood.PixelLikelihood`."""
         maps = self.trunk(z_0, log_snr)
-        residuals = ((x_0 - maps.mean) / maps.scale).clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        if self.masked_stem.quantized:
-            residuals = round_through(RESIDUAL_STEPS * residuals) / RESIDUAL_STEPS
-        features = maps.features.contiguous(memory_format=torch.channels_last)
-        y = self.masked_stem(residuals.contiguous(memory_format=torch.channels_last)) + self.feature_stem(features)
+        y = self.feature_stem(maps.features.contiguous(memory_format=torch.channels_last))
+        y = y + self.masked_stem(self._limited((x_0 - maps.mean) / maps.scale))
+        y = y + self.step_stem(self._limited(self._steps(x_0, maps)))
         for block in self.blocks:
             y = block(y)
         return self._distribution(self.parameter_head(functional.hardswish(y)), maps, x_0), maps
@@ -237,6 +238,26 @@ class PixelDecoder(Trunk):
     def forward(self, z_0: Tensor, log_snr: Tensor, x_0: Tensor) -> tuple[PixelParameters, TrunkMaps]:
         """See :meth:`parameters_given`."""
         return self.parameters_given(z_0, log_snr, x_0)
+
+    def _limited(self, values: Tensor) -> Tensor:
+        """Return residuals or steps in units of c_out as the stems read them."""
+        limited = values.clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).contiguous(memory_format=torch.channels_last)
+        return round_through(RESIDUAL_STEPS * limited) / RESIDUAL_STEPS if self.masked_stem.quantized else limited
+
+    def _steps(self, x_0: Tensor, maps: TrunkMaps) -> Tensor:
+        """Return from each pixel's m_0 to the pixels before it, those of residuals' windows, [B, 3 seen, H, W].
+
+        Channels are pixels in raster order, the three colours of each together; 0 outside the picture.
+        """
+        reach, (height, width) = self.config.reach, x_0.shape[-2:]
+        border = reach // 2
+        inside = functional.pad(torch.ones_like(x_0[:1, :1]), [border] * 4)
+        padded, mean = functional.pad(x_0, [border] * 4), maps.mean
+        windows = []
+        for place in range(seen_pixels(self.config)):
+            window = ..., slice(place // reach, place // reach + height), slice(place % reach, place % reach + width)
+            windows.append((padded[window] - mean) * inside[window])
+        return torch.cat(windows, dim=1) / maps.scale
 
     def _distribution(self, outputs: Tensor, maps: TrunkMaps, x_0: Tensor) -> PixelParameters:
         """Turn outputs of the masked network into distributions; from here on a pixel's own sub-pixels are seen."""
@@ -253,10 +274,11 @@ class PixelDecoder(Trunk):
         return PixelParameters(mean, log_variance, *self.tail(outputs[:, 9:], rounded=self.parameter_head.quantized))
 
 
-def with_offsets(network: PixelDecoder, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights of a decoder from before there were offsets of streams with those of ``network``, not calibrated."""
-    offsets = {f"{name}_offset": torch.zeros_like(getattr(network, f"{name}_offset")) for name in network.streams()}
-    return offsets | weights
+def completed(network: PixelDecoder, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of an older decoder with what ``network`` has beside: offsets, not calibrated, and a step stem of 0."""
+    own = network.state_dict()
+    new = [*(f"{name}_offset" for name in network.streams()), "step_stem.conv.weight", "step_stem.conv.bias"]
+    return {key: torch.zeros_like(own[key]) for key in new} | weights
 
 
 def decoder_config(size: str, tail: str) -> PixelDecoderConfig:
@@ -286,11 +308,16 @@ def parameter_count(config: PixelDecoderConfig) -> int:
         return sum(parameter.numel() for parameter in PixelDecoder(config).parameters())
 
 
+def seen_pixels(config: PixelDecoderConfig) -> int:
+    """Return how many pixels the stems of the masked network see: those before a pixel in a square around it."""
+    return config.reach**2 // 2
+
+
 def masked_macs_per_pixel(config: PixelDecoderConfig) -> int:
     """Return the multiply-adds a pixel after the trunk: what decoding runs pixel by pixel."""
-    channels, seen = config.channels, config.reach**2 // 2
+    channels = config.channels
     blocks = config.blocks * 3 * channels**2 + (config.blocks - 1) * 5 * channels**2
-    return 3 * seen * channels + config.features * channels + blocks + (12 if config.shapes else 9) * channels
+    return 2 * 3 * seen_pixels(config) * channels + config.features * channels + blocks + (12 if config.shapes else 9) * channels
 
 
 def decoder_macs_per_pixel(config: PixelDecoderConfig) -> tuple[float, int]:

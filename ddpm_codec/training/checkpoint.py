@@ -12,7 +12,7 @@ from ddpm_codec.atomic import new_file
 from ddpm_codec.errors import DdpmCodecError, ModelError, OutputError, one_line
 from ddpm_codec.nn.codec_net import SIZES, CodecNet
 from ddpm_codec.nn.denoiser import CodecDenoiser
-from ddpm_codec.nn.pixel_decoder import PixelDecoder, with_offsets
+from ddpm_codec.nn.pixel_decoder import PixelDecoder, completed
 from ddpm_codec.training.config import TrainConfig
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -183,7 +183,7 @@ def load_weights(denoiser: nn.Module, weights: dict[str, Tensor], source: str) -
         ModelError: naming the first key or shape that does not fit.
     """
     if isinstance(denoiser, PixelDecoder):
-        weights = with_offsets(denoiser, weights)
+        weights = completed(denoiser, weights)
     own = denoiser.state_dict()
     for key, value in own.items():
         if key not in weights:

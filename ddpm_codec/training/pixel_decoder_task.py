@@ -16,7 +16,7 @@ from ddpm_codec.nn.pixel_decoder import (
     PixelDecoderConfig,
     decoder_config,
     decoder_macs_per_pixel,
-    with_offsets,
+    completed,
 )
 from ddpm_codec.training.checkpoint import check_starts, load_checkpoint, seeded
 from ddpm_codec.training.config import TrainConfig
@@ -41,7 +41,7 @@ MEMORY = 0.98
 LEAST_SQUARE = (0.1 / GREY_PER_UNIT) ** 2
 """Lower bound on the variance of the term on m_0, for data that can be predicted exactly."""
 
-MASKED = ("masked_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
+MASKED = ("masked_stem.", "step_stem.", "feature_stem.", "blocks.", "parameter_head.", "tail.")
 """Prefixes of the weights after the trunk."""
 
 
@@ -119,7 +119,7 @@ class PixelDecoderTask(Task):
             raise ModelError(f"{source}: is a U-Net; a pixel decoder starts from a pixel decoder or a codec network")
         fresh = cast("PixelDecoder", self.build(torch.device("cpu")))
         given = _as_decoder(checkpoint.ema) if checkpoint.config.kind == "codec network" else checkpoint.ema
-        given = with_offsets(fresh, given)
+        given = completed(fresh, given)
         weights = dict(fresh.state_dict())
         masked = {key for key in weights if key.startswith(MASKED)}
         fits = all(key in given and given[key].shape == weights[key].shape for key in masked)

@@ -39,8 +39,8 @@ def sums(decoder: ExactPixelDecoder, mean: Array, features: Array, x_0: NDArray[
     height, width = x_0.shape[2:]
     layers, config = decoder.layers, decoder.config
     mean, features = mean[..., :height, :width], features[:, :height, :width]
-    distance = 1024 * x_0.astype(np.int64) - 130560 - mean
-    r = np.clip(shift_even(distance * decoder.heads.residual_multiplier[level], 24), -4096, 4095)
+    greys, multiplier = 1024 * x_0.astype(np.int64) - 130560, decoder.heads.residual_multiplier[level]
+    r = np.clip(shift_even((greys - mean) * multiplier, 24), -4096, 4095)
 
     def apply(name: str, q: Array, stream: Array | int = 0) -> Array:
         layer = layers[name]
@@ -48,6 +48,7 @@ def sums(decoder: ExactPixelDecoder, mean: Array, features: Array, x_0: NDArray[
 
     stream = saturated(apply("feature_stem", features))
     stream = saturated(apply("masked_stem", r.transpose(0, 2, 3, 1) + 4096, stream))
+    stream = saturated(apply("step_stem", steps(greys, mean, config.reach, multiplier) + 4096, stream))
     for index in range(config.blocks):
         name = f"blocks.{index}"
         seen = stream
@@ -63,6 +64,21 @@ def sums(decoder: ExactPixelDecoder, mean: Array, features: Array, x_0: NDArray[
         stream = saturated(apply(f"{name}.mix", q, stream))
     head = layers["parameter_head"]
     return whole_sums(read(stream, head.reading), head)
+
+
+def steps(greys: Array, mean: Array, reach: int, multiplier: int) -> Array:
+    """Return from m_0 of each pixel to the pixels before it in the square, [B, h, w, 3 (reach^2 // 2)]; 0 outside."""
+    batch, _, height, width = greys.shape
+    border, seen = reach // 2, reach**2 // 2
+    found = np.zeros((batch, height, width, seen, 3), np.int64)
+    for y in range(height):
+        for x in range(width):
+            for place in range(seen):
+                row, column = y + place // reach - border, x + place % reach - border
+                if row >= 0 and 0 <= column < width:
+                    far = (greys[:, :, row, column] - mean[:, :, y, x]) * multiplier
+                    found[:, y, x, place] = np.clip(shift_even(far, 24), -4096, 4095)
+    return found.reshape(batch, height, width, 3 * seen)
 
 
 def whole_sums(q: Array, layer: Convolution) -> Array:

@@ -119,7 +119,7 @@ def decode_stream(
         count = _next_pixels(pixels, place, tiles, height, width, stagger)
         if not count:
             continue
-        masked_sums(features, height, width, network, space, count)
+        masked_sums(features, greys, mean, network, space, count)
         _add_offsets(v, count, network.rescalings, offsets)
         for pixel in range(count):
             tile, y, x = pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2]
@@ -258,7 +258,7 @@ def all_sums(network: MaskedNetwork, space: Workspace, mean: Ints, features: Gre
             tile, y = line // height, line % height
             pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2] = tile, y, x
             _set_residuals(space.residuals, tile, y, x, border, network.heads[0], greys, mean)
-        masked_sums(features, height, width, network, space, count)
+        masked_sums(features, greys, mean, network, space, count)
         _add_offsets(v, count, network.rescalings, offsets)
         for pixel in range(count):
             for index in range(OUTPUTS):

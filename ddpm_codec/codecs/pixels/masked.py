@@ -22,14 +22,15 @@ from ddpm_codec.codecs.pixels.lanes import (
     product_of_two,
     store16,
 )
+from ddpm_codec.codecs.pixels.laws import residual
 from ddpm_codec.codecs.pixels.network import LANES, READING_ROWS, RESCALING_ROWS, MaskedNetwork, Workspace
 from ddpm_codec.compilation import inlined
-from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF
+from ddpm_codec.nn.exact.decoder_parameters import GATE_HALF, RESIDUAL_ZERO
 from ddpm_codec.nn.exact.parameters import STREAM_LIMIT, T_LIMIT
 
 _OUTPUT_ROWS, _INPUT_ROWS = RESCALING_ROWS * LANES, READING_ROWS * LANES
 _BIAS = 5 * LANES
-_FEATURE_STEM, _MASKED_STEM = 0, 1
+_FEATURE_STEM, _MASKED_STEM, _STEP_STEM = 0, 1, 2
 
 Bytes = NDArray[np.uint8]
 Shorts = NDArray[np.int16]
@@ -114,6 +115,30 @@ def _gather_residuals(
 
 
 @inlined
+def _gather_steps(
+    greys: Bytes, mean: Ints, multiplier: int, reach: int, pixels: Longs, count: int, q: Shorts, stride: int
+) -> None:
+    """Read how far the pixels of each window are from m_0 of the pixel itself; 0 outside the tile."""
+    border, width = reach // 2, greys.shape[3]
+    seen = 3 * (reach * reach // 2)
+    for pixel in range(count):
+        tile, y, x = pixels[pixel, 0], pixels[pixel, 1], pixels[pixel, 2]
+        to, above = pixel * stride, min(border, y)
+        if above < border or x < border or x + border >= width:
+            for index in range(stride):
+                q[to + index] = RESIDUAL_ZERO
+        for index in range(seen, stride):
+            q[to + index] = 0
+        first, last = max(0, x - border), min(width, x + border + 1)
+        for colour in range(3):
+            middle = int(mean[tile, colour, y, x])
+            for row in range(y - above, y + 1):
+                place = to + 3 * ((row - y + border) * reach + border - x) + colour
+                for column in range(first, x if row == y else last):
+                    q[place + 3 * column] = residual(int(greys[tile, colour, row, column]), middle, multiplier)
+
+
+@inlined
 def _gather_hidden(
     hidden: Shorts, plane: int, height: int, width: int, channels: int, pixels: Longs, count: int, q: Shorts
 ) -> None:
@@ -193,13 +218,15 @@ def _gate(
 
 
 @inlined
-def masked_sums(features: Bytes, height: int, width: int, network: MaskedNetwork, space: Workspace, count: int) -> None:
+def masked_sums(
+    features: Bytes, greys: Bytes, mean: Ints, network: MaskedNetwork, space: Workspace, count: int
+) -> None:
     """Evaluate the masked network for the pixels of a chunk; sums without offset are in ``space.v``, LANES a pixel.
 
     Args:
         features: of the tiles, uint8 [n, >= h, >= w, F].
-        height: of the tiles.
-        width: of the tiles.
+        greys: x_0, uint8 [n, 3, h, w], as far as the pixels see it.
+        mean: m_0, int32 [n, 3, >= h, >= w].
         network: what to evaluate.
         space: with the residuals that the pixels see, and what earlier calls for them have left in ``hidden``.
         count: pixels in ``space.pixels``, in an order in which none comes before one that it sees.
@@ -207,16 +234,19 @@ def masked_sums(features: Bytes, height: int, width: int, network: MaskedNetwork
     weights, layers, rescalings, readings = network.weights, network.layers, network.rescalings, network.readings
     hidden, q, v, stream, pixels = space.hidden, space.q, space.v, space.stream, space.pixels
     channels, reach, blocks = network.sizes[0], network.sizes[2], network.sizes[3]
-    for layer in range(2):
+    height, width = greys.shape[2], greys.shape[3]
+    for layer in range(_STEP_STEM + 1):
         if layer == _FEATURE_STEM:
             _gather_features(features, pixels, count, q, 2 * layers[layer, 3])
-        else:
+        elif layer == _MASKED_STEM:
             _gather_residuals(space.residuals, height, width, reach, pixels, count, q, 2 * layers[layer, 3])
+        else:
+            _gather_steps(greys, mean, network.heads[0], reach, pixels, count, q, 2 * layers[layer, 3])
         _multiply(weights, layers, layer, q, v, count)
         _into_stream(v, stream, channels, count, rescalings, layers[layer, 1], layer == _FEATURE_STEM)
     size = len(hidden) // max(1, blocks - 1)
     # The first block has no masked layer: its gates read the stream.
-    layer = _MASKED_STEM + 1
+    layer = _STEP_STEM + 1
     for block in range(blocks):
         _read_stream(stream, channels, count, readings, layers[layer, 2], q)
         if block:

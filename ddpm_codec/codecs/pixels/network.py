@@ -2,7 +2,7 @@
 
 Channels are padded to multiples of :data:`LANES` with zeros. Kernels are int16 [outputs / LANES, inputs / 2, LANES, 2],
 inputs in the order of the windows (rows, columns, channels; hidden pixels left out). What a channel needs beside lies in rows
-of LANES numbers. Layers follow one another as the loop visits them: features, residuals, then masked (but in the first
+of LANES numbers. Layers follow one another as the loop visits them: features, residuals, steps, then masked (but in the first
 block), gates and mix of every block, then the head.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ddpm_codec.coding.pixel_laws import TAIL_BITS
 from ddpm_codec.nn.exact.decoder_parameters import (
     RESIDUAL_ZERO,
+    STEMS,
     ExactPixelDecoder,
     GatedReading,
     hidden_taps,
@@ -94,7 +95,7 @@ def workspace(network: MaskedNetwork, tiles: int, height: int, width: int) -> Wo
     border = reach // 2
     hidden = np.zeros((blocks - 1, tiles, height + 1, width + 2, channels), np.int16)
     for index in range(1, blocks):
-        hidden[index - 1] = _zeros(network, 1 + 3 * index)
+        hidden[index - 1] = _zeros(network, len(STEMS) - 1 + 3 * index)
     layers = network.layers
     # Rows of windows are copied LANES at a time.
     room = 3 * reach + LANES
@@ -123,7 +124,7 @@ def stagger(reach: int, blocks: int) -> int:
 def masked_network(decoder: ExactPixelDecoder, level: int) -> MaskedNetwork:
     """Return the masked network of a decoder that has been checked, at a crossing."""
     config, heads = decoder.config, decoder.heads
-    names = ["feature_stem", "masked_stem"]
+    names = list(STEMS)
     for index in range(config.blocks):
         names += [f"blocks.{index}.{part}" for part in ("masked", "gates", "mix") if index or part != "masked"]
     parts = [_layer_parts(name, decoder.layers[name], level, config.channels) for name in [*names, "parameter_head"]]
@@ -165,7 +166,7 @@ def _layer_parts(name: str, layer: Convolution, level: int, channels: int) -> tu
     # The halves of the gates are padded each on its own.
     halves = 2 if name.endswith(".gates") else 1
     weight = layer.weight.reshape(halves, outputs // halves, *layer.weight.shape[1:])
-    of_stream = name not in ("feature_stem", "masked_stem")
+    of_stream = name not in STEMS
     weight = _pad(weight, 1, LANES)
     weight = _pad(weight, 2, LANES) if of_stream else weight
     weight = weight.reshape(-1, *weight.shape[2:])

@@ -128,7 +128,7 @@ class _TorchPixelDecoder:
         outer = {name: layer for name, layer in parameters.layers.items() if not is_masked_network(name)}
         multiplier = parameters.heads.picture_multiplier
         self._trunk = ExactTrunk(parameters.config.trunk, outer, multiplier, device, kernels)
-        self._masked = _MaskedNetwork(parameters, device, kernels)
+        self._masked, self._reach = _MaskedNetwork(parameters, device, kernels), parameters.config.reach
         self._heads = {
             name: torch.from_numpy(values.astype(np.float64)).to(device)
             for name, values in vars(parameters.heads).items()
@@ -151,10 +151,28 @@ class _TorchPixelDecoder:
         mean, features = mean[..., :height, :width], features[:, :height, :width]
         with torch.autocast(self._device.type, enabled=False):
             m_0, q, tiles = (torch.from_numpy(values).to(self._device) for values in (mean, features, x_0))
-            distance = tiles.double().mul_(1024.0).sub_(130560.0).sub_(m_0)
-            residual = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
-            r = residual.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).permute(0, 2, 3, 1)
-            return self._masked(q.contiguous(), r.float().contiguous(), level).cpu().numpy()
+            greys = tiles.double().mul_(1024.0).sub_(130560.0)
+            residuals = self._read(greys - m_0, level).permute(0, 2, 3, 1).contiguous()
+            return self._masked(q.contiguous(), residuals, self._steps(greys, m_0, level), level).cpu().numpy()
+
+    def _read(self, distance: Tensor, level: int) -> Tensor:
+        """Return q, float32, for distances in float64, which are overwritten."""
+        read = round_shift(distance.mul_(self._heads["residual_multiplier"][level]), RESIDUAL_SHIFT)
+        return read.clamp_(-RESIDUAL_ZERO, RESIDUAL_ZERO - 1).add_(RESIDUAL_ZERO).float()
+
+    def _steps(self, greys: Tensor, mean: Tensor, level: int) -> Tensor:
+        """Return q of the steps to all earlier pixels, [B, h, w, 3 seen]."""
+        (batch, _, height, width), reach = greys.shape, self._reach
+        border = reach // 2
+        seen = reach**2 // 2
+        out = torch.full((batch, height, width, 3 * seen), float(RESIDUAL_ZERO), device=self._device)
+        for place in range(seen):
+            down, right = place // reach - border, place % reach - border
+            own = slice(-down, None), slice(max(0, -right), width - max(0, right))
+            other = slice(0, max(0, height + down)), slice(max(0, right), width - max(0, -right))
+            distance = greys[:, :, other[0], other[1]] - mean[:, :, own[0], own[1]]
+            out[:, own[0], own[1], 3 * place : 3 * place + 3] = self._read(distance, level).permute(0, 2, 3, 1)
+        return out
 
     def _trunk_of(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
         heads = self._heads
@@ -176,10 +194,18 @@ class _MaskedNetwork:
         self._layers = {name: _MaskedLayer(layer, device, chosen) for name, layer in layers.items()}
         self._blocks = parameters.config.blocks
 
-    def __call__(self, features: Tensor, residual: Tensor, level: int) -> Tensor:
-        """Return v, int32 [B, h, w, 12], for features [B, h, w, F] and residuals with their zero point [B, h, w, 3]."""
+    def __call__(self, features: Tensor, residuals: Tensor, steps: Tensor, level: int) -> Tensor:
+        """Return v, int32 [B, h, w, 12].
+
+        Args:
+            features: [B, h, w, F].
+            residuals: with their zero point, [B, h, w, 3].
+            steps: with their zero point, [B, h, w, 3 seen].
+            level: the crossing.
+        """
         stream = self._layers["feature_stem"].started(features, level)
-        self._layers["masked_stem"].add_to(stream, residual, level)
+        self._layers["masked_stem"].add_to(stream, residuals, level)
+        self._layers["step_stem"].add_to(stream, steps, level)
         for index in range(self._blocks):
             seen = stream
             if index:

@@ -49,7 +49,7 @@ from ddpm_codec.nn.exact.parameters import (
     output_reach,
 )
 from ddpm_codec.nn.integer import MEAN_BITS, PICTURE_BITS
-from ddpm_codec.nn.pixel_decoder import PixelDecoder
+from ddpm_codec.nn.pixel_decoder import PixelDecoder, seen_pixels
 from ddpm_codec.nn.quantization import LARGEST_OFFSET
 from ddpm_codec.units import GREY_PER_UNIT
 
@@ -103,9 +103,11 @@ class _DecoderFreezer(TrunkFreezer):
         out = self.trunk(self._config.trunk)
         head = self.sums("trunk_head", self.stream_reading("trunk_head", self.outer))
         out["trunk_head"] = (convolution(head, None), head.step)
+        seen = seen_pixels(self._config)
         for name, reading, step in (
             ("feature_stem", _plain(self._config.features, exact.FEATURE_ZERO, BYTE), 0.0),
             ("masked_stem", _plain(3, exact.RESIDUAL_ZERO, WIDE), 1.0 / exact.RESIDUAL_UNITS),
+            ("step_stem", _plain(3 * seen, exact.RESIDUAL_ZERO, WIDE), 1.0 / exact.RESIDUAL_UNITS),
         ):
             out[name] = self._into_masked_stream(name, self.sums(name, reading, step, whole=True))
         for index in range(self._config.blocks):

@@ -34,6 +34,9 @@ from ddpm_codec.nn.exact.parameters import (
 )
 from ddpm_codec.nn.pixel_decoder import PixelDecoderConfig
 
+STEMS = ("feature_stem", "masked_stem", "step_stem")
+"""Layers that the masked network starts with; they read features, residuals and steps plainly."""
+
 OUTPUTS = 12
 """Sums of a pixel: mean, log-variance, coefficient and tail place of three sub-pixels."""
 
@@ -44,10 +47,10 @@ FEATURE_ZERO = 128
 FEATURE_SHIFT = 24
 RESIDUAL_SHIFT = 24
 RESIDUAL_ZERO = 4096
-"""Residuals are clamped to -4096..4095, and read with this zero point."""
+"""Residuals and steps are clamped to -4096..4095, and read with this zero point."""
 
 RESIDUAL_UNITS = 512
-"""Units of a residual to one c_out."""
+"""Units of a residual, or a step, to one c_out."""
 
 GATE_HALF = 128
 """1/2 in the units of a gate."""
@@ -82,7 +85,7 @@ class DecoderHeads:
         mean_skip: of the noisy picture in m_0, [L].
         mean_multiplier: of the first 12 sums of the trunk's head in m_0, [L, 12].
         feature_multiplier: of its other 4F, [4F].
-        residual_multiplier: of 1024 x - m_0, [L].
+        residual_multiplier: of 1024 x - m_0, of the pixel itself or another, [L].
         pixel_mean_multiplier: of the sums 0..2 of a pixel, [L, 3].
         scale_multiplier: of 3..5, [3].
         scale_base: index of the scale where those are 0, [L].
@@ -167,12 +170,12 @@ class ExactPixelDecoder:
 
 def is_masked_network(name: str) -> bool:
     """Return whether a layer belongs to the masked network, which runs per pixel."""
-    return name.startswith(("masked_stem", "feature_stem", "blocks.", "parameter_head"))
+    return name.startswith((*STEMS, "blocks.", "parameter_head"))
 
 
 def adds_to_stream(name: str) -> bool:
     """Return whether a layer of the masked network adds to its stream."""
-    return name == "masked_stem" or name.endswith(".mix")
+    return name in ("masked_stem", "step_stem") or name.endswith(".mix")
 
 
 def is_masked(name: str) -> bool:
@@ -217,8 +220,8 @@ def _check_masked_layer(name: str, layer: Convolution, levels: int) -> None:
 
 
 def _check_inputs(name: str, reading: Reading) -> None:
-    """Check the readings that are the same in every decoder: those of features, residuals and outputs of ``masked``."""
-    if name in ("feature_stem", "masked_stem"):
+    """Check the readings that are the same in every decoder: those of the stems and of outputs of ``masked``."""
+    if name in STEMS:
         zero, limit = (FEATURE_ZERO, BYTE) if name == "feature_stem" else (RESIDUAL_ZERO, WIDE)
         if reading.half.any() or reading.shift.any() or (reading.zero != zero).any() or reading.limit != limit:
             raise refuse(name, f"must read plainly, with zero {zero} and limit {limit}")

@@ -15,7 +15,7 @@ from ddpm_codec.nn.exact.storage import (
     read_integers,
     trunk_shapes,
 )
-from ddpm_codec.nn.pixel_decoder import PixelDecoderConfig
+from ddpm_codec.nn.pixel_decoder import PixelDecoderConfig, seen_pixels
 
 
 def decoder_to_arrays(decoder: ExactPixelDecoder) -> dict[str, NDArray[np.generic]]:
@@ -63,6 +63,7 @@ def decoder_shapes(config: PixelDecoderConfig) -> Shapes:
     shapes = trunk_shapes(config.trunk)
     shapes["trunk_head"] = ((4 * (3 + config.features), config.trunk.width, 3, 3), 1, True)
     shapes["masked_stem"] = ((channels, 3, config.reach, config.reach), 1, False)
+    shapes["step_stem"] = ((channels, 3 * seen_pixels(config), 1, 1), 1, False)
     shapes["feature_stem"] = ((channels, config.features, 1, 1), 1, False)
     for index in range(config.blocks):
         if index:

@@ -116,6 +116,12 @@ def write_features(sums: Values, multiplier: Values, place: tuple[int, int], fea
                     features[place[0] + i, y, x, c >> 2] = np.uint8(q)
 
 
+@inlined
+def _read_distance(grey: int, mean: int, multiplier: int) -> int:
+    distance = 1024 * np.int64(grey) - 130560 - np.int64(mean)
+    return _between(_shifted(distance * multiplier, RESIDUAL_SHIFT) + RESIDUAL_ZERO, 0, 2 * RESIDUAL_ZERO - 1)
+
+
 @compiled
 def read_residual(mean: Values, x_0: Values, multiplier: int, border: int, upper: Values, lower: Values) -> None:
     """Read residuals, clamp(R((1024 x - m) multiplier, 24)) + 4096, in two bytes [N, h + border, w + border, 3].
@@ -133,9 +139,34 @@ def read_residual(mean: Values, x_0: Values, multiplier: int, border: int, upper
         for p in range(planes):
             for r in range(height):
                 for w in range(width):
-                    distance = 1024 * np.int64(x_0[i, p, r, w]) - 130560 - np.int64(mean[i, p, r, w])
-                    q = _between(
-                        _shifted(distance * multiplier, RESIDUAL_SHIFT) + RESIDUAL_ZERO, 0, 2 * RESIDUAL_ZERO - 1
-                    )
+                    q = _read_distance(x_0[i, p, r, w], mean[i, p, r, w], multiplier)
                     upper[i, border + r, border + w, p] = np.uint8(q >> 8)
                     lower[i, border + r, border + w, p] = np.uint8(q & 255)
+
+
+@compiled
+def read_steps(mean: Values, x_0: Values, multiplier: int, reach: int, upper: Values, lower: Values) -> None:
+    """Read how far earlier pixels are from m_0 of the pixel itself, in two bytes [N, h, w, 3 (reach^2 // 2)].
+
+    Args:
+        mean: m_0 in 1/1024 grey levels around 127.5, int32 [N, 3, H, W], H >= h, W >= w.
+        x_0: uint8 [N, 3, h, w]; of pixels outside it the step is 0.
+        multiplier: of the residual.
+        reach: side of the square around a pixel.
+        upper: upper bytes.
+        lower: lower bytes.
+    """
+    images, planes, height, width = x_0.shape
+    border = reach // 2
+    for i in range(images):
+        for r in range(height):
+            for w in range(width):
+                for place in range(reach * reach // 2):
+                    y, x = r + place // reach - border, w + place % reach - border
+                    inside = y >= 0 and 0 <= x < width
+                    for p in range(planes):
+                        q = RESIDUAL_ZERO
+                        if inside:
+                            q = _read_distance(x_0[i, p, y, x], mean[i, p, r, w], multiplier)
+                        upper[i, r, w, 3 * place + p] = np.uint8(q >> 8)
+                        lower[i, r, w, 3 * place + p] = np.uint8(q & 255)

@@ -186,9 +186,9 @@ class Way:
         self._pass(name, read, stream, mode, then, out, (0, 1))
         return out
 
-    def start(self, name: str, read: Read, stream: Stream) -> None:
-        """Go through a layer whose y becomes the stream, which nothing reads yet."""
-        self._pass(name, read, stream, SET, None, Read(_NO_BYTES, _NO_BYTES), (0, 1))
+    def into(self, stream: Stream, name: str, read: Read, mode: int) -> None:
+        """Go through a layer whose y becomes the stream, or is added to it; nothing reads it yet."""
+        self._pass(name, read, stream, mode, None, Read(_NO_BYTES, _NO_BYTES), (0, 1))
 
     def _pass(
         self,

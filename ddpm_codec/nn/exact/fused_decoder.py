@@ -9,7 +9,7 @@ from ddpm_codec.nn.exact.decoder_parameters import MEAN_LIMIT, ExactPixelDecoder
 from ddpm_codec.nn.exact.fused import FusedTrunk, Way
 from ddpm_codec.nn.exact.fused_layer import FusedLayer, Memory, MemoryPool, Read
 from ddpm_codec.nn.exact.kernels import choose_kernels
-from ddpm_codec.nn.exact.passes import ADD, PASS_ON
+from ddpm_codec.nn.exact.passes import ADD, PASS_ON, SET
 
 _NO_BYTES = np.empty((0, 0, 0, 0), np.uint8)
 
@@ -71,14 +71,18 @@ class FusedPixelDecoder:
         way, blocks = Way(self._masked, level, memory), self._config.blocks
         batch, _, height, width = x_0.shape
         stream = memory.take("masked stream", (batch, height, width, self._config.channels), np.int16)
-        way.start("feature_stem", Read(np.ascontiguousarray(features), _NO_BYTES), stream)
-        read, multiplier = (
-            way.bytes_for("masked_stem", batch, height, width),
+        way.into(stream, "feature_stem", Read(np.ascontiguousarray(features), _NO_BYTES), SET)
+        mean, x_0, multiplier = (
+            np.ascontiguousarray(mean),
+            np.ascontiguousarray(x_0),
             int(self._heads.residual_multiplier[level]),
         )
-        border = self._masked["masked_stem"].padding
-        ends.read_residual(np.ascontiguousarray(mean), np.ascontiguousarray(x_0), multiplier, border, *read)
-        read = way.through("masked_stem", read, stream, ADD, "blocks.0.gates" if blocks else "parameter_head")
+        read = way.bytes_for("masked_stem", batch, height, width)
+        ends.read_residual(mean, x_0, multiplier, self._masked["masked_stem"].padding, *read)
+        way.into(stream, "masked_stem", read, ADD)
+        read = way.bytes_for("step_stem", batch, height, width)
+        ends.read_steps(mean, x_0, multiplier, self._config.reach, *read)
+        read = way.through("step_stem", read, stream, ADD, "blocks.0.gates" if blocks else "parameter_head")
         for index in range(blocks):
             name, following = f"blocks.{index}", f"blocks.{index + 1}.masked"
             if index:
