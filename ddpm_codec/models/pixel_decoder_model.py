@@ -19,9 +19,9 @@ from ddpm_codec.nn.pixel_decoder import (
     PixelDecoder,
     PixelDecoderConfig,
     checked_crossings,
+    completed,
     decoder_macs_per_pixel,
     parameter_count,
-    completed,
 )
 
 

@@ -317,7 +317,8 @@ def masked_macs_per_pixel(config: PixelDecoderConfig) -> int:
     """Return the multiply-adds a pixel after the trunk: what decoding runs pixel by pixel."""
     channels = config.channels
     blocks = config.blocks * 3 * channels**2 + (config.blocks - 1) * 5 * channels**2
-    return 2 * 3 * seen_pixels(config) * channels + config.features * channels + blocks + (12 if config.shapes else 9) * channels
+    stems, head = 2 * 3 * seen_pixels(config) + config.features, 12 if config.shapes else 9
+    return stems * channels + blocks + head * channels
 
 
 def decoder_macs_per_pixel(config: PixelDecoderConfig) -> tuple[float, int]:

@@ -14,9 +14,9 @@ from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.pixel_decoder import (
     PixelDecoder,
     PixelDecoderConfig,
+    completed,
     decoder_config,
     decoder_macs_per_pixel,
-    completed,
 )
 from ddpm_codec.training.checkpoint import check_starts, load_checkpoint, seeded
 from ddpm_codec.training.config import TrainConfig

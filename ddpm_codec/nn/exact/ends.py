@@ -119,7 +119,8 @@ def write_features(sums: Values, multiplier: Values, place: tuple[int, int], fea
 @inlined
 def _read_distance(grey: int, mean: int, multiplier: int) -> int:
     distance = 1024 * np.int64(grey) - 130560 - np.int64(mean)
-    return _between(_shifted(distance * multiplier, RESIDUAL_SHIFT) + RESIDUAL_ZERO, 0, 2 * RESIDUAL_ZERO - 1)
+    read: int = _between(_shifted(distance * multiplier, RESIDUAL_SHIFT) + RESIDUAL_ZERO, 0, 2 * RESIDUAL_ZERO - 1)
+    return read
 
 
 @compiled
