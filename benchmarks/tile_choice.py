@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.tile_choice [--model photo] [--tiles 128 256 512] [--limit N] [--json FILE]
 Photos that choices may be made on (photos_val): bits/dim of plain and of progressive files, head and framing included, and
-the seconds of decoding, by the side of the tiles; and what the seeds, the fallback-coded first tiles that start the stack of a
-plain file, add to the rate over what the model takes for other sub-pixels of the same photo.
+the seconds of decoding, by the side of the tiles; and what the seeds, the fallback-coded first tiles that start the stack
+of a plain file, add to the rate over what the model takes for other sub-pixels of the same photo.
 """
 
 import argparse
