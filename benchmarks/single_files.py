@@ -103,7 +103,7 @@ def main() -> None:
         mean = f", mean {np.mean(size):.3f} bits/dim" if size else ""
         print(f"{route}: {count} of {len(rows)}, {100 * count / len(rows):.1f} %{mean}")
     print("head: mean {mean:.1f} bytes, largest {largest}".format(**values["head_bytes"]))
-    print(table(["median s of", *values["seconds"]], [[f"{workers} workers", *values["seconds"].values()]]))
+    print(table(["median s of", *values["seconds"]], [[f"workers: {workers}", *values["seconds"].values()]]))
     write_json(values | {"rows": rows, "model": options.model, "workers": workers}, options.json)
 
 
