@@ -2,13 +2,14 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ddpm_codec
 
@@ -43,11 +44,29 @@ def coding_seconds(
     return found
 
 
-def command_seconds(words: list[str], environment: dict[str, str] | None = None) -> float:
-    """Run the command line in a process of its own; return its seconds, start included."""
-    started = time.perf_counter()
+class Seconds(NamedTuple):
+    """What a process took.
+
+    Attributes:
+        wall: from start to end.
+        processor: of all its threads, which other processes hardly change.
+    """
+
+    wall: float
+    processor: float
+
+
+def command_seconds(words: list[str], environment: dict[str, str] | None = None) -> Seconds:
+    """Run the command line in a process of its own, start included."""
+    before, started = _processor_seconds(), time.perf_counter()
     _output_of([sys.executable, "-m", "ddpm_codec_cli", *words], environment or own_environment())
-    return time.perf_counter() - started
+    return Seconds(time.perf_counter() - started, _processor_seconds() - before)
+
+
+def _processor_seconds() -> float:
+    """Return those of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _output_of(words: list[str], environment: dict[str, str]) -> str:

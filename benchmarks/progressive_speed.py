@@ -38,7 +38,7 @@ def measure(source: Path, folder: Path, model: str, threads: int | None) -> list
     back.unlink()
     limit = [] if threads is None else ["--threads", str(threads)]
     words = ["decode", str(coded), "-o", str(back), "--model", model, "--overwrite", *limit]
-    seconds = [command_seconds(words) for _ in range(1 + TIMES)][1:]
+    seconds = [command_seconds(words).wall for _ in range(1 + TIMES)][1:]
     median = statistics.median(seconds)
     rows.append([source.stem, f"decode, command, median of {TIMES}", median, "", round(encoded.pixels / median)])
     with Image.open(source) as before, Image.open(back) as after:
