@@ -89,7 +89,7 @@ def test_every_kind_of_picture_comes_back(model: str, tmp_path: Path) -> None:
     assert all(same(source / name, tmp_path / "out" / name) for name in pictures)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 5), (65, 64), (5000, 1), (150, 130)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (65, 64), (1500, 1), (110, 100)])
 def test_a_file_is_hardly_larger_than_its_fallback(size: tuple[int, int], tmp_path: Path) -> None:
     for kind in ("photo", "noise", "flat"):
         image = Image.open(PHOTO).resize(size)
@@ -181,7 +181,7 @@ def test_any_other_name_will_do(name: str, tmp_path: Path) -> None:
 
 
 def test_the_network_is_timed_where_the_fallback_wins(tmp_path: Path) -> None:
-    Image.merge("RGB", [Image.effect_noise((96, 96), 90) for _ in range(3)]).save(tmp_path / "a.png")
+    Image.merge("RGB", [Image.effect_noise((48, 48), 90) for _ in range(3)]).save(tmp_path / "a.png")
     report = encode_files([tmp_path / "a.png"], tmp_path / "x.ddpm")
     assert (report.model, report.fallback_images, report.net_dims) == (None, 1, 0)
     assert 0 < report.network_seconds < report.coding_seconds
