@@ -31,7 +31,7 @@ def compiled(function: Function) -> Function:
     except RuntimeError:
         # There is no folder where it could be kept.
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
-    kept = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    kept = _cache_of(made)
     if kept is not None and hasattr(kept, "_source_stamp"):
         # numba itself would look at one file alone, and keep code with old parts from others.
         kept._source_stamp = _digest(function.__module__)
@@ -52,12 +52,15 @@ def compiles() -> bool:
     return not numba.config.DISABLE_JIT
 
 
-def when_compiling(tell: Callable[[], None]) -> None:
-    """Have ``tell`` called once, before the next function of this package that is compiled and not found among those kept."""
+def when_compiling(tell: Callable[[bool], None]) -> None:
+    """Have ``tell`` called once, before the next function of this package that is compiled and not found among those kept.
+
+    It is called with whether what is compiled will be kept for later runs.
+    """
     _TELL[:] = [tell]
 
 
-_TELL: list[Callable[[], None]] = []
+_TELL: list[Callable[[bool], None]] = []
 
 
 @cache
@@ -67,14 +70,20 @@ def _watch() -> None:
 
     class Watcher(event.Listener):  # type: ignore[misc]  # numba has no types
         def on_start(self, event: Any) -> None:  # noqa: ANN401 - numba's own
-            function = getattr(event.data.get("dispatcher"), "py_func", None)
+            dispatcher = event.data.get("dispatcher")
+            function = getattr(dispatcher, "py_func", None)
             if _TELL and _root(getattr(function, "__module__", None)) == _root(__name__):
-                _TELL.pop()()
+                _TELL.pop()(_cache_of(dispatcher) is not None)
 
         def on_end(self, event: Any) -> None:  # noqa: ANN401 - as above
             pass
 
     event.register("numba:compile", Watcher())
+
+
+def _cache_of(dispatcher: object) -> Any:  # noqa: ANN401 - numba's own
+    """Return the index of what is kept of a function; None where nothing is."""
+    return getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
 
 
 def _root(module: object) -> str:

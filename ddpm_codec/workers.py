@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Generic, TypeVar
 
 from ddpm_codec.isolation import checked_threads, isolated, threads_asked_for
@@ -45,7 +46,7 @@ class Workers:
     @property
     def count(self) -> int:
         """How many tasks may run at once; one inside a task of other workers."""
-        if _THREAD.is_worker:
+        if _THREAD.workers is not None:
             return 1
         return self._count or threads_asked_for() or usable_cores()
 
@@ -78,10 +79,21 @@ class Workers:
 class _Thread(threading.local):
     """What is known of a thread."""
 
-    is_worker = False
+    workers: int | None = None
+    """How many there are, itself included; None: it is none."""
 
 
 _THREAD = _Thread()
+
+
+def share_of_time() -> float:
+    """Return what a second of this thread is of the call that it works for: 1, or 1 / N as one of N workers.
+
+    Examples:
+        >>> Workers(2).map(lambda _: share_of_time(), range(3)), share_of_time()
+        ([0.5, 0.5, 0.5], 1.0)
+    """
+    return 1.0 / (_THREAD.workers or 1)
 
 
 def _alone() -> AbstractContextManager[None]:
@@ -101,7 +113,8 @@ class _Run(Generic[Task, Result]):
 
     def in_threads(self, count: int) -> list[Result]:
         """Return the results."""
-        threads = [threading.Thread(target=self._work, name=f"ddpm-codec worker {n}") for n in range(count)]
+        work = partial(self._work, count)
+        threads = [threading.Thread(target=work, name=f"ddpm-codec worker {n}") for n in range(count)]
         try:
             for thread in threads:
                 thread.start()
@@ -118,8 +131,8 @@ class _Run(Generic[Task, Result]):
             raise self._failed[min(self._failed)]
         return [self._results[index] for index in range(len(self._tasks))]
 
-    def _work(self) -> None:
-        _THREAD.is_worker = True
+    def _work(self, count: int) -> None:
+        _THREAD.workers = count
         with _alone():
             while (index := self._take()) is not None:
                 try:

@@ -51,8 +51,7 @@ def through_zarr(pixels: Any, folder: Path) -> bool:  # noqa: ANN401 - an array
 
 def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     """Use torch's threads here, and return what the children do."""
-    # Just too large to go without a model.
-    pixels, noise = np.asarray(Image.open(PHOTO))[:72, :64], noisy_picture(100, 128, 192)
+    pixels, noise = np.asarray(Image.open(PHOTO))[:40, :32], noisy_picture(100, 128, 192)
     file, plain = ddpm_codec.encode(pixels), ddpm_codec.encode(pixels, model="none")
     progressive = ddpm_codec.encode(pixels[:16, :16], progressive=True, psnr=24.0)
     floating, single = (ddpm_codec.encode(noise, model=FLOAT, threads=threads) for threads in (2, 1))
@@ -114,7 +113,7 @@ def main() -> None:
     asked = calls(Path(sys.argv[1]))
     found: dict[str, Any] = {name: in_child(call) for name, call in asked.items()}
     found["os.fork"] = by_os_fork(asked["decode"])
-    file = ddpm_codec.encode(np.asarray(Image.open(PHOTO))[:72, :64])
+    file = ddpm_codec.encode(np.asarray(Image.open(PHOTO))[:40, :32])
     loader = torch.utils.data.DataLoader(
         Pictures([file] * 3), num_workers=1, multiprocessing_context=FORK, timeout=SECONDS
     )

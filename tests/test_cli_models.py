@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddpm_codec.models.registry import DEFAULT, model_id
+from ddpm_codec.training import calibration
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.run import train
-from tests.helpers import PHOTO, Run
+from tests.helpers import PHOTO, Run, same
 
 KEYS = {
     "name",
@@ -52,18 +54,24 @@ def test_people_see_a_table(run: Run) -> None:
     assert len(rows) == 1 + len(models)
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """The folder of a run of two steps."""
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps, beside its pictures."""
+    folder = tmp_path_factory.mktemp("checkpoint")
     pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
-    np.save(tmp_path / "pictures.npy", pictures)
-    values = {"data": str(tmp_path / "pictures.npy"), "output": str(tmp_path / "run"), "size": "small", "device": "cpu"}
+    np.save(folder / "pictures.npy", pictures)
+    values = {"data": str(folder / "pictures.npy"), "output": str(folder / "run"), "size": "tiny", "device": "cpu"}
     numbers = {"holdout": 2, "crop": 16, "batch": 2, "train_steps": 2, "warmup": 1, "steps": 4, "validation_images": 2}
     train(TrainConfig.from_dict({**values, **numbers, "dtype": "float32"}))
-    return tmp_path / "run"
+    return folder / "run"
 
 
-def test_a_checkpoint_becomes_a_model_that_codes(checkpoint: Path, run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_a_model_that_codes(
+    checkpoint: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Enough to calibrate what has learnt nothing.
+    monkeypatch.setattr(calibration, "CROP_PIXELS", 1 << 12)
+    monkeypatch.setattr(calibration, "SAMPLES", 400)
     model, small = tmp_path / "own.safetensors", tmp_path / "small.pt"
     code, out, _ = run("export", checkpoint, "-o", model, "--limit", 4, "--description", "for a test", "--json")
     assert (code, out.count("\n")) == (0, 1)
@@ -76,11 +84,14 @@ def test_a_checkpoint_becomes_a_model_that_codes(checkpoint: Path, run: Run, tmp
         code, out, err = run("export", checkpoint, "-o", output)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert f"{output}: already exists" in err
-    code, out, _ = run("encode", PHOTO, "-o", tmp_path / "x.ddpm", "--model", model, "--verify", "--json")
+    picture = tmp_path / "picture.png"
+    Image.open(PHOTO).crop((0, 0, 80, 64)).save(picture)
+    code, out, _ = run("encode", picture, "-o", tmp_path / "x.ddpm", "--model", model, "--verify", "--json")
     assert code == 0
     # Two steps teach a network nothing, so the fallback may be smaller; either way the picture comes back.
     assert json.loads(out)["model"] in ("own", None)
     assert run("decode", tmp_path / "x.ddpm", "-o", tmp_path / "x.png", "--model", model)[0] == 0
+    assert same(picture, tmp_path / "x.png")
 
 
 def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
@@ -99,6 +110,7 @@ def test_a_reduced_checkpoint_is_exported_with_images_named_for_it(checkpoint: P
     code, out, err = run("export", small, "-o", model, "--float")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "does not name its training images" in err
-    words = ("--data", tmp_path / "pictures.npy", "--data", tmp_path / "pictures.npy", "--limit", 4, "--json")
+    pictures = checkpoint.parent / "pictures.npy"
+    words = ("--data", pictures, "--data", pictures, "--limit", 4, "--json")
     assert run("export", small, "-o", model, "--float", *words)[0] == 0
-    assert run("bpd", tmp_path / "pictures.npy", "--model", model, "--limit", 2, "--json")[0] == 0
+    assert run("bpd", pictures, "--model", model, "--limit", 2, "--json")[0] == 0

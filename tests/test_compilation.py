@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ddpm_codec.compilation import compiled, compiles
+from ddpm_codec_cli import group
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,13 +69,13 @@ def test_what_is_compiled_is_told_once_and_what_is_kept_is_not(folder: Path) -> 
         "from ddpm_codec.compilation import when_compiling\n"
         "import sys\n"
         "assert 'numba' not in sys.modules\n"
-        "when_compiling(lambda: print('told'))\n"
+        "when_compiling(lambda kept: print('told', kept))\n"
         "from f import one, two\n"
         "import numba\n"
         "numba.njit(lambda x: x)(1)\n"
         "print(one(1), two(1))\n"
     )
-    assert python(code, folder).splitlines() == ["told", "2 3"]
+    assert python(code, folder).splitlines() == ["told True", "2 3"]
     assert python(code, folder).splitlines() == ["2 3"]
 
 
@@ -84,6 +85,33 @@ def test_where_nothing_can_be_kept_functions_compile_all_the_same() -> None:
     function = compiled(names["doubled"])
     assert function(4) == 8
     assert hasattr(function, "py_func") == compiles()
+
+
+def test_it_is_told_where_nothing_can_be_kept(folder: Path) -> None:
+    code = (
+        "from ddpm_codec.compilation import compiled, when_compiling\n"
+        "names = {'__name__': 'ddpm_codec.nowhere'}\n"
+        "exec('def doubled(x): return 2 * x', names)\n"
+        "when_compiling(lambda kept: print('told', kept))\n"
+        "print(compiled(names['doubled'])(4))\n"
+    )
+    assert python(code, folder).splitlines() == ["told False", "8"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "how_often"), [(True, "once;"), (False, "as every run does where none of the folders")]
+)
+def test_people_at_a_terminal_read_what_is_compiled_and_how_often(
+    kept: bool, how_often: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group._say_compiling(kept)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    group._say_compiling(kept)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "compiling the codec's loops for this processor" in err
+    assert how_often in err
 
 
 def test_neither_the_package_nor_help_loads_numba(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import ddpm_codec
+from ddpm_codec.codecs import session
 from ddpm_codec.codecs.lossless import decoder, single
 from ddpm_codec.container import ContainerWriter
 from ddpm_codec.errors import (
@@ -20,11 +21,13 @@ from ddpm_codec.errors import (
     OutputError,
     OutputExistsError,
 )
-from ddpm_codec.files import decode_file, describe_file, encode_files
+from ddpm_codec.files import decode_file, describe_file, encode_files, encode_progressive_files
 from ddpm_codec.files.output import plan_names
+from ddpm_codec.models.opening import open_model
+from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.containers import read_archive
-from tests.golden.regenerate import EXACT, noisy_picture
+from tests.golden.regenerate import EXACT, FLOAT, noisy_picture
 from tests.helpers import PHOTO, SMALL, leftovers, same
 
 
@@ -86,7 +89,7 @@ def test_every_kind_of_picture_comes_back(model: str, tmp_path: Path) -> None:
     assert all(same(source / name, tmp_path / "out" / name) for name in pictures)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 5), (65, 64), (5000, 1), (150, 130)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (65, 64), (1500, 1), (110, 100)])
 def test_a_file_is_hardly_larger_than_its_fallback(size: tuple[int, int], tmp_path: Path) -> None:
     for kind in ("photo", "noise", "flat"):
         image = Image.open(PHOTO).resize(size)
@@ -178,11 +181,42 @@ def test_any_other_name_will_do(name: str, tmp_path: Path) -> None:
 
 
 def test_the_network_is_timed_where_the_fallback_wins(tmp_path: Path) -> None:
-    Image.merge("RGB", [Image.effect_noise((96, 96), 90) for _ in range(3)]).save(tmp_path / "a.png")
+    Image.merge("RGB", [Image.effect_noise((48, 48), 90) for _ in range(3)]).save(tmp_path / "a.png")
     report = encode_files([tmp_path / "a.png"], tmp_path / "x.ddpm")
     assert (report.model, report.fallback_images, report.net_dims) == (None, 1, 0)
     assert 0 < report.network_seconds < report.coding_seconds
     assert report.coder_seconds == report.coding_seconds - report.network_seconds
+
+
+def test_the_network_is_timed_in_whichever_chain_codes(tmp_path: Path) -> None:
+    Image.open(PHOTO).crop((0, 0, 24, 24)).save(tmp_path / "a.png")
+    for name in ("x.ddpm", "y.ddpm"):
+        report = encode_files([tmp_path / "a.png"], tmp_path / name)
+        facts = describe_file(tmp_path / name)
+        assert (report.model, facts.codec) == ("photo", "indexed lossless")
+        assert 0 < report.network_seconds < report.coding_seconds
+    decoded = decode_file(tmp_path / "y.ddpm", tmp_path / "b.png")
+    assert 0 < decoded.network_seconds < decoded.coding_seconds
+
+
+def test_a_model_is_opened_once_for_several_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "own.safetensors", []
+
+    def noted(found: Path) -> CodecModel:
+        seen.append(found)
+        return open_model(found)
+
+    monkeypatch.setattr(session, "open_model", noted)
+    path.write_bytes(EXACT.read_bytes())
+    Image.fromarray(noisy_picture(0, 24, 16)).save(tmp_path / "a.png")
+    for name in ("x.ddpm", "y.ddpm"):
+        encode_files([tmp_path / "a.png"], tmp_path / name, model=path, verify=True)
+        encode_progressive_files([tmp_path / "a.png"], tmp_path / f"p{name}", model=path, verify=True)
+    assert len(seen) == 1
+    # Another model under the same name is another model.
+    path.write_bytes(FLOAT.read_bytes())
+    encode_files([tmp_path / "a.png"], tmp_path / "z.ddpm", model=path)
+    assert len(seen) == 2
 
 
 def test_a_folder_that_is_there_gets_all_pictures_or_none(blocks_file: tuple[Path, Path], tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ PROGRESSIVE_LABELS = {
 @options.tile_option
 @options.whole_number(
     "--block-pixels",
-    "Pixels per block, the unit of damage and of independent decoding.",
+    "Pixels per block of an archive, the unit of damage and of independent decoding. A single picture that has more becomes "
+    "an archive too, unless the fallback codes it.",
     default=DEFAULT_BLOCK_PIXELS,
 )
 @options.switch("--progressive", "Write one progressive file per picture; it can be cut anywhere.")

@@ -83,10 +83,17 @@ def cli() -> None:
     """Diffusion models as image codecs: train one, bound it, and turn pictures into files."""
 
 
-def _say_compiling() -> None:
-    """Tell somebody who waits at a terminal; the first run takes some seconds longer than all others."""
+def _say_compiling(kept: bool) -> None:
+    """Tell somebody who waits at a terminal why, and whether the next run will take as long.
+
+    Args:
+        kept: whether it will find what this one compiles.
+    """
     if sys.stderr is not None and sys.stderr.isatty():
-        echo(f"{PROGRAM}: compiling for this processor, which only the first run does", err=True)
+        how_often = (
+            "once" if kept else "as every run does where none of the folders that would keep them can be written"
+        )
+        echo(f"{PROGRAM}: compiling the codec's loops for this processor, {how_often}; about 10 s", err=True)
 
 
 def run(arguments: Sequence[str] | None) -> int:

@@ -11,7 +11,6 @@ the step of :mod:`ddpm_codec.diffusion.gaussian` divided by sqrt(alpha_bar_s).
 """
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn import integer
 from ddpm_codec.nn.integer import IntegerDenoiser, IntegerPrediction
-from ddpm_codec.stopwatch import Stopwatch
+from ddpm_codec.stopwatch import SharedStopwatch
 from ddpm_codec.units import GREY_MAX, GREY_PER_UNIT
 from ddpm_codec.workers import Workers
 
@@ -98,6 +97,7 @@ class GreyChain:
         sigmas: sigma of each level in model values, cleanest first, [K + 1].
         prior_mean: mean of each coefficient of W x_0 in model values, [D].
         prior_variance: variance of each coefficient, [D].
+        network: adds up the time in the network; None: one of its own.
 
     Attributes:
         steps: K.
@@ -107,7 +107,6 @@ class GreyChain:
         variance: variance of each prediction index, in grey levels squared.
         prior_mean: in grey levels, [D].
         prior_variance: in grey levels squared, [D].
-        network: time in the network, of all threads that were in it.
     """
 
     def __init__(
@@ -117,14 +116,14 @@ class GreyChain:
         sigmas: tuple[float, ...],
         prior_mean: Floats,
         prior_variance: Floats,
+        network: SharedStopwatch | None = None,
     ) -> None:
         self.steps = len(sigmas) - 1
         self.transform, self.norm = transform, norms(transform)
         self.sigmas: Floats = np.array(sigmas, dtype=np.float64) * GREY_PER_UNIT
         self.variance = grey_variances()
         self.prior_mean, self.prior_variance = prior_mean * GREY_PER_UNIT, prior_variance * GREY2
-        self.network = Stopwatch()
-        self._lock = threading.Lock()
+        self._network = network or SharedStopwatch()
         self._denoiser = denoiser
         self._pixel_scales = PIXEL_GRID.index(np.sqrt(self.variance)).astype(np.int32)
 
@@ -175,12 +174,8 @@ class GreyChain:
         return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents)
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
-        # Several threads may be here at once, and each takes its own time.
-        with Stopwatch() as watch:
-            found = predict(picture, level)
-        with self._lock:
-            self.network.seconds += watch.seconds
-        return found
+        with self._network.running():
+            return predict(picture, level)
 
 
 def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:

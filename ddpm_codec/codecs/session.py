@@ -5,7 +5,7 @@ import threading
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -20,7 +20,11 @@ from ddpm_codec.isolation import isolated, torch_threads
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.protocol import CodecModel
 from ddpm_codec.models.registry import ModelName, find_by_id, find_model, model_id, shipped_models
+from ddpm_codec.stopwatch import SharedStopwatch
 from ddpm_codec.workers import Workers
+
+if TYPE_CHECKING:
+    from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 
 
 class Model:
@@ -46,6 +50,7 @@ class Model:
         self.path, self.device = path, device
         self.codec_model: CodecModel = open_model(path)
         self.id = model_id(path)
+        self._network = SharedStopwatch()
         self._sessions: dict[tuple[int | None, int | None, str, int | None], CodingSession] = {}
         self._lock = threading.Lock()
 
@@ -74,9 +79,33 @@ class Model:
 
     @property
     def network_seconds(self) -> float:
-        """Time spent in the network so far, in all sessions."""
-        with self._lock:
-            return sum(session.network_seconds for session in self._sessions.values())
+        """Time spent in its networks so far, in all sessions."""
+        return self._network.seconds
+
+    @cached_property
+    def decoder_executor(self) -> "PixelDecoderExecutor | None":
+        """The pixel decoder, which all sessions share; None of a model that has none."""
+        return self.codec_model.pixel_decoder_executor(self.device)
+
+    def grey_chain(self, steps: int, crossing: int, sigmas: tuple[float, ...], dtype: str) -> GreyChain:
+        """Return the network and the levels of a chain.
+
+        Raises:
+            ModelError: the weights do not fit.
+        """
+        model = self.codec_model
+        with isolated():
+            denoiser = model.integer_denoiser(steps, crossing, self.device, dtype)
+        prior = model.prior_mean, model.prior_variance
+        return GreyChain(denoiser, by_name(model.transform), sigmas, *prior, self._network)
+
+    def pixel_code(self, crossing: int) -> PixelCode | None:
+        """Return the pixel decoder at a crossing; None of a model that has none."""
+        if self.decoder_executor is None:
+            return None
+        from ddpm_codec.codecs.pixels.coder import PixelCoder
+
+        return PixelCoder(self.decoder_executor, crossing, Workers(), self._network)
 
     def session(self, steps: int | None = None, crossing: int | None = None) -> "CodingSession":
         """Return the session for the chain with K = ``steps`` above a crossing; sessions are cached.
@@ -168,13 +197,13 @@ class CodingSession:
     def for_encoding(
         cls, model: ModelName, device: str, steps: int | None = None, crossing: int | None = None
     ) -> "CodingSession":
-        """Open ``model`` (name, file or folder) on ``device``.
+        """Open ``model`` (name, file or folder) on ``device``, or take it from the cache of :func:`cached_model`.
 
         Raises:
             InputError: the device is not available.
             ModelError: the model does not exist, is damaged, or has no such chain.
         """
-        return Model.open(model, device=device).session(steps, crossing)
+        return cached_model(model, device).session(steps, crossing)
 
     @classmethod
     def for_decoding(
@@ -251,8 +280,8 @@ class CodingSession:
 
     @property
     def network_seconds(self) -> float:
-        """Time spent in the network so far."""
-        return self.chain.network.seconds if "chain" in vars(self) else 0.0
+        """Time spent in the model's networks so far, in this and in other sessions."""
+        return self._opened.network_seconds
 
     def fingerprint(self) -> Fingerprint:
         """Return the environment of this session; empty for an exact model, which works in any.
@@ -278,19 +307,12 @@ class CodingSession:
                 f"model {model.name} was made with other coding tables "
                 f"(hash {model.tables[:12]}, here {tables_hash()[:12]})"
             )
-        with isolated():
-            denoiser = model.integer_denoiser(self.steps, self.crossing, self.device, self._dtype)
-        return GreyChain(denoiser, by_name(model.transform), self._sigmas, model.prior_mean, model.prior_variance)
+        return self._opened.grey_chain(self.steps, self.crossing, self._sigmas, self._dtype)
 
     @cached_property
     def pixels(self) -> PixelCode | None:
         """The pixel decoder at the crossing; None of a model that has none."""
-        executor = self.model.pixel_decoder_executor(self.device)
-        if executor is None:
-            return None
-        from ddpm_codec.codecs.pixels.coder import PixelCoder
-
-        return PixelCoder(executor, self.crossing, Workers())
+        return self._opened.pixel_code(self.crossing)
 
     def lattice(self) -> DiffusionLattice:
         """Return the lattice model of the chain for bits-back coding; see :attr:`chain`."""

@@ -77,7 +77,6 @@ def _archive_report(
     encoder: ArchiveEncoder, session: "CodingSession | None", size: int, seconds: float
 ) -> EncodeReport:
     infos, totals = encoder.infos, encoder.totals
-    network_seconds = session.network_seconds if session else 0.0
     return EncodeReport(
         images=len(infos),
         dims=sum(info.pixel_count * info.layout.channels for info in infos),
@@ -88,10 +87,10 @@ def _archive_report(
         fallback_images=totals.fallback_images,
         seconds=seconds,
         # The network has run even if the fallback turned out smaller.
-        network_seconds=network_seconds,
+        network_seconds=encoder.network_seconds,
         coding_seconds=encoder.coding.seconds,
         model=session.model.name if session and encoder.used_model else None,
-        device=session.device.type if session and network_seconds else "cpu",
+        device=session.device.type if session and encoder.network_seconds else "cpu",
     )
 
 

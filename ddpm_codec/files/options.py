@@ -16,7 +16,8 @@ class EncodeOptions:
         device: ``auto``, ``cpu`` or ``cuda``.
         steps: K of the chain; None: chosen by the codec.
         tile: side of the tiles of large pictures, a multiple of 8; None: chosen by the codec.
-        block_pixels: archives: pixels per block, the unit of damage.
+        block_pixels: archives: pixels per block, the unit of damage. A single picture that has more becomes an archive where
+            the model codes it, and a file of one picture like any other where the fallback does.
         progressive: write a progressive file per picture instead of one archive.
         max_bpp: progressive files: stop before exceeding this many bits per pixel; None: no limit.
         min_psnr_db: progressive files: stop once the picture has this PSNR, in dB; None: no limit.

@@ -67,11 +67,11 @@ def write_progressive(
     with removed_if_empty(output):
         if output not in targets.values():
             _make_folder(output, output)
-        from ddpm_codec.codecs.session import Model
+        from ddpm_codec.codecs.session import Model, cached_model
 
         opened: Model | None = None
         for entry, picture in inputs.pictures(check):
-            opened = opened or Model.open(options.model, device=options.device)
+            opened = opened or cached_model(options.model, options.device)
             reports.append(_encode_one(opened, picture, targets[entry.name], output, how, options))
             reports[-1].notes += inputs.notes_of(entry)
             if progress is not None:
@@ -112,7 +112,7 @@ def _progressive_file(
 def _verify_progressive(encoded: "EncodedPicture", model: "Model", picture: Picture, target: Path) -> None:
     source = ByteSource(encoded.file.data, str(target), target.name)
     file = read_sections(source, max_pixels=UNLIMITED)
-    decoded = ProgressiveReader(file, model=model.path, device=model.device.type).decode(DecodeLimits())
+    decoded = ProgressiveReader(file, model=model).decode(DecodeLimits())
     same = picture_digest(decoded.picture) == picture_digest(picture)
     if decoded.lossless != encoded.lossless or (encoded.lossless and not same):
         raise FormatError(f"{picture.name}: does not decode to the same picture")

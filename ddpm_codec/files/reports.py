@@ -32,8 +32,8 @@ class EncodeReport:
         net_bits: bits that model-coded sub-pixels added to their stacks, excluding initial bits.
         net_dims: number of these sub-pixels.
         fallback_images: number of pictures coded by the fallback.
-        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding, together
-            ``coding_seconds``.
+        seconds: wall time, of which ``network_seconds`` in the networks (the denoiser and the whole pixel decoder) and
+            ``coder_seconds`` in the rest of coding, most of it entropy coding; together ``coding_seconds``.
         model: name of the model; None if none was used.
         device: device of the network.
         refused: inputs that could not be used.
@@ -59,7 +59,7 @@ class EncodeReport:
 
     @property
     def coder_seconds(self) -> float:
-        """Time spent in entropy coding."""
+        """Time spent in coding, but not in a network."""
         return max(0.0, self.coding_seconds - self.network_seconds)
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,9 @@ class DecodeReport:
         dims: total number of samples.
         pixels: total number of pixels.
         file_bytes: size of the file, header included.
-        seconds: wall time, of which ``network_seconds`` in the network and ``coder_seconds`` in entropy coding.
+        seconds: wall time, of which ``network_seconds`` in the networks (the denoiser and the pixel decoder's trunk) and
+            ``coder_seconds`` in the rest of decoding: entropy coding, and the loop over pixels, in which the pixel decoder's
+            masked network, tables and entropy coder are one.
         damaged: one line for each block that could not be decoded, and one for each picture lost with it.
         notes: one line for each kind of metadata that a picture file does not support, and other remarks.
         model: name of the model; None if none was needed.
@@ -120,7 +122,7 @@ class DecodeReport:
 
     @property
     def coder_seconds(self) -> float:
-        """Time spent in entropy coding."""
+        """Time spent in decoding, but in none of the networks that are timed; that of the loop over pixels counts here."""
         return max(0.0, self.coding_seconds - self.network_seconds)
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class ProgressiveReport:
         end_level: level at which the messages end.
         crossing: index of the crossing that the chain ends at.
         steps: K of the chain.
-        seconds: wall time, of which ``network_seconds`` in the network.
+        seconds: wall time, of which ``network_seconds`` in the networks (the denoiser and the pixel decoder).
         model: name of the model.
         device: device of the network.
         sections: level of each section, and the offset of its end in bytes.

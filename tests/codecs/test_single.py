@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_codec.codecs.fallback import encode_fallback
 from ddpm_codec.codecs.lossless import single
-from ddpm_codec.codecs.lossless.archive import ArchiveDecoder, encode_archive
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder, ArchiveEncoder, encode_archive
 from ddpm_codec.codecs.lossless.choice import CodingTotals
 from ddpm_codec.codecs.lossless.opening import FALLBACK_OPTIONS
 from ddpm_codec.codecs.lossless.single import SinglePicture, encode_single
@@ -19,7 +19,6 @@ from ddpm_codec.codecs.session import CodingSession, Model
 from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
-    CODEC_FALLBACK,
     CODEC_SINGLE,
     ROUTE_FALLBACK,
     ROUTE_INDEXED,
@@ -118,13 +117,28 @@ def test_one_picture_is_a_file_of_its_own_and_two_are_not(model: Model, monkeypa
     assert len(shipped) - len(opened(shipped).read_block(0)) <= 40
 
 
-def test_a_picture_larger_than_a_block_stays_an_archive(model: Model) -> None:
+def test_a_picture_larger_than_a_block_is_an_archive_where_the_model_codes_it(model: Model) -> None:
     picture = noise(256, 128)
     coded = encode_archive([picture], model.session(), CodingOptions(128 * 128, 64))
     assert (coded[9], len(opened(coded).blocks)) == (CODEC_BITS_BACK, 2)
     assert decoded(coded, model) == picture
     assert encode_archive([picture], None, CodingOptions(1, 8))[9] == CODEC_SINGLE
-    assert encode_archive([noise(9, 9)], model.session(), CodingOptions(80, 64))[9] == CODEC_FALLBACK
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_picture_larger_than_a_block_is_at_most_64_bytes_above_its_fallback(mode: str, model: Model) -> None:
+    size = 40, 30
+    array = np.random.default_rng(0).integers(0, 256, MODES[mode].byte_count(size)).astype(np.uint8)
+    for data in (array.tobytes(), bytes(len(array))):
+        picture = Picture(PictureInfo("some-name-123.png", mode, size), data)
+        for block_pixels in (64, 40 * 30 - 1):
+            encoder = ArchiveEncoder(model.session(), CodingOptions(block_pixels, 8), io.BytesIO())
+            encoder.add(picture)
+            encoder.finish()
+            out = io.BytesIO()
+            assert encoder.write(out) == len(out.getvalue()) <= len(encode_fallback(picture)) + 64
+            assert (out.getvalue()[9], encoder.totals.fallback_images) == (CODEC_SINGLE, 1)
+            assert decoded(out.getvalue()) == picture
 
 
 @pytest.mark.parametrize(
@@ -158,13 +172,26 @@ def test_the_smallest_file_is_kept_heads_included(
     assert fallback > 1000
 
 
-def test_graphics_are_left_to_the_fallback_untried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> list[SinglePicture]:
-        raise AssertionError
+def test_the_model_is_tried_on_all_but_large_graphics_and_what_has_no_room_for_its_head(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[int, int]] = []
 
-    monkeypatch.setattr(single, "_by_model", never)
-    flat = Picture(PictureInfo("a.png", "RGB", (64, 64)), bytes(3 * 64 * 64))
-    assert encode_single(flat, model.session(), OPTIONS).short.route == ROUTE_FALLBACK
+    def noted(picture: Picture, *_: object) -> list[SinglePicture]:
+        tried.append(picture.size)
+        return []
+
+    monkeypatch.setattr(single, "_by_model", noted)
+    ramp = np.add.outer(np.arange(257), np.arange(256)).astype(np.uint8)
+    for height in (256, 257):
+        grey = np.repeat(ramp[:height, :, None], 3, axis=2)
+        picture = Picture(PictureInfo("a.png", "RGB", (256, height)), grey.tobytes())
+        assert 8 * len(encode_fallback(picture)) < 0.75 * grey.size
+        assert encode_single(picture, model.session(), OPTIONS).short.route == ROUTE_FALLBACK
+    for mode in ("RGB", "L"):
+        picture = Picture(PictureInfo("a.png", mode, (1, 1)), bytes(len(mode)))
+        assert encode_single(picture, model.session(), OPTIONS).short.route == ROUTE_FALLBACK
+    assert tried == [(256, 256)]
 
 
 @pytest.mark.parametrize("size", [(24, 16), (13, 9), (1, 5)])

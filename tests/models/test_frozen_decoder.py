@@ -181,3 +181,12 @@ def test_files_of_pre_releases_say_so(file: Path, tmp_path: Path) -> None:
         ModelError, match=r"\A[^\n]*old\.safetensors: made by a pre-release of ddpm-codec \(model format 2\)[^\n]*\Z"
     ):
         load_model(path)
+
+
+def test_a_file_made_before_a_layer_existed_says_which(file: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.safetensors"
+    old.write_bytes(rewritten(file.read_bytes(), lambda m: None, "decoder.step_stem."))
+    with pytest.raises(
+        ModelError, match=r"\A[^\n]*old\.safetensors: lacks step_stem\.[a-z.]+: made by a pre-release\Z"
+    ):
+        load_model(old)

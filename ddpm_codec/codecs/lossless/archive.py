@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from ddpm_codec.codecs.lossless.choice import CodingTotals
 from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
 from ddpm_codec.codecs.lossless.opening import open_session
-from ddpm_codec.codecs.lossless.single import SinglePicture, decode_indexed_body, encode_single, fits_single
+from ddpm_codec.codecs.lossless.single import (
+    SinglePicture,
+    decode_indexed_body,
+    encode_single,
+    fits_single,
+    single_of_fallback,
+)
 from ddpm_codec.codecs.tiling import CodingOptions
 from ddpm_codec.container import (
     CODEC_BITS_BACK,
@@ -53,14 +59,16 @@ class ArchiveEncoder:
     Attributes:
         infos: the pictures so far, without pixels.
         coding: stopwatch of block coding.
+        network_seconds: time of it that was spent in networks; known when all is encoded.
     """
 
     def __init__(self, session: "CodingSession | None", options: CodingOptions, spool: BinaryIO) -> None:
         from ddpm_codec.codecs.lossless.encoder import LosslessEncoder
 
         self.infos: list[PictureInfo] = []
-        self.coding = Stopwatch()
+        self.coding, self.network_seconds = Stopwatch(), 0.0
         self._session, self._options = session, options
+        self._network_before = 0.0 if session is None else session.network_seconds
         self._writer = ContainerWriter(spool)
         self._encoder = LosslessEncoder(None if session is None else session.lattice, options)
         self._routes: dict[int, int] = {}
@@ -88,18 +96,12 @@ class ArchiveEncoder:
         if len(self.infos) == 1:
             self._first = picture
             return
-        self._add_first()
-        self._add(picture)
-
-    def _add_first(self) -> None:
         first, self._first = self._first, None
-        if first is not None:
-            self._add(first)
-
-    def _add(self, picture: Picture) -> None:
-        with self.coding:
-            blocks = self._encoder.add(picture)
-        self._keep(blocks)
+        for one in (first, picture):
+            if one is not None:
+                with self.coding:
+                    blocks = self._encoder.add(one)
+                self._keep(blocks)
 
     def finish(self) -> None:
         """Encode the queued pictures.
@@ -107,14 +109,22 @@ class ArchiveEncoder:
         Raises:
             OSError: the spool cannot be written.
         """
-        first = self._first
-        if first is not None and fits_single(first.info, self._session, self._options):
-            with self.coding:
-                self._single = encode_single(first, self._session, self._options)
-            return
-        self._add_first()
+        self._finish()
+        if self._session is not None:
+            self.network_seconds = self._session.network_seconds - self._network_before
+
+    def _finish(self) -> None:
+        first, self._first = self._first, None
         with self.coding:
-            blocks = self._encoder.finish()
+            if first is not None and fits_single(first.info, self._session, self._options):
+                self._single = encode_single(first, self._session, self._options)
+                return
+            blocks = [] if first is None else self._encoder.add(first)
+            blocks += self._encoder.finish()
+        if first is not None and blocks[0].header.kind != MODEL:
+            # Only what the model codes needs blocks.
+            self._single = single_of_fallback(first.info, blocks[0].body)
+            return
         self._keep(blocks)
 
     def write(self, out: BinaryIO, *, file_name: str = "") -> int:

@@ -8,7 +8,10 @@ from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, largest_til
 from ddpm_codec.picture import Picture
 
 GRAPHIC_BPD = 0.75
-"""A picture that the fallback codes below this rate is a graphic rather than a photo, and is left to the fallback."""
+"""A picture that the fallback codes below this rate is a graphic rather than a photo, and is left to the fallback.
+
+A small picture that comes alone is an exception, see :mod:`ddpm_codec.codecs.lossless.single`.
+"""
 
 OVERHEAD_BYTES = 512
 """Bytes a model-coded block must save: more than the file head takes to name a model."""

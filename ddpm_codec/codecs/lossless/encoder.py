@@ -36,11 +36,16 @@ class EncodedBlock:
 
     Attributes:
         header: its header.
-        data: its bytes, header included.
+        body: its bytes behind the header.
     """
 
     header: BlockHeader
-    data: bytes
+    body: bytes
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes, header included."""
+        return self.header.pack() + self.body
 
 
 class LosslessEncoder:
@@ -60,11 +65,6 @@ class LosslessEncoder:
         self._colour, self._other = PendingBlock(), PendingBlock()
         self._count = 0
         self.totals = CodingTotals()
-
-    @property
-    def used_model(self) -> bool:
-        """Whether the model coded any block."""
-        return self.totals.net_dims > 0
 
     def add(self, picture: Picture) -> list[EncodedBlock]:
         """Add the next picture of the image table and return the blocks it completes."""
@@ -93,7 +93,7 @@ class LosslessEncoder:
         return finished
 
     def _emit(self, header: BlockHeader, body: bytes) -> None:
-        self._finished.append(EncodedBlock(header, header.pack() + body))
+        self._finished.append(EncodedBlock(header, body))
 
     def _merge_other(self, pending: PendingBlock) -> None:
         """Queue pictures that the model does not make smaller with those in modes it does not support."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddpm_codec.codecs.lossless.choice import CodingTotals, suits_model
-from ddpm_codec.codecs.lossless.layout import can_be_progressive
+from ddpm_codec.codecs.lossless.layout import COLOUR_MODES, can_be_progressive
 from ddpm_codec.codecs.tiling import CodingOptions, Rect
 from ddpm_codec.container import (
     CODEC_SINGLE,
@@ -24,6 +24,9 @@ from ddpm_codec.varint import Reader
 
 if TYPE_CHECKING:
     from ddpm_codec.codecs.session import CodingSession
+
+ALWAYS_TRIED_PIXELS = 1 << 16
+"""Up to this many pixels the model is tried on whatever picture of colours, even on a graphic."""
 
 INDEXED_PIXELS = 1 << 16
 """Up to this many pixels indices are tried. Larger pictures have seeds enough for bits-back coding, which takes less."""
@@ -58,7 +61,7 @@ class SinglePicture:
 
 
 def fits_single(picture: PictureInfo, session: "CodingSession | None", options: CodingOptions) -> bool:
-    """Return whether a picture may be a file of its own: larger ones need blocks, against damage and for memory."""
+    """Return whether a picture may be a file of its own whatever codes it: in a larger one the model codes blocks."""
     return session is None or picture.pixel_count <= options.block_pixels
 
 
@@ -67,16 +70,33 @@ def encode_single(picture: Picture, session: "CodingSession | None", options: Co
     from ddpm_codec.codecs.fallback import encode_fallback
 
     fallback = encode_fallback(picture)
-    found = [
-        SinglePicture(
-            ShortHead(Head(CODEC_SINGLE), picture.info, route=ROUTE_FALLBACK),
-            fallback,
-            CodingTotals(fallback_images=1),
-        )
-    ]
-    if session is not None and suits_model(picture, fallback, options):
+    found = [single_of_fallback(picture.info, fallback)]
+    if session is not None and _worth_trying(picture, fallback, session, options):
         found += _by_model(picture, session, options)
     return min(found, key=lambda one: one.bytes_needed)
+
+
+def single_of_fallback(info: PictureInfo, fallback: bytes) -> SinglePicture:
+    """Return the file of a picture that the fallback has coded; it may have any size."""
+    return SinglePicture(
+        ShortHead(Head(CODEC_SINGLE), info, route=ROUTE_FALLBACK), fallback, CodingTotals(fallback_images=1)
+    )
+
+
+def _worth_trying(picture: Picture, fallback: bytes, session: "CodingSession", options: CodingOptions) -> bool:
+    """Return whether to try the model on a picture: small ones are left out only where it cannot make them smaller.
+
+    With larger ones it would take too long to try what is as good as hopeless, see
+    :func:`~ddpm_codec.codecs.lossless.choice.suits_model`.
+    """
+    if picture.info.pixel_count > ALWAYS_TRIED_PIXELS:
+        return suits_model(picture, fallback, options)
+    if picture.mode not in COLOUR_MODES:
+        return False
+    # A message has a byte at least; the seed of a stack, many.
+    body = bytes(session.for_indices().steps)
+    least = SinglePicture(_short_head(picture, session, ROUTE_INDEXED, {"register_bits": 0}), body, CodingTotals())
+    return least.bytes_needed < single_of_fallback(picture.info, fallback).bytes_needed
 
 
 def _by_model(picture: Picture, session: "CodingSession", options: CodingOptions) -> list[SinglePicture]:

@@ -19,6 +19,7 @@ from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 from ddpm_codec.nn.exact.decoder_parameters import OUTPUTS
 from ddpm_codec.nn.integer import MEAN_BITS
+from ddpm_codec.stopwatch import SharedStopwatch
 from ddpm_codec.workers import Workers
 
 WHOLE_PIXELS = 1 << 12
@@ -55,11 +56,19 @@ class PixelCoder:
         executor: of the decoder.
         level: the crossing.
         workers: share the streams out; None: as many as the call asks for.
+        network: adds up the time in the networks: in the trunk, and in the masked one where pixels are known. Where they are
+            decoded, it is one loop with the entropy coder.
     """
 
-    def __init__(self, executor: PixelDecoderExecutor, level: int, workers: Workers | None = None) -> None:
+    def __init__(
+        self,
+        executor: PixelDecoderExecutor,
+        level: int,
+        workers: Workers | None = None,
+        network: SharedStopwatch | None = None,
+    ) -> None:
         self._executor, self._level = executor, level
-        self._workers = workers or Workers()
+        self._workers, self._time = workers or Workers(), network or SharedStopwatch()
         self._network = masked_network(executor.parameters, level)
 
     @staticmethod
@@ -122,7 +131,8 @@ class PixelCoder:
 
     def mean(self, picture: Picture) -> Greys:
         """Return m_0 as grey levels, uint8 [B, 3, H, W]."""
-        mean, _ = self._executor.trunk(picture, self._level)
+        with self._time.running():
+            mean, _ = self._executor.trunk(picture, self._level)
         half = 1 << (MEAN_BITS - 1)
         return ((mean + (255 * half + half)) >> MEAN_BITS).clip(0, 255).astype(np.uint8)
 
@@ -130,12 +140,13 @@ class PixelCoder:
         tiles, _, height, width = x_0.shape
         network, kernels = self._network, _kernels()
         mean, features, x_0 = (_plain(values) for values in (mean, features, x_0))
-        if self._executor.device.type == "cpu":
-            sums = np.empty(tiles * height * width * OUTPUTS, np.int32)
-            space = workspace(network, tiles, height, width)
-            kernels.all_sums(network, space, mean, features, x_0, sums)
-        else:
-            sums = self._executor.sums(mean, features, x_0, self._level).reshape(-1)
+        with self._time.running():
+            if self._executor.device.type == "cpu":
+                sums = np.empty(tiles * height * width * OUTPUTS, np.int32)
+                space = workspace(network, tiles, height, width)
+                kernels.all_sums(network, space, mean, features, x_0, sums)
+            else:
+                sums = self._executor.sums(mean, features, x_0, self._level).reshape(-1)
         bits = np.zeros(tiles)
         words = np.empty(x_0.size + 2, np.uint32)
         count = kernels.encode_stream(network, sums, mean, x_0, words, bits)
@@ -143,7 +154,8 @@ class PixelCoder:
 
     def _trunk(self, picture: Picture, shape: tuple[int, ...], origin: Origin) -> tuple[Means, Greys]:
         """Return mean and features of the tiles, [B, 3, >= h, >= w] and [B, >= h, >= w, F]."""
-        mean, features = self._executor.trunk(picture, self._level)
+        with self._time.running():
+            mean, features = self._executor.trunk(picture, self._level)
         if origin == (0, 0):
             return mean, features
         rows, columns = (slice(start, start + side) for start, side in zip(origin, shape, strict=True))

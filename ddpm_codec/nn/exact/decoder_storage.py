@@ -38,9 +38,9 @@ def decoder_from_arrays(
         arrays: of the decoder; others are ignored.
 
     Raises:
-        KeyError: a part is missing.
         ValueError: a limit is more than one number.
-        ModelError: sizes that no decoder has, numbers that could overflow, or parts that do not fit each other.
+        ModelError: a missing part, sizes that no decoder has, numbers that could overflow, or parts that do not fit each
+            other.
     """
     config = PixelDecoderConfig.from_dict(config.to_dict())
     shapes = decoder_shapes(config)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_codec.errors import ModelError
 from ddpm_codec.nn.codec_net import CodecNetConfig
 from ddpm_codec.nn.exact.parameters import (
     Array,
@@ -40,9 +41,8 @@ def from_arrays(config: CodecNetConfig, levels: int, arrays: Mapping[str, NDArra
     """Return the network of :func:`to_arrays`, checked.
 
     Raises:
-        KeyError: a part is missing.
         ValueError: a size that no network has.
-        ModelError: it could overflow, or its parts do not fit each other.
+        ModelError: a part is missing, it could overflow, or its parts do not fit each other.
     """
     sizes = [config.width, config.mid_width, config.outer_blocks, config.mid_blocks, config.variance_width]
     if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in [*sizes, config.coefficients]):
@@ -84,9 +84,8 @@ def layers_from_arrays(
         readings: the kind of reading of those layers that have another than most.
 
     Raises:
-        KeyError: a part is missing.
         ValueError: a limit is more than one number.
-        ModelError: sizes do not fit each other, or values are no integers.
+        ModelError: a part is missing, sizes do not fit each other, or values are no integers.
     """
     layers = {}
     for name, (shape, stride, head) in shapes.items():
@@ -113,9 +112,10 @@ def read_integers(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> Array
     """Return an array as int64.
 
     Raises:
-        KeyError: there is none of that name.
-        ModelError: it does not hold integers of at most 40 bits.
+        ModelError: there is none of that name, or it does not hold integers of at most 40 bits.
     """
+    if name not in arrays:
+        raise ModelError(f"lacks {name}: made by a pre-release")
     if arrays[name].dtype.kind != "i":
         raise refuse(name, "values are not integers")
     values = arrays[name].astype(np.int64)

@@ -1,5 +1,8 @@
 """Tiles as streams of bytes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,6 +10,7 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.pixels.coder import PixelCoder
 from ddpm_codec.errors import FormatError
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
+from ddpm_codec.stopwatch import SharedStopwatch
 from ddpm_codec.workers import Workers
 from tests.codecs.pixels.conftest import LEVEL
 
@@ -109,3 +113,28 @@ def test_tiles_may_lie_anywhere_in_the_picture(coder: PixelCoder) -> None:
     corner = np.ascontiguousarray(picture[:, :, 8:24, 16:32])
     assert not np.array_equal(coder.mean(picture)[:, :, 8:24, 16:32], coder.mean(corner))
     assert coder.encode(corner, tiles).streams != streams
+
+
+class Counted(SharedStopwatch):
+    """Also counts the parts that are timed."""
+
+    parts = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.parts += 1
+        with super().running():
+            yield
+
+
+def test_the_time_in_the_networks_is_that_of_the_trunk_and_of_known_pixels(executor: PixelDecoderExecutor) -> None:
+    watch, picture = Counted(), noisy(2, 64, 64)
+    coder = PixelCoder(executor, LEVEL, Workers(1), watch)
+    tiles = coder.sample(picture, (64, 64), np.random.Philox(1))
+    assert watch.parts == 1
+    encoded = coder.encode(picture, tiles)
+    assert watch.parts == 2 + len(encoded.streams) == 4
+    coder.decode(picture, (64, 64), encoded.streams)
+    coder.mean(picture)
+    assert watch.parts == 6
+    assert watch.seconds > 0.0
