@@ -150,7 +150,8 @@ class GreyChain:
         # If W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
         prediction = self._timed(predict, self._noisy(z_t, unit), level)
-        return _by_workers(self.transform.forward_exact, prediction.mean), prediction.log_var_index
+        mean = _by_workers(self.transform.forward_exact, prediction.mean, self.transform.block)
+        return mean, prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) for the entropy coder, in grey levels, [B, 3, H, W].
@@ -172,7 +173,7 @@ class GreyChain:
         return mean, self._pixel_scales[prediction.log_var_index]
 
     def _noisy(self, latents: NDArray[np.int32], unit: float) -> Ints:
-        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents)
+        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents, 1)
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
         # Several threads may be here at once, and each takes its own time.
@@ -183,10 +184,13 @@ class GreyChain:
         return found
 
 
-def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:
-    """Return ``function`` of a batch [B, ...], some of it at a time."""
+def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any], block: int) -> Ints:
+    """Return ``function`` of a batch [B, C, h, w], some of it at a time: pictures, or of few pictures rows of blocks."""
     workers = Workers()
-    return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
+    if len(batch) >= workers.count:
+        return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
+    rows = [slice(part.start * block, part.stop * block) for part in workers.shares(batch.shape[2] // block)]
+    return np.concatenate(workers.map(lambda part: function(batch[:, :, part]), rows), axis=2)
 
 
 def _longest_stream(shape: tuple[int, ...]) -> int:
