@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.pixel_code import PixelCode
-from ddpm_codec.codecs.progressive.ending import TileEnd
+from ddpm_codec.codecs.progressive.ending import TileEnd, pixel_checksum
 from ddpm_codec.codecs.progressive.message import encode_message
 from ddpm_codec.codecs.progressive.parameters import FIRST_SECTION, LARGEST_SMALL_SECTION, ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, Reconstruction
@@ -88,7 +88,8 @@ class ProgressiveEncoder:
         self._workers = workers
         height, width = self._padded.shape[:2]
         self.walk = Walk(self._chain, height, width, 0)
-        self.ending = TileEnd(self._chain, pixel_code, (pixels.shape[1], pixels.shape[0]), parameters.tile)
+        size = pixels.shape[1], pixels.shape[0]
+        self.ending = TileEnd(self._chain, pixel_code, size, parameters.tile, workers)
         self._reconstruction = Reconstruction(pixel_code, self.ending)
 
     def messages(self) -> Iterator[Message]:
@@ -106,21 +107,16 @@ class ProgressiveEncoder:
 
     def tiles(self) -> list[Section]:
         """Return the sections of the tiles, once all messages have been sent."""
-        numbers = range(len(self.ending.tiles))
-        found = map(self._tile, numbers) if self._workers is None else self._workers.map(self._tile, numbers)
-        return [Section(payload, -1, 0.0) for payload in found]
+        found = enumerate(self.streams())
+        return [Section(pixel_checksum(self.ending.view(self._pixels, n)) + stream, -1, 0.0) for n, stream in found]
 
     def streams(self) -> list[bytes]:
         """Return the streams of the tiles alone, once all messages have been sent."""
-        z_0, view = self.walk.latents, self.ending.view
-        return [self.ending.encode_stream(z_0, n, view(self._pixels, n)) for n in range(len(self.ending.tiles))]
+        return self.ending.encode(self.walk.latents, self._pixels)
 
     def mean(self) -> Pixels:
         """Return the ``mean`` reconstruction so far, [H, W, 3]."""
         return self._reconstruction.picture(self.walk, MEAN)
-
-    def _tile(self, number: int) -> bytes:
-        return self.ending.encode(self.walk.latents, number, self.ending.view(self._pixels, number))
 
     def _target(self, law: StepLaw) -> NDArray[np.float64]:
         """Return the mean of q(z_s | z_t, x_0) of the patch in progress, in units of latents, flat."""

@@ -16,7 +16,7 @@ from ddpm_codec.distortion import psnr_db
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.golden.regenerate import noisy_picture
 from tests.toy_exact import TOY_CROSSINGS, write_toy_exact
-from tests.toy_pixel_codes import PackedPixels
+from tests.toy_pixel_codes import PackedGiven, PackedPixels
 
 PIXELS = noisy_picture(40, 48, 40)
 HIGHER, LOWER = 1, 0
@@ -106,14 +106,12 @@ def test_level_0_is_what_the_pixel_decoder_says_of_it(
     """``sample`` draws from it, tile by tile and each with its own noise; the others show its mean."""
     keys = []
 
-    def sample(
-        _: PackedPixels, picture: np.ndarray, shape: tuple[int, int], rng: np.random.Philox, origin: object
-    ) -> np.ndarray:
+    def sample(given: PackedGiven, shape: tuple[int, int], rng: np.random.Philox, _origin: object) -> np.ndarray:
         keys.append(int(rng.state["state"]["key"][0]))
-        return np.full((len(picture), 3, *shape), len(keys), np.uint8)
+        return np.full((len(given.picture), 3, *shape), len(keys), np.uint8)
 
-    monkeypatch.setattr(PackedPixels, "sample", sample)
-    monkeypatch.setattr(PackedPixels, "mean", lambda _, picture: np.full(picture.shape, 99, np.uint8))
+    monkeypatch.setattr(PackedGiven, "sample", sample)
+    monkeypatch.setattr(PackedGiven, "mean", lambda given: np.full(given.picture.shape, 99, np.uint8))
     found = encoded(model)
     for level in (0, 1):
         keys.clear()
