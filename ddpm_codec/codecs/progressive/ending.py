@@ -75,8 +75,8 @@ def _padded(start: int, length: int, block: int) -> slice:
 class TileEnd:
     """Codes the tiles of a picture whose z_0 is known.
 
-    A network of known reach sees neighbouring tiles at once: their margins lie inside what it sees, or are as wide as those of
-    a tile alone, so that the integers are the same.
+    A network of known reach sees neighbouring tiles at once: their margins lie inside what it sees, or are as wide as those
+    of a tile alone, so that the integers are the same.
 
     Args:
         chain: the chain.
