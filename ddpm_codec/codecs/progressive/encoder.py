@@ -1,7 +1,8 @@
 """Encodes a picture into the messages and tiles of a progressive file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +47,19 @@ class Section:
         payload: its bytes.
         level: level that this section leads to; -1 in the lossless end.
         ideal_bits: KL of its contents; 0 in the lossless end.
+        messages: what it holds; none in the lossless end.
     """
 
     payload: bytes
     level: int
     ideal_bits: float
+    messages: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> Self:
+        """Return the section of some messages, at least one."""
+        payload = b"".join(message.data for message in messages)
+        return cls(payload, messages[-1].level, sum(message.ideal_bits for message in messages), tuple(messages))
 
 
 class ProgressiveEncoder:
@@ -137,15 +146,13 @@ def cut_sections(messages: Iterable[Message], *, each_level: bool) -> Iterator[S
         messages: the messages of a file, from the first.
         each_level: end a section at every level, however short it is.
     """
-    sent, payload, ideal, level = 0, bytearray(), 0.0, 0
+    sent, size, gathered = 0, 0, list[Message]()
     for message in messages:
-        payload += message.data
-        ideal += message.ideal_bits
-        level = message.level
+        gathered.append(message)
+        size += len(message.data)
         enough = min(max(FIRST_SECTION, 2 * sent), LARGEST_SMALL_SECTION)
-        if len(payload) >= enough or (each_level and message.ends_level):
-            sent += len(payload)
-            yield Section(bytes(payload), level, ideal)
-            payload, ideal = bytearray(), 0.0
-    if payload:
-        yield Section(bytes(payload), level, ideal)
+        if size >= enough or (each_level and message.ends_level):
+            yield Section.of(gathered)
+            sent, size, gathered = sent + size, 0, []
+    if gathered and size:
+        yield Section.of(gathered)

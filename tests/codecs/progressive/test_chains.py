@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm_codec.codecs.progressive import chains
 from ddpm_codec.codecs.progressive.chains import choose_sessions
 from ddpm_codec.codecs.progressive.file import EncodedPicture, encode_picture
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
@@ -74,6 +75,28 @@ def test_a_limit_chooses_the_highest_crossing_that_reaches_it(model: Model) -> N
         for bpp in (0.5 * low, (low + high) / 2, 1.5 * high)
     ]
     assert crossings == [[HIGHER], [LOWER], [HIGHER, LOWER]]
+
+
+def test_what_comes_before_the_messages_counts(model: Model) -> None:
+    options = ProgressiveOptions(max_bpp=1.5 * message_bits(encoded(model)), register_bits=8)
+    before = int(options.max_bpp * PIXELS[..., 0].size / 8 * 0.6) if options.max_bpp else 0
+    for size, first in ((0, LOWER), (before, HIGHER)):
+        assert choose_sessions(model, PIXELS, options, lambda _, size=size: size)[0].crossing == first
+
+
+def test_tiles_where_codewords_fall_short_of_draws_are_weighed_against_a_lower_crossing(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains, "_reaches", lambda session, *_: session.crossing == HIGHER)
+    goal = PSNR[HIGHER] + 2.0
+    found = encoded(model, min_psnr_db=goal)
+    assert found.parameters.crossing == LOWER
+    assert not found.has_tiles
+    assert psnr_db(PIXELS, decoded(model, found).picture.array()) >= goal
+    # Just above what messages give, one small tile is shorter.
+    shown = decoded(model, encoded(model), DecodeLimits(level=0)).picture.array()
+    few = encoded(model, min_psnr_db=psnr_db(PIXELS, shown) + 0.01, tile=8)
+    assert (few.parameters.crossing, few.has_tiles) == (HIGHER, True)
 
 
 def test_a_quality_chooses_the_highest_crossing_that_reaches_it(model: Model) -> None:
