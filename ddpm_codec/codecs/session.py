@@ -241,10 +241,9 @@ class CodingSession:
         model = self.model
         if (self.crossing, self._sigmas) != (model.default_crossing, model.chain_sigmas()):
             return self
+        steps, crossing = model.progressive_steps, model.progressive_crossing
         if model.has_chain(INDEX_STEPS, model.default_crossing):
             steps, crossing = INDEX_STEPS, model.default_crossing
-        else:
-            steps, crossing = model.progressive_steps, model.progressive_crossing
         return self._opened.session_in(steps, crossing, self._given_dtype, self._threads)
 
     def environment(self) -> AbstractContextManager[None]:

@@ -77,11 +77,12 @@ def test_a_limit_chooses_the_highest_crossing_that_reaches_it(model: Model) -> N
     assert crossings == [[HIGHER], [LOWER], [HIGHER, LOWER]]
 
 
-def test_what_comes_before_the_messages_counts(model: Model) -> None:
-    options = ProgressiveOptions(max_bpp=1.5 * message_bits(encoded(model)), register_bits=8)
-    before = int(options.max_bpp * PIXELS[..., 0].size / 8 * 0.6) if options.max_bpp else 0
-    for size, first in ((0, LOWER), (before, HIGHER)):
-        assert choose_sessions(model, PIXELS, options, lambda _, size=size: size)[0].crossing == first
+@pytest.mark.parametrize(("share", "crossing"), [(0.0, LOWER), (0.6, HIGHER)])
+def test_what_comes_before_the_messages_counts(share: float, crossing: int, model: Model) -> None:
+    bpp = 1.5 * message_bits(encoded(model))
+    before = round(share * bpp * PIXELS[..., 0].size / 8)
+    options = ProgressiveOptions(max_bpp=bpp, register_bits=8)
+    assert choose_sessions(model, PIXELS, options, lambda _: before)[0].crossing == crossing
 
 
 def test_tiles_where_codewords_fall_short_of_draws_are_weighed_against_a_lower_crossing(
