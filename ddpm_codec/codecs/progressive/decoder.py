@@ -109,9 +109,11 @@ class SectionDecoder:
         tiles, checksums, streams = self._ending.tiles, dict[int, bytes](), dict[int, bytes]()
         errors: dict[int, FormatError] = {}
         for number, payload in enumerate(payloads, first):
+            if payload is None:
+                continue
             if number >= len(tiles):
                 errors[number] = FormatError("it has extra sections after the picture is complete")
-            elif payload is not None:
+            else:
                 count = checksum_bytes(tiles[number].pixels)
                 checksums[number], streams[number] = payload[:count], payload[count:]
         for number, found in self._ending.decode(self.walk.latents, streams).items():
