@@ -6,19 +6,15 @@ network in floating point has the widths of the model and random weights, which 
 """
 
 import argparse
-import contextlib
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 
 from benchmarks.common import table, write_json
+from benchmarks.stage_times import StageTimes, clock, measure, peak_rate, products_per_pixel
 from ddpm_codec.isolation import torch_threads
 from ddpm_codec.models import find_model
 from ddpm_codec.models.model_file import load_model
@@ -27,17 +23,7 @@ from ddpm_codec.nn.denoiser import CodecDenoiser
 from ddpm_codec.nn.exact import ends, fused_layer, passes
 from ddpm_codec.nn.exact.executor import ExactExecutor, Executor
 from ddpm_codec.nn.exact.fused import FusedExecutor
-from ddpm_codec.nn.exact.kernels import KERNELS, Shape, is_exact
-from ddpm_codec.nn.exact.parameters import ExactParameters
-
-
-def clock() -> float:
-    """Return the time of this thread on a processor, which other processes hardly change; with CUDA, that of the wall."""
-    return time.perf_counter() if torch.cuda.is_available() else time.thread_time()
-
-
-PEAK = Shape(128, 128, 3, 1, 8191.0)
-"""The largest convolution, whose products alone are what others are measured by."""
+from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 
 
 def main() -> None:
@@ -75,10 +61,9 @@ def main() -> None:
     print(table(["network", "ms", "10^9 multiply-adds/s", "times float32"], rows))
     found: dict[str, object] = {"model": frozen.name, "tile": options.tile, "seconds": seconds}
     if device.type == "cpu":
+        made = round(products_per_pixel(frozen.exact.layers) * options.tile**2)
         with torch_threads(1):
-            found["stages"] = stages(
-                next(iter(runs.values())), products(frozen.exact, options.tile), next(iter(KERNELS)), options.repeat
-            )
+            found["stages"] = stages(next(iter(runs.values())), made, next(iter(KERNELS)), options.repeat)
     write_json(found, options.json)
 
 
@@ -87,56 +72,23 @@ def stages(run: Callable[[], object], made: int, kernels: str, repeat: int) -> d
 
     "products at their peak": all multiply-adds that are ``made``, at the rate of one large convolution alone.
     """
-    spent = dict[str, float]()
-
-    def watch(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        def watched(*arguments: Any) -> Any:  # noqa: ANN401 - of any function
-            started = clock()
-            result = function(*arguments)
-            spent[stage] = spent.get(stage, 0.0) + clock() - started
-            return result
-
-        return watched
-
     places = [(fused_layer, "convolve", "convolutions"), (passes, "pass_on", "passes between them")]
     places += [(passes, "read_stream", "passes between them"), (passes, "fill_border", "borders")]
     places += [(ends, name, "ends") for name in ("read_picture", "write_mean", "write_coefficient_index")]
-    with contextlib.ExitStack() as stack:
+    with StageTimes() as times:
         for module, name, stage in places:
-            stack.enter_context(mock.patch.object(module, name, watch(getattr(module, name), stage)))
+            times.watch(module, name, stage)
         started = clock()
         for _ in range(repeat):
             run()
         whole = clock() - started
-    spent["rest, in Python"] = whole - sum(spent.values())
+    spent = {**times.seconds, "rest, in Python": whole - sum(times.seconds.values())}
     peak = peak_rate(kernels, repeat)
     spent = {"products at their peak": repeat * made / peak, **spent}
     print(f"\nproducts alone reach {peak / 1e9:.0f} 10^9 multiply-adds/s; where the time goes:")
     milliseconds = {stage: 1e3 * value / repeat for stage, value in spent.items()}
     print(table(["stage", "ms"], [[*row] for row in milliseconds.items()]))
     return milliseconds
-
-
-def products(parameters: ExactParameters, tile: int) -> int:
-    """Return the multiply-adds of an evaluation; a two-byte input takes them twice."""
-    total = 0
-    for name, layer in parameters.layers.items():
-        part = name.partition(".")[0]
-        side = tile // {"down": 4, "middle": 4, "up": 4, "variance_first": 8, "variance_second": 8}.get(part, 2)
-        total += side * side * layer.weight.size * (2 if layer.reading.wide else 1)
-    return total
-
-
-def peak_rate(kernels: str, repeat: int) -> float:
-    """Return multiply-adds a second of the largest convolution."""
-    rng = np.random.default_rng(0)
-    outputs, channels, side, stride, limit = PEAK
-    weight = torch.from_numpy(rng.integers(-127, 128, (outputs, channels, side, side), dtype=np.int8))
-    zeros = torch.zeros(outputs, dtype=torch.int32)
-    kernel = KERNELS[kernels](weight, zeros, zeros + 4, stride, limit)
-    q = torch.from_numpy(rng.integers(0, 256, (1, 34, 66, channels), dtype=np.uint8))
-    seconds = measure({"peak": lambda: kernel(q)}, repeat)["peak"]
-    return weight.numel() * 32 * 64 / seconds
 
 
 def floating(denoiser: CodecDenoiser, picture: torch.Tensor) -> dict[str, Callable[[], object]]:
@@ -148,20 +100,6 @@ def floating(denoiser: CodecDenoiser, picture: torch.Tensor) -> dict[str, Callab
             denoiser.predict_scaled(z, level)
 
     return {"float32": lambda: run(False), "bfloat16": lambda: run(True)}
-
-
-def measure(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Return the median seconds of each, taken in turn."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeat):
-        for name, run in runs.items():
-            run()
-            started = clock()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken[name].append(clock() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 if __name__ == "__main__":
