@@ -172,7 +172,9 @@ class _TorchPixelDecoder:
         (batch, _, height, width), reach = greys.shape, self._reach
         border = reach // 2
         seen = reach**2 // 2
-        out = torch.full((batch, height, width, 3 * seen), float(RESIDUAL_ZERO), device=self._device)
+        out = torch.full(
+            (batch, height, width, 3 * seen), float(RESIDUAL_ZERO), dtype=torch.float32, device=self._device
+        )
         for place in range(seen):
             down, right = place // reach - border, place % reach - border
             own = slice(-down, None), slice(max(0, -right), width - max(0, right))
