@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
 
 INDEX_STEPS = 6
-"""K of the chain that single pictures are coded with by indices. Measured on CIFAR-10 test images and 64x64 crops of Kodak:
-5 to 10 steps differ by less than 0.5 %, and take 0.5 to 2.5 % fewer bytes than the chains of progressive files."""
+"""K of the chain that single pictures are coded with by indices. On 27 CIFAR-10 training images and 64x64 crops of 12
+validation photos, 6 take the fewest bytes or 0.2 % more than 8; 4 and 10 take 0.1 to 0.8 % more."""
 
 
 class Model:
