@@ -106,6 +106,17 @@ def rates(run: Run, source: Path, coded: Path, *words: str) -> tuple[float, bool
     return report["file_bpp"], report["lossless"], [section["level"] for section in report["sections"]]
 
 
+def test_small_pictures_are_cut_at_any_rate(tmp_path: Path, run: Run) -> None:
+    source, coded = tmp_path / "x.png", tmp_path / "x.ddpm"
+    with Image.open(PHOTO) as photo:
+        photo.convert("RGB").crop((16, 16, 48, 48)).save(source)
+    found = [rates(run, source, coded, "--bpp", str(limit))[0] for limit in (0.5, 1.0, 1.5, 2.0, 3.0)]
+    assert all(bpp <= limit for bpp, limit in zip(found, (0.5, 1.0, 1.5, 2.0, 3.0), strict=True))
+    assert found == sorted(set(found))
+    # Whole messages, of which there are few.
+    assert all(bpp > 0.75 * limit for bpp, limit in zip(found, (0.5, 1.0, 1.5, 2.0, 3.0), strict=True))
+
+
 def test_limits_and_goals_hold_among_the_tiles_too(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_fallback(monkeypatch)
     source, coded = tmp_path / "x.png", tmp_path / "x.ddpm"
@@ -221,9 +232,9 @@ def psnr_db(path: Path, source: Path) -> float:
     return 10 * float(np.log10(255**2 / error)) if error else float("inf")
 
 
-# The first sections of both sizes are within the lower limit.
+# Both limits are below what the messages of the whole file take, so that its crossing reaches them.
 @pytest.mark.parametrize("size", [(48, 56), (140, 150)])
-@pytest.mark.parametrize("bpp", [2.5, 9.0])
+@pytest.mark.parametrize("bpp", [2.5, 4.0])
 def test_a_limit_on_the_bits_holds_and_gives_the_beginning_of_the_file(
     size: tuple[int, int], bpp: float, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,8 +243,11 @@ def test_a_limit_on_the_bits_holds_and_gives_the_beginning_of_the_file(
     assert run("encode", source, "-o", whole, "--progressive", *FAST)[0] == 0
     assert run("encode", source, "-o", part, "--progressive", "--bpp", str(bpp), *FAST)[0] == 0
     assert 8 * part.stat().st_size <= bpp * size[0] * size[1]
-    sections = read_progressive(part).sections
-    assert sections == read_progressive(whole).sections[: len(sections)]
+    *sections, last = read_progressive(part).sections
+    beginning = read_progressive(whole).sections[: len(sections) + 1]
+    assert sections == list(beginning[:-1])
+    # Of the next section, the messages that fit.
+    assert beginning[-1].startswith(last)
     for path, words in ((part, ()), (whole, ("--bpp", str(bpp)))):
         code, out, _ = run("decode", path, "-o", tmp_path / "y.png", "--overwrite", "--json", *words, *MODEL)
         assert code == 0

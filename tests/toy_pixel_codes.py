@@ -28,18 +28,32 @@ class PackedPixels:
     def __init__(self, run: int = 3) -> None:
         self.run = run
 
-    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> PackedStreams:
-        mixed = x_0 ^ _grey(picture, x_0.shape[2:], origin)
+    reach = 0
+
+    def given(self, picture: Ints) -> "PackedGiven":
+        return PackedGiven(self.run, picture)
+
+    def stream_count(self, images: int, _height: int, _width: int) -> int:
+        return -(-images // self.run)
+
+
+@dataclass(frozen=True)
+class PackedGiven:
+    """See :class:`~ddpm_codec.codecs.pixel_code.PixelsGiven`."""
+
+    run: int
+    picture: Ints
+
+    def encode(self, x_0: Pixels, origin: Origin = (0, 0)) -> PackedStreams:
+        mixed = x_0 ^ _grey(self.picture, x_0.shape[2:], origin)
         pieces = [zlib.compress(one.tobytes()) for one in mixed]
         return PackedStreams(
             [zlib.compress(run.tobytes()) for run in self._runs(mixed)],
             np.array([8.0 * len(piece) for piece in pieces]),
         )
 
-    def decode(
-        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
-    ) -> Pixels:
-        grey = _grey(picture, shape, origin)
+    def decode(self, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Pixels:
+        grey = _grey(self.picture, shape, origin)
         found = []
         for run, stream in zip(self._runs(grey), streams, strict=True):
             unpack = zlib.decompressobj()
@@ -52,14 +66,11 @@ class PackedPixels:
             found.append(np.frombuffer(data, np.uint8).reshape(run.shape))
         return np.concatenate(found) ^ grey
 
-    def stream_count(self, images: int, _height: int, _width: int) -> int:
-        return -(-images // self.run)
+    def mean(self) -> Pixels:
+        return _grey(self.picture, self.picture.shape[2:], (0, 0))
 
-    def mean(self, picture: Ints) -> Pixels:
-        return _grey(picture, picture.shape[2:], (0, 0))
-
-    def sample(self, picture: Ints, shape: tuple[int, int], _rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
-        return _grey(picture, shape, origin)
+    def sample(self, shape: tuple[int, int], _rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
+        return _grey(self.picture, shape, origin)
 
     def _runs(self, pictures: Pixels) -> list[Pixels]:
         return [pictures[start : start + self.run] for start in range(0, len(pictures), self.run)]

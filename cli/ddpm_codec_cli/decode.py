@@ -37,7 +37,7 @@ LABELS = {
 @options.device_option
 @options.threads_option
 @click.option("--bpp", "max_bpp", type=float, help="Progressive files: use this many bits per pixel.")
-@click.option("--level", type=int, help="Progressive files: stop at this noise level; 0 is the cleanest.")
+@click.option("--level", type=int, help="Progressive files: stop at this noise level; 0 is the crossing.")
 @options.reconstruction_option
 @options.switch("--keep-going", "Write what can be recovered from a damaged file.")
 @options.max_pixels_option

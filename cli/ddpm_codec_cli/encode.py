@@ -64,8 +64,20 @@ PROGRESSIVE_LABELS = {
     default=DEFAULT_BLOCK_PIXELS,
 )
 @options.switch("--progressive", "Write one progressive file per picture; it can be cut anywhere.")
-@click.option("--bpp", "max_bpp", type=float, help="With --progressive: stop at this many bits per pixel.")
-@click.option("--psnr", "min_psnr_db", type=float, help="With --progressive: stop once this PSNR (dB) is reached.")
+@click.option(
+    "--bpp",
+    "max_bpp",
+    type=float,
+    help="With --progressive: at most this many bits per pixel. Chooses the crossing too, the noise level where the pixel "
+    "decoder takes over: the lower it is, the more bits lead there. What is left past the lowest goes to exact tiles.",
+)
+@click.option(
+    "--psnr",
+    "min_psnr_db",
+    type=float,
+    help="With --progressive: stop once this PSNR (dB) is reached. Chooses the crossing too, the highest that reaches it; "
+    "past the lowest, exact tiles do.",
+)
 @options.whole_number(
     "--register-bits",
     "With --progressive: search over 2^N states. More bits compress better and run slower.  [default: by picture size]",

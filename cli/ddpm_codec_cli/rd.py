@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     "--peers", "Other codecs, or `none`; those not installed are skipped.", default="jpeg,webp,jpeg2000,avif,jxl"
 )
 @options.names("--metrics", "Metrics; those not installed are skipped.", default="psnr,ms_ssim,ssimulacra2")
-@options.names("--reconstructions", "How to reconstruct from a partial file.", default="mean,sample,flow")
+@options.names(
+    "--reconstructions",
+    "How to reconstruct from a partial file. At the crossing, sample draws from the pixel decoder; the others show its mean.",
+    default="mean,sample,flow",
+)
 @options.model_option
 @options.steps_option
 @options.limit_option

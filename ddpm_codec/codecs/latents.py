@@ -148,8 +148,9 @@ class GreyChain:
         """
         # If W is the identity, a coefficient is a sub-pixel.
         predict = self._denoiser.pixels if self.transform.block == 1 else self._denoiser.coefficients
-        prediction = self._timed(predict, self._noisy(z_t, unit), level)
-        return _by_workers(self.transform.forward_exact, prediction.mean), prediction.log_var_index
+        prediction = self._timed(predict, self.noisy(z_t, unit), level)
+        mean = _by_workers(self.transform.forward_exact, prediction.mean, self.transform.block)
+        return mean, prediction.log_var_index
 
     def pixel_law(self, z_0: NDArray[np.int32], unit: float) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) for the entropy coder, in grey levels, [B, 3, H, W].
@@ -161,7 +162,7 @@ class GreyChain:
         Raises:
             FormatError: a latent is out of range.
         """
-        return self.pixel_law_of(self._noisy(z_0, unit))
+        return self.pixel_law_of(self.noisy(z_0, unit))
 
     def pixel_law_of(self, picture: Ints) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(x_0 | z_0) as :meth:`pixel_law` does, for z_0 as the network reads it."""
@@ -170,18 +171,22 @@ class GreyChain:
         mean = (prediction.mean << (MEAN_BITS - integer.MEAN_BITS)) + half
         return mean, self._pixel_scales[prediction.log_var_index]
 
-    def _noisy(self, latents: NDArray[np.int32], unit: float) -> Ints:
-        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents)
+    def noisy(self, latents: NDArray[np.int32], unit: float) -> Ints:
+        """Return W^T z as network input, as :func:`noisy_picture` does; workers share it out."""
+        return _by_workers(lambda part: noisy_picture(self.transform, part, unit), latents, 1)
 
     def _timed(self, predict: Callable[[Ints, int], IntegerPrediction], picture: Ints, level: int) -> IntegerPrediction:
         with self._network.running():
             return predict(picture, level)
 
 
-def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any]) -> Ints:
-    """Return ``function`` of a batch [B, ...], some of it at a time."""
+def _by_workers(function: Callable[[Any], Ints], batch: NDArray[Any], block: int) -> Ints:
+    """Return ``function`` of a batch [B, C, h, w], some of it at a time: pictures, or of few pictures rows of blocks."""
     workers = Workers()
-    return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
+    if len(batch) >= workers.count:
+        return np.concatenate(workers.map(lambda part: function(batch[part]), workers.shares(len(batch))))
+    rows = [slice(part.start * block, part.stop * block) for part in workers.shares(batch.shape[2] // block)]
+    return np.concatenate(workers.map(lambda part: function(batch[:, :, part]), rows), axis=2)
 
 
 def _longest_stream(shape: tuple[int, ...]) -> int:
@@ -238,7 +243,7 @@ class DiffusionLattice:
         if self._pixels is None:
             push_factorised(stack, x0, self._chain.pixel_law(n_0, self.unit(0)), prices)
             return
-        coded = self._pixels.encode(noisy_picture(self._transform, n_0, self.unit(0)), x0)
+        coded = self._pixels.given(noisy_picture(self._transform, n_0, self.unit(0))).encode(x0)
         push_streams(stack, coded.streams, _longest_stream(x0.shape))
         if prices is not None:
             prices += coded.bits
@@ -254,7 +259,7 @@ class DiffusionLattice:
         images, _, height, width = shape
         streams = pop_streams(stack, self._pixels.stream_count(images, height, width), _longest_stream(shape))
         picture = noisy_picture(self._transform, n_0, self.unit(0))
-        return self._pixels.decode(picture, (height, width), streams)
+        return self._pixels.given(picture).decode((height, width), streams)
 
     def reverse(self, n_t: NDArray[np.int32], level: int) -> tuple[Ints, Indices]:
         """Return mean and scale index of p(n_{level - 1} | n_level), [B, D, h, w]."""

@@ -15,19 +15,20 @@ Origin = tuple[int, int]
 
 
 class PixelCode(Protocol):
-    """Codes pixels given z_0. ``picture`` is z_0 as the network reads it, int64 [B, 3, H, W]; sides are multiples of 8."""
+    """Codes pixels x_0 given z_0."""
 
-    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> "Streams":
-        """Return the streams of x_0, uint8 [B, 3, h, w], a part of the picture."""
+    @property
+    def reach(self) -> int | None:
+        """Pixels around a block of 8x8 whose z_0 p(x_0 | z_0) there depends on, at most; None where nothing is known of it.
+
+        With as much around them, parts of a picture have the p(x_0 | z_0) of the whole, to the bit.
+        """
         ...
 
-    def decode(
-        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
-    ) -> Pixels:
-        """Return x_0 of the shape (h, w), uint8 [B, 3, h, w].
+    def given(self, picture: Ints) -> "PixelsGiven":
+        """Return p(x_0 | z_0) for ``picture``, z_0 as the network reads it, int64 [B, 3, H, W]; sides are multiples of 8.
 
-        Raises:
-            FormatError: the streams are damaged.
+        Here the network is evaluated, once for all that is coded.
         """
         ...
 
@@ -35,11 +36,27 @@ class PixelCode(Protocol):
         """Return how many streams pictures of one size have, [images, 3, height, width]."""
         ...
 
-    def mean(self, picture: Ints) -> Pixels:
+
+class PixelsGiven(Protocol):
+    """p(x_0 | z_0) for one z_0, [B, 3, H, W]. What is coded, [B, 3, h, w], is a part of it from ``origin`` on."""
+
+    def encode(self, x_0: Pixels, origin: Origin = (0, 0)) -> "Streams":
+        """Return the streams of x_0, uint8 [B, 3, h, w]."""
+        ...
+
+    def decode(self, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Pixels:
+        """Return x_0 of the shape (h, w), uint8 [B, 3, h, w].
+
+        Raises:
+            FormatError: the streams are damaged.
+        """
+        ...
+
+    def mean(self) -> Pixels:
         """Return the mean of p(x_0 | z_0), uint8 [B, 3, H, W]."""
         ...
 
-    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
+    def sample(self, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
         """Return what ``sample`` shows, uint8 [B, 3, h, w]: a draw from p(x_0 | z_0)."""
         ...
 

@@ -47,6 +47,15 @@ class CodecNetConfig:
     coefficients: int = 192
     embedding: int = 64
 
+    @property
+    def reach(self) -> int:
+        """Pixels around a block of 8x8 that the output there depends on, at most; a multiple of 8.
+
+        Convolutions of 3x3 reach 2 pixels at half resolution and 4 at a quarter: with b blocks before and after the middle
+        and m in it, 8 b + 8 m + 4 in all, and 2 more where pixels share a cell of the middle.
+        """
+        return STRIDE * (self.outer_blocks + self.mid_blocks + 1)
+
 
 SIZES = {
     "tiny": CodecNetConfig(width=16, mid_width=32, outer_blocks=1, mid_blocks=1, variance_width=32, embedding=16),

@@ -118,8 +118,7 @@ def ideal_milestones(
         bits += draw_level(walk, y_0, generator)
         shown = {how: reconstruction.picture(walk, how) for how in reconstructions}
         found.append(Milestone(f"level {walk.level}", None, bits, shown))
-    view = ending.view
-    bits += sum(ending.ideal_bits(walk.latents, n, view(pixels, n)) for n in range(len(ending.tiles)))
+    bits += ending.ideal_bits(walk.latents, pixels)
     found.append(Milestone(LOSSLESS, None, bits, dict.fromkeys(reconstructions, pixels)))
     return found
 

@@ -65,11 +65,11 @@ class CrossingEnd:
         z_0 = x_t / alpha_bar(torch.tensor(log_snr, dtype=torch.float64)).sqrt().item()
         picture = torch.round(z_0 * (GREY_PER_UNIT * 2**PICTURE_BITS)).to(torch.int64).cpu().numpy()
         if not self.draws:
-            return to_model_values(self.coder.mean(picture), x_t.device, torch.float64)
+            return to_model_values(self.coder.given(picture).mean(), x_t.device, torch.float64)
         shape = (picture.shape[2], picture.shape[3])
         # One by one: pictures that share a stream would depend on the batch.
         drawn = [
-            self.coder.sample(picture[index : index + 1], shape, np.random.PCG64(_seed(generator)))
+            self.coder.given(picture[index : index + 1]).sample(shape, np.random.PCG64(_seed(generator)))
             for index, generator in enumerate(generators)
         ]
         return to_model_values(np.concatenate(drawn), x_t.device, torch.float64)

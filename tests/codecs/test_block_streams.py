@@ -14,7 +14,7 @@ from ddpm_codec.coding.bits_back import decode_batch, encode_batch
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import FormatError
 from tests.codecs.test_block import SIGMAS, SPREAD, Shrinkage, picture, sizes_of
-from tests.toy_pixel_codes import PackedPixels, PackedStreams
+from tests.toy_pixel_codes import PackedGiven, PackedPixels, PackedStreams
 
 LARGE = 1.63
 """Entropy of q(n_0 | x_0), bits a dimension: log2(0.75 sqrt(2 pi e))."""
@@ -61,11 +61,15 @@ def test_streams_and_lengths_take_their_bytes_and_the_initial_bits_are_those_of_
     x0 = np.stack([picture(32, 32, seed).transpose(2, 0, 1) for seed in range(4)])
     sent: list[bytes] = []
 
-    class Watched(PackedPixels):
-        def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> PackedStreams:
-            found = super().encode(picture, x_0, origin)
+    class WatchedGiven(PackedGiven):
+        def encode(self, x_0: Pixels, origin: Origin = (0, 0)) -> PackedStreams:
+            found = super().encode(x_0, origin)
             sent.extend(found.streams)
             return found
+
+    class Watched(PackedPixels):
+        def given(self, picture: Ints) -> PackedGiven:
+            return WatchedGiven(self.run, picture)
 
     model, n_0 = lattice(Watched(2)), np.zeros((4, 192, 4, 4), np.int32)
     stack = Stack.seeded(bytes(range(1, 100)))
@@ -74,7 +78,7 @@ def test_streams_and_lengths_take_their_bytes_and_the_initial_bits_are_those_of_
     # The longest stream of 4 pictures has 36,872 bytes: lengths take two.
     assert stack.bits - before == pytest.approx(8 * sum(len(stream) + 2 for stream in sent), abs=32)
     assert len(sent) == 2
-    np.testing.assert_array_equal(prices, PackedPixels(2).encode(np.zeros((4, 3, 32, 32), np.int64), x0).bits)
+    np.testing.assert_array_equal(prices, PackedPixels(2).given(np.zeros((4, 3, 32, 32), np.int64)).encode(x0).bits)
     np.testing.assert_array_equal(model.pop_pictures(stack, (4, 3, 32, 32), n_0), x0)
     assert stack.remainder() == bytes(range(1, 100))
     enough = np.random.default_rng(0).bytes(round(LARGE * 1.03 * x0.size / 8))

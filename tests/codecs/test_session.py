@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_codec.codecs.session import CodingSession
+from ddpm_codec.codecs import session as session_module
+from ddpm_codec.codecs.session import INDEX_STEPS, CodingSession, Model
 from ddpm_codec.errors import ModelError
 from ddpm_codec.files import decode_file, encode_files
 from ddpm_codec.models.model_file import load_model, model_bytes
 from tests.golden.regenerate import EXACT, FOLDER
+from tests.toy_exact import LONGEST, write_toy_exact
 
 ONE_LINE = r"\A[^\n]+\Z"
 
@@ -73,3 +75,17 @@ def test_a_chain_without_rows_in_the_tables_is_refused(rows: tuple[int, ...], tm
         ModelError, match=r"\A[^\n]*m\.safetensors: [^\n]*its chains do not have rows in its tables[^\n]*\Z"
     ):
         load_model(path)
+
+
+def test_indices_have_a_chain_of_their_own_unless_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.open(write_toy_exact(tmp_path), device="cpu")
+    indices = model.session().for_indices()
+    assert (indices.steps, indices.crossing) == (INDEX_STEPS, model.codec_model.default_crossing)
+    asked = model.session(3, 1)
+    assert asked.for_indices() is asked
+    # A model without it has that of progressive files.
+    monkeypatch.setattr(session_module, "INDEX_STEPS", LONGEST + 1)
+    indices = model.session().for_indices()
+    assert (indices.steps, indices.crossing) == (2, 1)

@@ -111,7 +111,7 @@ def test_at_a_crossing_pictures_are_drawn_one_by_one_around_the_mean_of_the_deco
     assert torch.equal(drawn[1:2], drawing.finish(x_t[1:2], 0, generators(3)[1:2]))
     assert not torch.equal(drawn, drawing.finish(x_t, 0, generators(4)[1:]))
     z_0 = x_t / alpha_bar(torch.tensor(log_snr, dtype=torch.float64)).sqrt()
-    greys = coder.mean(torch.round(z_0 * 127.5 * 64).to(torch.int64).numpy())
+    greys = coder.given(torch.round(z_0 * 127.5 * 64).to(torch.int64).numpy()).mean()
     assert np.array_equal(to_pixels(mean), greys.transpose(0, 2, 3, 1))
     away = float((drawn - mean).abs().mean()) * 127.5
     assert 0.5 < away < 2.0 * model.crossings[0]

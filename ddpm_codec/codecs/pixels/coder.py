@@ -49,9 +49,6 @@ class EncodedPixels:
 class PixelCoder:
     """Codes tiles x_0 given noisy pictures z_0 at one crossing.
 
-    Pictures are padded to multiples of 4 as the trunk needs them. Tiles [h, w] are their upper left corners, or lie at
-    another origin (row, column): the trunk sees what is around them, the masked network does not.
-
     Args:
         executor: of the decoder.
         level: the crossing.
@@ -71,32 +68,69 @@ class PixelCoder:
         self._workers, self._time = workers or Workers(), network or SharedStopwatch()
         self._network = masked_network(executor.parameters, level)
 
+    @property
+    def reach(self) -> int:
+        """Pixels around a block of 8x8 that the trunk sees there."""
+        return self._executor.parameters.config.trunk.reach
+
     @staticmethod
     def stream_count(batch: int, height: int, width: int) -> int:
         """Return how many streams a batch of tiles makes."""
         return len(_runs(batch, height, width))
 
-    def encode(self, picture: Picture, x_0: Greys, origin: Origin = (0, 0)) -> EncodedPixels:
+    def given(self, picture: Picture) -> "TilesGiven":
+        """Evaluate the trunk.
+
+        Args:
+            picture: z_0, (grey - 127.5) 2**PICTURE_BITS, int64 [B, 3, H, W], H and W multiples of 4.
+        """
+        with self._time.running():
+            mean, features = self._executor.trunk(picture, self._level)
+        return TilesGiven(self._executor, self._level, self._network, self._workers, self._time, mean, features)
+
+
+@dataclass(frozen=True)
+class TilesGiven:
+    """p(x_0 | z_0) of tiles, once the trunk has seen z_0.
+
+    Tiles [h, w] are the upper left corners of pictures, or lie at another origin (row, column): the trunk sees what is
+    around them, the masked network does not.
+
+    Attributes:
+        executor: of the decoder.
+        level: the crossing.
+        network: the masked network.
+        workers: share the streams out.
+        time: adds up that of the masked network where pixels are known.
+        means: m_0 in 1/1024 grey levels around 127.5, int32 [B, 3, H, W].
+        features: uint8 [B, H, W, F].
+    """
+
+    executor: PixelDecoderExecutor
+    level: int
+    network: MaskedNetwork
+    workers: Workers
+    time: SharedStopwatch
+    means: Means
+    features: Greys
+
+    def encode(self, x_0: Greys, origin: Origin = (0, 0)) -> EncodedPixels:
         """Code tiles.
 
         Args:
-            picture: z_0, (grey - 127.5) 2**PICTURE_BITS, int64 [B, 3, H, W].
             x_0: uint8 [B, 3, h, w], h <= H, w <= W.
             origin: row and column of the tiles in the pictures.
         """
-        mean, features = self._trunk(picture, x_0.shape[2:], origin)
+        mean, features = self._inside(x_0.shape[2:], origin)
         runs = _runs(len(x_0), *x_0.shape[2:])
-        encoded = self._workers.map(lambda run: self._encode_run(mean[run], features[run], x_0[run]), runs)
+        encoded = self.workers.map(lambda run: self._encode_run(mean[run], features[run], x_0[run]), runs)
         bits = np.concatenate([np.zeros(0), *(bits for _, bits in encoded)])
         return EncodedPixels([stream for stream, _ in encoded], bits)
 
-    def decode(
-        self, picture: Picture, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
-    ) -> Greys:
+    def decode(self, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Greys:
         """Return the tiles of :meth:`encode`, uint8 [B, 3, h, w].
 
         Args:
-            picture: z_0, as it was for encoding.
             shape: (h, w).
             streams: of the tiles.
             origin: row and column of the tiles in the pictures.
@@ -105,71 +139,61 @@ class PixelCoder:
             FormatError: a stream does not end empty, or there are too many or too few. Not all damage shows that way: other
                 bytes may be those of other tiles.
         """
-        runs = _runs(len(picture), *shape)
-        if len(runs) != len(streams):
+        if len(_runs(len(self.means), *shape)) != len(streams):
             raise FormatError(_DAMAGED)
         words = [_to_words(stream) for stream in streams]
-        tiles, whole = self._decode_words(picture, shape, words, origin)
+        tiles, whole = self._decode_words(shape, words, origin)
         if not all(whole):
             raise FormatError(_DAMAGED)
         return tiles
 
-    def sample(
-        self, picture: Picture, shape: tuple[int, int], rng: np.random.BitGenerator, origin: Origin = (0, 0)
-    ) -> Greys:
+    def sample(self, shape: tuple[int, int], rng: np.random.BitGenerator, origin: Origin = (0, 0)) -> Greys:
         """Return a draw from p(x_0 | z_0), uint8 [B, 3, h, w]: what random streams decode to.
 
         Args:
-            picture: z_0.
             shape: (h, w).
             rng: its words are those of the streams, low half first, and 1 instead of 0.
             origin: row and column of the tiles in the pictures.
         """
-        counts = [(run.stop - run.start) * 3 * shape[0] * shape[1] for run in _runs(len(picture), *shape)]
+        counts = [(run.stop - run.start) * 3 * shape[0] * shape[1] for run in _runs(len(self.means), *shape)]
         words = [_random_words(rng, count) for count in counts]
-        return self._decode_words(picture, shape, words, origin)[0]
+        return self._decode_words(shape, words, origin)[0]
 
-    def mean(self, picture: Picture) -> Greys:
+    def mean(self) -> Greys:
         """Return m_0 as grey levels, uint8 [B, 3, H, W]."""
-        with self._time.running():
-            mean, _ = self._executor.trunk(picture, self._level)
         half = 1 << (MEAN_BITS - 1)
-        return ((mean + (255 * half + half)) >> MEAN_BITS).clip(0, 255).astype(np.uint8)
+        return ((self.means + (255 * half + half)) >> MEAN_BITS).clip(0, 255).astype(np.uint8)
+
+    def _inside(self, shape: tuple[int, ...], origin: Origin) -> tuple[Means, Greys]:
+        """Return mean and features of the tiles, [B, 3, h, w] and [B, h, w, F]."""
+        rows, columns = (slice(start, start + side) for start, side in zip(origin, shape, strict=True))
+        return self.means[:, :, rows, columns], self.features[:, rows, columns]
 
     def _encode_run(self, mean: Means, features: Greys, x_0: Greys) -> tuple[bytes, NDArray[np.float64]]:
         tiles, _, height, width = x_0.shape
-        network, kernels = self._network, _kernels()
+        network, kernels = self.network, _kernels()
         mean, features, x_0 = (_plain(values) for values in (mean, features, x_0))
-        with self._time.running():
-            if self._executor.device.type == "cpu":
+        with self.time.running():
+            if self.executor.device.type == "cpu":
                 sums = np.empty(tiles * height * width * OUTPUTS, np.int32)
                 space = workspace(network, tiles, height, width)
                 kernels.all_sums(network, space, mean, features, x_0, sums)
             else:
-                sums = self._executor.sums(mean, features, x_0, self._level).reshape(-1)
+                sums = self.executor.sums(mean, features, x_0, self.level).reshape(-1)
         bits = np.zeros(tiles)
         words = np.empty(x_0.size + 2, np.uint32)
         count = kernels.encode_stream(network, sums, mean, x_0, words, bits)
         return words[:count].astype("<u4").tobytes().rstrip(b"\0"), bits
 
-    def _trunk(self, picture: Picture, shape: tuple[int, ...], origin: Origin) -> tuple[Means, Greys]:
-        """Return mean and features of the tiles, [B, 3, >= h, >= w] and [B, >= h, >= w, F]."""
-        with self._time.running():
-            mean, features = self._executor.trunk(picture, self._level)
-        if origin == (0, 0):
-            return mean, features
-        rows, columns = (slice(start, start + side) for start, side in zip(origin, shape, strict=True))
-        return mean[:, :, rows, columns], features[:, rows, columns]
-
     def _decode_words(
-        self, picture: Picture, shape: tuple[int, int], words: list[NDArray[np.uint32]], origin: Origin
+        self, shape: tuple[int, int], words: list[NDArray[np.uint32]], origin: Origin
     ) -> tuple[Greys, list[bool]]:
         """Return the tiles, and of each stream whether it ended empty."""
-        mean, features = self._trunk(picture, shape, origin)
-        tiles = np.zeros((len(picture), 3, *shape), np.uint8)
-        tasks = list(zip(_runs(len(picture), *shape), words, strict=True))
-        run_task = partial(_decode_run, self._network, mean, features, tiles)
-        return tiles, self._workers.map(run_task, tasks)
+        mean, features = self._inside(shape, origin)
+        tiles = np.zeros((len(mean), 3, *shape), np.uint8)
+        tasks = list(zip(_runs(len(mean), *shape), words, strict=True))
+        run_task = partial(_decode_run, self.network, mean, features, tiles)
+        return tiles, self.workers.map(run_task, tasks)
 
 
 _DAMAGED = "its entropy-coded data is damaged"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ddpm_codec.codecs.fallback import decode_array
 from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.pixel_code import PixelCode
-from ddpm_codec.codecs.progressive.ending import TileEnd
+from ddpm_codec.codecs.progressive.ending import TileEnd, checksum_bytes, pixel_checksum
 from ddpm_codec.codecs.progressive.message import decode_message
 from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters, read_parameters
 from ddpm_codec.codecs.progressive.pixels import pixel_code
@@ -58,9 +58,8 @@ class SectionDecoder:
         self._code = code or TrellisCode(parameters.register_bits)
         progressive = ProgressiveChain(chain)
         self.walk = Walk(progressive, height + -height % PADDING, width + -width % PADDING, parameters.last)
-        self._ending = TileEnd(progressive, pixel_code, size, parameters.tile)
+        self._ending = TileEnd(progressive, pixel_code, size, parameters.tile, workers)
         self._reconstruction = Reconstruction(pixel_code, self._ending)
-        self._workers = workers
         self._tiles: dict[int, Pixels] = {}
         self._whole: Pixels | None = None
         self._next_tile = 0
@@ -107,18 +106,24 @@ class SectionDecoder:
             payloads: the sections; None is one that is lost.
         """
         first, self._next_tile = self._next_tile, self._next_tile + len(payloads)
-        here = [(place, payload) for place, payload in enumerate(payloads) if payload is not None]
-
-        def decode(section: tuple[int, bytes]) -> FormatError | None:
-            place, payload = section
-            try:
-                self._tiles[first + place] = self._ending.decode(self.walk.latents, first + place, payload)
-            except FormatError as error:
-                return error
-            return None
-
-        found = map(decode, here) if self._workers is None else self._workers.map(decode, here)
-        return {place: error for (place, _), error in zip(here, found, strict=True) if error is not None}
+        tiles, checksums, streams = self._ending.tiles, dict[int, bytes](), dict[int, bytes]()
+        errors: dict[int, FormatError] = {}
+        for number, payload in enumerate(payloads, first):
+            if payload is None:
+                continue
+            if number >= len(tiles):
+                errors[number] = FormatError("it has extra sections after the picture is complete")
+            else:
+                count = checksum_bytes(tiles[number].pixels)
+                checksums[number], streams[number] = payload[:count], payload[count:]
+        for number, found in self._ending.decode(self.walk.latents, streams).items():
+            if isinstance(found, FormatError):
+                errors[number] = found
+            elif pixel_checksum(found) != checksums[number]:
+                errors[number] = FormatError("its pixels do not match their checksum")
+            else:
+                self._tiles[number] = found
+        return {number - first: error for number, error in errors.items()}
 
     def picture(self, how: str) -> Pixels:
         """Reconstruct the picture from the sections so far, [H, W, 3].

@@ -1,14 +1,15 @@
 """Encodes a picture into the messages and tiles of a progressive file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.latents import GreyChain
 from ddpm_codec.codecs.pixel_code import PixelCode
-from ddpm_codec.codecs.progressive.ending import TileEnd
+from ddpm_codec.codecs.progressive.ending import TileEnd, pixel_checksum
 from ddpm_codec.codecs.progressive.message import encode_message
 from ddpm_codec.codecs.progressive.parameters import FIRST_SECTION, LARGEST_SMALL_SECTION, ProgressiveParameters
 from ddpm_codec.codecs.progressive.reconstruction import MEAN, Reconstruction
@@ -46,11 +47,19 @@ class Section:
         payload: its bytes.
         level: level that this section leads to; -1 in the lossless end.
         ideal_bits: KL of its contents; 0 in the lossless end.
+        messages: what it holds; none in the lossless end.
     """
 
     payload: bytes
     level: int
     ideal_bits: float
+    messages: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> Self:
+        """Return the section of some messages, at least one."""
+        payload = b"".join(message.data for message in messages)
+        return cls(payload, messages[-1].level, sum(message.ideal_bits for message in messages), tuple(messages))
 
 
 class ProgressiveEncoder:
@@ -88,7 +97,8 @@ class ProgressiveEncoder:
         self._workers = workers
         height, width = self._padded.shape[:2]
         self.walk = Walk(self._chain, height, width, 0)
-        self.ending = TileEnd(self._chain, pixel_code, (pixels.shape[1], pixels.shape[0]), parameters.tile)
+        size = pixels.shape[1], pixels.shape[0]
+        self.ending = TileEnd(self._chain, pixel_code, size, parameters.tile, workers)
         self._reconstruction = Reconstruction(pixel_code, self.ending)
 
     def messages(self) -> Iterator[Message]:
@@ -106,21 +116,16 @@ class ProgressiveEncoder:
 
     def tiles(self) -> list[Section]:
         """Return the sections of the tiles, once all messages have been sent."""
-        numbers = range(len(self.ending.tiles))
-        found = map(self._tile, numbers) if self._workers is None else self._workers.map(self._tile, numbers)
-        return [Section(payload, -1, 0.0) for payload in found]
+        found = enumerate(self.streams())
+        return [Section(pixel_checksum(self.ending.view(self._pixels, n)) + stream, -1, 0.0) for n, stream in found]
 
     def streams(self) -> list[bytes]:
         """Return the streams of the tiles alone, once all messages have been sent."""
-        z_0, view = self.walk.latents, self.ending.view
-        return [self.ending.encode_stream(z_0, n, view(self._pixels, n)) for n in range(len(self.ending.tiles))]
+        return self.ending.encode(self.walk.latents, self._pixels)
 
     def mean(self) -> Pixels:
         """Return the ``mean`` reconstruction so far, [H, W, 3]."""
         return self._reconstruction.picture(self.walk, MEAN)
-
-    def _tile(self, number: int) -> bytes:
-        return self.ending.encode(self.walk.latents, number, self.ending.view(self._pixels, number))
 
     def _target(self, law: StepLaw) -> NDArray[np.float64]:
         """Return the mean of q(z_s | z_t, x_0) of the patch in progress, in units of latents, flat."""
@@ -141,15 +146,13 @@ def cut_sections(messages: Iterable[Message], *, each_level: bool) -> Iterator[S
         messages: the messages of a file, from the first.
         each_level: end a section at every level, however short it is.
     """
-    sent, payload, ideal, level = 0, bytearray(), 0.0, 0
+    sent, size, gathered = 0, 0, list[Message]()
     for message in messages:
-        payload += message.data
-        ideal += message.ideal_bits
-        level = message.level
+        gathered.append(message)
+        size += len(message.data)
         enough = min(max(FIRST_SECTION, 2 * sent), LARGEST_SMALL_SECTION)
-        if len(payload) >= enough or (each_level and message.ends_level):
-            sent += len(payload)
-            yield Section(bytes(payload), level, ideal)
-            payload, ideal = bytearray(), 0.0
-    if payload:
-        yield Section(bytes(payload), level, ideal)
+        if size >= enough or (each_level and message.ends_level):
+            yield Section.of(gathered)
+            sent, size, gathered = sent + size, 0, []
+    if gathered and size:
+        yield Section.of(gathered)

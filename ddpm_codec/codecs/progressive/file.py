@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.fallback import encode_array
-from ddpm_codec.codecs.progressive.chains import choose_sessions
+from ddpm_codec.codecs.progressive.chains import choose_sessions, session_at
 from ddpm_codec.codecs.progressive.encoder import Message, ProgressiveEncoder, Section, cut_sections
 from ddpm_codec.codecs.progressive.parameters import (
     FALLBACK_SHARE,
@@ -24,7 +24,7 @@ from ddpm_codec.container.layout import CODEC_PROGRESSIVE, SHORT_ID_BYTES, Head
 from ddpm_codec.container.section_writer import ProgressiveFile, preamble_bytes, section_bytes, write_sections
 from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import InputError
-from ddpm_codec.picture import Picture
+from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.workers import Workers
 
 Pixels = NDArray[np.uint8]
@@ -53,6 +53,11 @@ class EncodedPicture:
     alpha_bytes: int
     lossless: bool
 
+    @property
+    def has_tiles(self) -> bool:
+        """Whether some tiles are exact."""
+        return not self.parameters.end and any(section.level < 0 for section in self.sections)
+
 
 def encode_picture(
     model: Model, picture: Picture, options: ProgressiveOptions, *, file_name: str = ""
@@ -73,43 +78,67 @@ def encode_picture(
     if picture.mode == "RGBA":
         alpha = encode_array(np.ascontiguousarray(pixels[:, :, 3]))
     pixels = np.ascontiguousarray(pixels[:, :, :3])
-    found = [
-        _encode(session, picture, pixels, alpha, options, file_name)
-        for session in choose_sessions(model, pixels, options)
-    ]
+    file = _File(picture.info, pixels, alpha, options, file_name)
+    sessions = choose_sessions(model, pixels, options, file.before)
+    found = [file.encode(session) for session in sessions]
+    quality = options.min_psnr_db is not None and options.max_bpp is None
+    if quality and found[0].has_tiles and len(found) == 1 and sessions[0].crossing:
+        # Draws reached it here, codewords fall short. At a lower crossing that may take less than exact tiles.
+        found.append(file.encode(session_at(model, sessions[0].crossing - 1, picture.info.pixel_count, options)))
     # The first may be lossless within the limit; where a quality is the limit, both reach it.
     first, last = found[0], found[-1]
-    quality = options.min_psnr_db is not None and options.max_bpp is None
     shorter = len(first.file.data) <= len(last.file.data)
     return first if (shorter and (first.lossless or quality)) or (first.lossless and not last.lossless) else last
 
 
-def _encode(
-    session: CodingSession,
-    picture: Picture,
-    pixels: Pixels,
-    alpha: bytes | None,
-    options: ProgressiveOptions,
-    file_name: str,
-) -> EncodedPicture:
-    """Encode a picture with one chain."""
-    info = picture.info
-    parameters = choose_parameters(session.crossing, session.steps, info.pixel_count, options)
-    longest = replace(parameters, end=parameters.steps + 2)
-    before = preamble_bytes(_head(session, longest), info, file_name) + (0 if alpha is None else section_bytes(alpha))
-    # All sections are encoded before the file is assembled, because the head describes the end.
-    with session.environment():
-        found = _Choice(session, parameters, pixels, options, before)
-        found.choose(picture.name)
-    payloads = ([] if alpha is None else [alpha]) + [section.payload for section in found.sections]
-    return EncodedPicture(
-        write_sections(_head(session, found.parameters), info, payloads, file_name=file_name),
-        session,
-        found.parameters,
-        tuple(found.sections),
-        0 if alpha is None else len(alpha),
-        found.lossless,
-    )
+@dataclass(frozen=True)
+class _File:
+    """The file of a picture, whatever its chain.
+
+    Attributes:
+        info: the picture without its pixels.
+        pixels: red, green and blue, [H, W, 3].
+        alpha: the alpha plane, coded; None if there is none.
+        options: limits and other encoder options.
+        file_name: name of the output file.
+    """
+
+    info: PictureInfo
+    pixels: Pixels
+    alpha: bytes | None
+    options: ProgressiveOptions
+    file_name: str
+
+    def before(self, session: CodingSession) -> int:
+        """Return the most bytes before the messages of a chain."""
+        parameters = self._parameters(session)
+        head = _head(session, replace(parameters, end=parameters.steps + 2))
+        return preamble_bytes(head, self.info, self.file_name) + (
+            0 if self.alpha is None else section_bytes(self.alpha)
+        )
+
+    def encode(self, session: CodingSession) -> EncodedPicture:
+        """Encode the picture with a chain.
+
+        Raises:
+            InputError: the bit limit is too low for a first picture.
+        """
+        # All sections are encoded before the file is assembled, because the head describes the end.
+        with session.environment():
+            found = _Choice(session, self._parameters(session), self.pixels, self.options, self.before(session))
+            found.choose(self.info.name)
+        payloads = ([] if self.alpha is None else [self.alpha]) + [section.payload for section in found.sections]
+        return EncodedPicture(
+            write_sections(_head(session, found.parameters), self.info, payloads, file_name=self.file_name),
+            session,
+            found.parameters,
+            tuple(found.sections),
+            0 if self.alpha is None else len(self.alpha),
+            found.lossless,
+        )
+
+    def _parameters(self, session: CodingSession) -> ProgressiveParameters:
+        return choose_parameters(session.crossing, session.steps, self.info.pixel_count, self.options)
 
 
 def _head(session: CodingSession, parameters: ProgressiveParameters) -> Head:
@@ -123,7 +152,7 @@ class _Stop(Enum):
     """Why the messages end."""
 
     CROSSING = "level 0 is reached"
-    RATE = "the next section exceeds the bit limit"
+    RATE = "the next message exceeds the bit limit"
     QUALITY = "the picture has reached the PSNR"
     FALLBACK = "the fallback takes fewer bytes"
 
@@ -221,19 +250,25 @@ class _Choice:
             raise InputError(f"{name}: the first picture takes {8 * (self._before + needed) / count:.3f} bits/pixel")
 
     def _send(self) -> tuple[_Stop, int]:
-        """Append sections of messages down to level 0 or until a limit is reached; return the reason and their bytes."""
-        goal, size = self._options.min_psnr_db, 0
+        """Append sections of messages down to level 0 or until a limit is reached.
+
+        Returns:
+            The reason, and the bytes that the first message needs.
+        """
+        goal, size, needed = self._options.min_psnr_db, 0, 0
         for section in cut_sections(self._messages(), each_level=self._each_level):
+            needed = needed or section_bytes(section.messages[0].data)
+            if size + section_bytes(section.payload) > self._limit:
+                self.sections += _fitting(section, self._limit - size)
+                return _Stop.RATE, needed
             size += section_bytes(section.payload)
-            if size > self._limit:
-                return _Stop.RATE, size
             self.sections.append(section)
             if self._fallback is not None and self._fallback.is_shorter:
-                return _Stop.FALLBACK, size
+                return _Stop.FALLBACK, needed
             # Between levels this would cost a network evaluation per section.
             if goal is not None and self._encoder.walk.at_level_end and self._psnr_db(self._encoder.mean()) >= goal:
-                return _Stop.QUALITY, size
-        return _Stop.CROSSING, size
+                return _Stop.QUALITY, needed
+        return _Stop.CROSSING, needed
 
     def _messages(self) -> Iterator[Message]:
         for message in self._encoder.messages():
@@ -264,6 +299,12 @@ class _Choice:
 
     def _psnr_db(self, shown: Pixels) -> float:
         return psnr_db(self._pixels, shown)
+
+
+def _fitting(section: Section, limit: float) -> list[Section]:
+    """Return the section of those first messages that take at most ``limit`` bytes; nothing if none does."""
+    pieces = (Section.of(section.messages[:count]) for count in range(len(section.messages), 0, -1))
+    return [piece for piece in pieces if section_bytes(piece.payload) <= limit][:1]
 
 
 def _bytes_of(sections: Sequence[Section]) -> int:

@@ -19,6 +19,7 @@ from ddpm_codec.coding.bits_back import PADDING
 from ddpm_codec.coding.channel_simulation import TrellisCode
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
+from ddpm_codec.workers import Workers
 
 Pixels = NDArray[np.uint8]
 
@@ -32,7 +33,8 @@ def encode_indexed(session: CodingSession, pixels: Pixels, register_bits: int) -
         register_bits: L of the trellis.
     """
     parameters = ProgressiveParameters(session.crossing, session.steps, register_bits, TILE)
-    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels)
+    workers = Workers() if not session.fingerprint() else None
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels, workers=workers)
     out = bytearray(pixel_checksum(pixels))
     out += b"".join(message.data for message in encoder.messages())
     streams = encoder.streams()
@@ -63,12 +65,16 @@ def decode_indexed(session: CodingSession, data: bytes, size: tuple[int, int], r
     while not walk.finished:
         state = walk.patch()
         walk.put(*decode_message(code, state.law, walk.message(), reader))
-    ending = TileEnd(chain, pixel_code(session), size, TILE)
-    pixels = np.empty((height, width, 3), np.uint8)
+    # In floating point the number of threads is part of the environment.
+    workers = Workers() if not session.fingerprint() else None
+    ending = TileEnd(chain, pixel_code(session), size, TILE, workers)
     last = len(ending.tiles) - 1
-    for number in range(len(ending.tiles)):
-        stream = reader.take(reader.varint()) if number < last else reader.rest()
-        ending.view(pixels, number)[:] = ending.decode_stream(walk.latents, number, stream)
+    streams = {n: reader.take(reader.varint()) if n < last else reader.rest() for n in range(len(ending.tiles))}
+    pixels = np.empty((height, width, 3), np.uint8)
+    for number, found in ending.decode(walk.latents, streams).items():
+        if isinstance(found, FormatError):
+            raise found
+        ending.view(pixels, number)[:] = found
     # A stream that is damaged may well end where it should: what is popped from an empty one costs nothing.
     if pixel_checksum(pixels) != checksum:
         raise FormatError("its pixels do not match their checksum")

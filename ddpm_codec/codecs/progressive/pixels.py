@@ -48,12 +48,37 @@ class FactorisedPixels:
         chain: the denoiser and its levels.
     """
 
+    reach = None
+    """In floating point, what it says of a part is not what it says of the whole."""
+
     def __init__(self, chain: GreyChain) -> None:
         self._chain = chain
 
-    def encode(self, picture: Ints, x_0: Pixels, origin: Origin = (0, 0)) -> FactorisedStreams:
+    def stream_count(self, images: int, _height: int, _width: int) -> int:
         """See :class:`PixelCode`."""
-        mean, scale = self._law(picture, x_0.shape[2:], origin)
+        return images
+
+    def given(self, picture: Ints) -> "FactorisedGiven":
+        """See :class:`PixelCode`."""
+        return FactorisedGiven(*self._chain.pixel_law_of(picture))
+
+
+@dataclass(frozen=True)
+class FactorisedGiven:
+    """Independent sub-pixels for one z_0, a :class:`~ddpm_codec.codecs.pixel_code.PixelsGiven`.
+
+    Attributes:
+        means: in units of 2**-MEAN_BITS grey levels, int64 [B, 3, H, W].
+        scales: indices into the table of scales, int32 [B, 3, H, W].
+    """
+
+    means: Ints
+    scales: NDArray[np.int32]
+
+    def encode(self, x_0: Pixels, origin: Origin = (0, 0)) -> FactorisedStreams:
+        """See :class:`~ddpm_codec.codecs.pixel_code.PixelsGiven`."""
+        at = _inside(x_0.shape[2:], origin)
+        mean, scale = self.means[at], self.scales[at]
         streams = []
         for one, pixels in enumerate(x_0):
             stack = Stack.empty()
@@ -62,11 +87,10 @@ class FactorisedPixels:
             streams.append(stack.to_bytes().rstrip(b"\0"))
         return FactorisedStreams(streams, pixel_bits(x_0, mean, scale))
 
-    def decode(
-        self, picture: Ints, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)
-    ) -> Pixels:
-        """See :class:`PixelCode`."""
-        mean, scale = self._law(picture, shape, origin)
+    def decode(self, shape: tuple[int, int], streams: Sequence[bytes], origin: Origin = (0, 0)) -> Pixels:
+        """See :class:`~ddpm_codec.codecs.pixel_code.PixelsGiven`."""
+        at = _inside(shape, origin)
+        mean, scale = self.means[at], self.scales[at]
         found = []
         for one, stream in enumerate(streams):
             # If every pixel is the first of its table, as in black pictures, the stack is empty.
@@ -76,24 +100,15 @@ class FactorisedPixels:
                 raise FormatError("its entropy-coded data has the wrong length")
         return np.stack(found)
 
-    def stream_count(self, images: int, _height: int, _width: int) -> int:
-        """See :class:`PixelCode`."""
-        return images
-
-    def mean(self, picture: Ints) -> Pixels:
-        """See :class:`PixelCode`."""
-        grey = (self._chain.pixel_law_of(picture)[0] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
+    def mean(self) -> Pixels:
+        """See :class:`~ddpm_codec.codecs.pixel_code.PixelsGiven`."""
+        grey = (self.means + (1 << (MEAN_BITS - 1))) >> MEAN_BITS
         shown: Pixels = np.clip(grey, 0, 255).astype(np.uint8)
         return shown
 
-    def sample(self, picture: Ints, shape: tuple[int, int], rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
+    def sample(self, shape: tuple[int, int], _rng: np.random.Philox, origin: Origin = (0, 0)) -> Pixels:
         """Return the mean: independent noise in every sub-pixel would not make a picture more realistic (Ho et al. 2020)."""
-        return self.mean(picture)[_inside(shape, origin)]
-
-    def _law(self, picture: Ints, shape: tuple[int, ...], origin: Origin) -> tuple[Ints, NDArray[np.int32]]:
-        mean, scale = self._chain.pixel_law_of(picture)
-        at = _inside(shape, origin)
-        return mean[at], scale[at]
+        return self.mean()[_inside(shape, origin)]
 
 
 def _inside(shape: tuple[int, ...], origin: Origin) -> tuple[slice, slice, slice, slice]:

@@ -73,7 +73,7 @@ class Reconstruction:
                 law = walk.chain.law(latents, patch, level)
                 cleaner[patch.at] = step(law, latents[patch.at], level, number)
             latents, level = cleaner, level - 1
-        return self._drawn(latents) if how == SAMPLE else self._pixel_means(walk, latents)
+        return self._ending.drawn(latents) if how == SAMPLE else self._pixel_means(walk, latents)
 
     def _pixel_means(self, walk: Walk, z_0: Latents) -> Pixels:
         """Return the mean of p(x_0 | z_0), [H, W, 3]."""
@@ -81,17 +81,10 @@ class Reconstruction:
         for patch in walk.patches:
             rows, columns = patch.pixels(walk.chain.transform.block)
             height, width = rows.stop - rows.start, columns.stop - columns.start
-            picture, (top, left) = surroundings(walk.chain, z_0, Rect(rows.start, columns.start, height, width))
-            mean = self._code.mean(picture)[0, :, top : top + height, left : left + width]
+            rect = Rect(rows.start, columns.start, height, width)
+            given, (top, left) = surroundings(walk.chain, self._code, z_0, rect)
+            mean = given.mean()[0, :, top : top + height, left : left + width]
             canvas[rows, columns] = mean.transpose(1, 2, 0)
-        return canvas
-
-    def _drawn(self, z_0: Latents) -> Pixels:
-        """Return a draw from p(x_0 | z_0), [H, W, 3]."""
-        width, height = self._ending.size
-        canvas = np.empty((height, width, 3), np.uint8)
-        for number in range(len(self._ending.tiles)):
-            self._ending.view(canvas, number)[:] = self._ending.drawn(z_0, number)
         return canvas
 
 

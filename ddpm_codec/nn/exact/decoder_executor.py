@@ -4,7 +4,7 @@ As in :mod:`ddpm_codec.nn.exact.executor`, what lies between convolutions is flo
 every operation is exact. Sums of two-byte inputs need more than 24 bits, and are put together in float64.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from ddpm_codec.nn.exact.executor import CHUNK_PIXELS, ExactTrunk, round_shift, 
 from ddpm_codec.nn.exact.kernels import KERNELS, choose_kernels, shape_of
 from ddpm_codec.nn.exact.layer import ROUND, STRIP_VALUES
 from ddpm_codec.nn.exact.parameters import BYTE, MEAN_SHIFT, STREAM_LIMIT, T_LIMIT, Convolution
+from ddpm_codec.nn.exact.windows import Window, plan_windows
 from ddpm_codec.workers import Workers
 
 
@@ -52,7 +53,7 @@ class PixelDecoderExecutor:
         self._evaluate = _evaluator(parameters, device, kernels, compiled)
 
     def trunk(self, picture: NDArray[np.int64], level: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Return what is known of pictures before their first pixel. Workers share the tiles out.
+        """Return what is known of pictures before their first pixel. Workers share them out, or parts of large ones.
 
         Args:
             picture: z_0, (grey - 127.5) 2**PICTURE_BITS, [B, 3, H, W], H and W multiples of 4.
@@ -65,10 +66,16 @@ class PixelDecoderExecutor:
         mean = np.empty((batch, 3, height, width), np.int32)
         features = np.empty((batch, height, width, self.parameters.config.features), np.uint8)
 
-        def evaluate(part: slice) -> None:
-            mean[part], features[part] = self._evaluate.trunk(picture[part], level)
+        def evaluate(window: Window) -> None:
+            images, rows, columns = window
+            m_0, q = self._evaluate.trunk(picture[images, :, rows.seen, columns.seen], level)
+            mean[images, :, rows.wanted, columns.wanted] = m_0[..., rows.own, columns.own]
+            features[images, rows.wanted, columns.wanted] = q[:, rows.own, columns.own]
 
-        self._each_chunk(evaluate, batch, height * width)
+        if batch:
+            workers, reach = self._workers(), self.parameters.config.trunk.reach
+            shape = batch, height, width
+            workers.map(evaluate, plan_windows(shape, reach, workers, CHUNK_PIXELS[self.device.type]))
         return mean, features
 
     def sums(
@@ -88,13 +95,13 @@ class PixelDecoderExecutor:
         def evaluate(part: slice) -> None:
             out[part] = self._evaluate.sums(mean[part], features[part], x_0[part], level)
 
-        self._each_chunk(evaluate, batch, height * width)
+        if batch:
+            workers, most = self._workers(), CHUNK_PIXELS[self.device.type] // max(height * width, 1)
+            workers.map(evaluate, workers.shares(batch, max(1, most)))
         return out
 
-    def _each_chunk(self, evaluate: Callable[[slice], None], batch: int, pixels: int) -> None:
-        workers = Workers(1 if self.device.type == "cuda" else None)
-        if batch:
-            workers.map(evaluate, workers.shares(batch, max(1, CHUNK_PIXELS[self.device.type] // max(pixels, 1))))
+    def _workers(self) -> Workers:
+        return Workers(1 if self.device.type == "cuda" else None)
 
 
 class _Evaluator(Protocol):
@@ -165,7 +172,9 @@ class _TorchPixelDecoder:
         (batch, _, height, width), reach = greys.shape, self._reach
         border = reach // 2
         seen = reach**2 // 2
-        out = torch.full((batch, height, width, 3 * seen), float(RESIDUAL_ZERO), device=self._device)
+        out = torch.full(
+            (batch, height, width, 3 * seen), float(RESIDUAL_ZERO), dtype=torch.float32, device=self._device
+        )
         for place in range(seen):
             down, right = place // reach - border, place % reach - border
             own = slice(-down, None), slice(max(0, -right), width - max(0, right))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ddpm_codec.nn.codec_net import CodecNetConfig
+from ddpm_codec.nn.codec_net import STRIDE, CodecNetConfig
 from ddpm_codec.nn.exact.kernels import choose_kernels
 from ddpm_codec.nn.exact.layer import ROUND, Layer, Scratch
 from ddpm_codec.nn.exact.parameters import (
@@ -28,6 +28,7 @@ from ddpm_codec.nn.exact.parameters import (
     Convolution,
     ExactParameters,
 )
+from ddpm_codec.nn.exact.windows import Window, plan_windows
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, IntegerPrediction
 from ddpm_codec.workers import Workers
 
@@ -97,6 +98,7 @@ class Executor(Protocol):
     """An exact network that runs somewhere."""
 
     device: torch.device
+    config: CodecNetConfig
 
     def integers(self, picture: Array, level: int, *, pixels: bool, coefficients: bool) -> Integers:
         """See :meth:`ExactExecutor.integers`."""
@@ -130,7 +132,7 @@ class ExactExecutor:
     """
 
     def __init__(self, parameters: ExactParameters, device: torch.device, kernels: str | None = None) -> None:
-        multiplier = parameters.heads.picture_multiplier
+        multiplier, self.config = parameters.heads.picture_multiplier, parameters.config
         self._trunk = ExactTrunk(parameters.config, parameters.layers, multiplier, device, kernels)
         self.kernels, self.device, self._layers = self._trunk.kernels, device, self._trunk.layers
         self._heads = {
@@ -208,24 +210,37 @@ class ExactDenoiser:
     def _predict(
         self, picture: Array, level: int, *, pixels: bool, coefficients: bool
     ) -> tuple[Array, NDArray[np.int16], NDArray[np.int16]]:
-        """Apply the network to a few tiles at a time, by as many workers as there are; what was not asked for is empty."""
-        device, count = self._executor.device, len(picture)
-        if not count:
-            # Predictions of no pictures have the shapes of one.
-            picture = np.zeros((1, *picture.shape[1:]), np.int64)
-        workers = Workers(1 if device.type == "cuda" else None)
-        size = max(1, CHUNK_PIXELS[device.type] // (picture.shape[2] * picture.shape[3]))
+        """Apply the network to some tiles at a time, or to parts of large ones, by as many workers as there are.
 
-        def evaluate(part: slice) -> Integers:
-            row = self._rows[level]
-            return self._executor.integers(picture[part], row, pixels=pixels, coefficients=coefficients)
+        What was not asked for is empty.
+        """
+        executor, row, (count, _, height, width) = self._executor, self._rows[level], picture.shape
+        mean = np.empty(picture.shape, np.int64)
+        of_pixels = np.empty(picture.shape if pixels else 0, np.int16)
+        eighth = count, executor.config.coefficients, height // STRIDE, width // STRIDE
+        of_coefficients = np.empty(eighth if coefficients else 0, np.int16)
 
-        means, *indices = zip(*workers.map(evaluate, workers.shares(len(picture), size)), strict=True)
-        of_pixels, of_coefficients = (
-            np.concatenate([np.empty(0, np.int16) if part is None else part for part in parts])[:count]
-            for parts in indices
-        )
-        return np.concatenate(means)[:count], of_pixels, of_coefficients
+        def evaluate(window: Window) -> None:
+            images, rows, columns = window
+            part = picture[images, :, rows.seen, columns.seen]
+            found = executor.integers(part, row, pixels=pixels, coefficients=coefficients)
+            mean[images, :, rows.wanted, columns.wanted] = found[0][..., rows.own, columns.own]
+            if found[1] is not None:
+                of_pixels[images, :, rows.wanted, columns.wanted] = found[1][..., rows.own, columns.own]
+            if found[2] is not None:
+                into = of_coefficients[images, :, _blocks(rows.wanted), _blocks(columns.wanted)]
+                into[:] = found[2][..., _blocks(rows.own), _blocks(columns.own)]
+
+        if count:
+            kind = executor.device.type
+            workers = Workers(1 if kind == "cuda" else None)
+            shape = count, height, width
+            workers.map(evaluate, plan_windows(shape, executor.config.reach, workers, CHUNK_PIXELS[kind]))
+        return mean, of_pixels, of_coefficients
+
+
+def _blocks(pixels: slice) -> slice:
+    return slice(pixels.start // STRIDE, pixels.stop // STRIDE)
 
 
 def _reordered(name: str, layer: Convolution) -> Convolution:

@@ -95,7 +95,8 @@ class FusedExecutor:
     """
 
     def __init__(self, parameters: ExactParameters, kernels: str | None = None) -> None:
-        self._heads = heads = parameters.heads
+        self._heads, self.config = parameters.heads, parameters.config
+        heads = parameters.heads
         self._trunk = FusedTrunk(parameters.config, parameters.layers, heads.picture_multiplier, kernels)
         self.kernels, self.device, self._memory = self._trunk.kernels, torch.device("cpu"), MemoryPool()
 

@@ -31,34 +31,34 @@ def coder(request: pytest.FixtureRequest, executor: PixelDecoderExecutor) -> Pix
 )
 def test_round_trip(coder: PixelCoder, batch: int, height: int, width: int, streams: int) -> None:
     picture = noisy(batch, height, width)
-    tiles = coder.sample(picture, (height, width), np.random.Philox(1))
-    encoded = coder.encode(picture, tiles)
+    tiles = coder.given(picture).sample((height, width), np.random.Philox(1))
+    encoded = coder.given(picture).encode(tiles)
     assert len(encoded.streams) == coder.stream_count(batch, height, width) == streams
     assert encoded.bits.shape == (batch,)
     assert not any(stream.endswith(b"\0") for stream in encoded.streams)
     # The first symbol of an empty stack takes up to 24 bits, whatever its frequency.
     assert abs(8 * sum(map(len, encoded.streams)) - encoded.bits.sum()) < 8 * 5 * max(streams, 1)
-    assert (coder.decode(picture, (height, width), encoded.streams) == tiles).all()
+    assert (coder.given(picture).decode((height, width), encoded.streams) == tiles).all()
 
 
 def test_read_only_and_strided_tiles_code_as_others(coder: PixelCoder) -> None:
     picture = noisy(2, 8, 8)
-    tiles = coder.sample(picture, (8, 8), np.random.Philox(1))
+    tiles = coder.given(picture).sample((8, 8), np.random.Philox(1))
     strided = np.ascontiguousarray(tiles.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     strided.flags.writeable = False
-    assert coder.encode(picture, strided).streams == coder.encode(picture, tiles).streams
+    assert coder.given(picture).encode(strided).streams == coder.given(picture).encode(tiles).streams
 
 
 def test_tiles_know_nothing_of_each_other(coder: PixelCoder) -> None:
     picture = noisy(3, 64, 64)
-    tiles = coder.sample(picture, (64, 64), np.random.Philox(1))
-    alone = [coder.encode(picture[i : i + 1], tiles[i : i + 1]).streams[0] for i in range(3)]
-    assert alone == coder.encode(picture, tiles).streams
+    tiles = coder.given(picture).sample((64, 64), np.random.Philox(1))
+    alone = [coder.given(picture[i : i + 1]).encode(tiles[i : i + 1]).streams[0] for i in range(3)]
+    assert alone == coder.given(picture).encode(tiles).streams
 
 
 def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
     picture = noisy(2, 64, 64)
-    streams = coder.encode(picture, coder.sample(picture, (64, 64), np.random.Philox(1))).streams
+    streams = coder.given(picture).encode(coder.given(picture).sample((64, 64), np.random.Philox(1))).streams
     for damaged in (
         # More than three bytes for each of 3 * 64 * 64 sub-pixels.
         [streams[0], streams[1] + bytes(range(1, 256)) * 200],
@@ -68,24 +68,24 @@ def test_streams_that_hold_too_much_or_are_too_few(coder: PixelCoder) -> None:
         [],
     ):
         with pytest.raises(FormatError, match=r"^its entropy-coded data is damaged$"):
-            coder.decode(picture, (64, 64), damaged)
+            coder.given(picture).decode((64, 64), damaged)
 
 
 def test_bytes_that_were_changed_give_an_error_or_a_picture_whose_bytes_they_are(coder: PixelCoder) -> None:
     picture = noisy(1, 24, 24)
-    tiles = coder.sample(picture, (24, 24), np.random.Philox(1))
-    (stream,) = coder.encode(picture, tiles).streams
+    tiles = coder.given(picture).sample((24, 24), np.random.Philox(1))
+    (stream,) = coder.given(picture).encode(tiles).streams
     rng, refused = np.random.default_rng(0), 0
     for _ in range(60):
         changed = bytearray(stream)
         changed[rng.integers(len(stream))] ^= 1 << int(rng.integers(8))
         try:
-            found = coder.decode(picture, (24, 24), [bytes(changed)])
+            found = coder.given(picture).decode((24, 24), [bytes(changed)])
         except FormatError:
             refused += 1
         else:
             assert (found != tiles).any()
-            assert coder.encode(picture, found).streams == [bytes(changed)]
+            assert coder.given(picture).encode(found).streams == [bytes(changed)]
     assert refused > 10
 
 
@@ -93,13 +93,13 @@ def test_the_mean_is_that_of_the_trunk(coder: PixelCoder, executor: PixelDecoder
     picture = noisy(2, 8, 8)
     mean, _ = executor.trunk(picture, LEVEL)
     wanted = np.floor(mean / 1024.0 + 127.5 + 0.5).clip(0, 255)
-    assert (coder.mean(picture) == wanted).all()
+    assert (coder.given(picture).mean() == wanted).all()
     assert len(np.unique(wanted)) > 2
 
 
 def test_samples_differ_and_repeat(coder: PixelCoder) -> None:
     picture = noisy(1, 16, 16)
-    one, again, other = (coder.sample(picture, (16, 16), np.random.Philox(seed)) for seed in (1, 1, 2))
+    one, again, other = (coder.given(picture).sample((16, 16), np.random.Philox(seed)) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()
 
@@ -107,12 +107,12 @@ def test_samples_differ_and_repeat(coder: PixelCoder) -> None:
 def test_tiles_may_lie_anywhere_in_the_picture(coder: PixelCoder) -> None:
     """The trunk sees around them: its means there are those of the whole picture."""
     picture = noisy(1, 24, 32)
-    tiles = coder.sample(picture, (11, 13), np.random.Philox(3), (8, 16))
-    streams = coder.encode(picture, tiles, (8, 16)).streams
-    assert np.array_equal(coder.decode(picture, (11, 13), streams, (8, 16)), tiles)
+    tiles = coder.given(picture).sample((11, 13), np.random.Philox(3), (8, 16))
+    streams = coder.given(picture).encode(tiles, (8, 16)).streams
+    assert np.array_equal(coder.given(picture).decode((11, 13), streams, (8, 16)), tiles)
     corner = np.ascontiguousarray(picture[:, :, 8:24, 16:32])
-    assert not np.array_equal(coder.mean(picture)[:, :, 8:24, 16:32], coder.mean(corner))
-    assert coder.encode(corner, tiles).streams != streams
+    assert not np.array_equal(coder.given(picture).mean()[:, :, 8:24, 16:32], coder.given(corner).mean())
+    assert coder.given(corner).encode(tiles).streams != streams
 
 
 class Counted(SharedStopwatch):
@@ -129,12 +129,12 @@ class Counted(SharedStopwatch):
 
 def test_the_time_in_the_networks_is_that_of_the_trunk_and_of_known_pixels(executor: PixelDecoderExecutor) -> None:
     watch, picture = Counted(), noisy(2, 64, 64)
-    coder = PixelCoder(executor, LEVEL, Workers(1), watch)
-    tiles = coder.sample(picture, (64, 64), np.random.Philox(1))
+    given = PixelCoder(executor, LEVEL, Workers(1), watch).given(picture)
     assert watch.parts == 1
-    encoded = coder.encode(picture, tiles)
-    assert watch.parts == 2 + len(encoded.streams) == 4
-    coder.decode(picture, (64, 64), encoded.streams)
-    coder.mean(picture)
-    assert watch.parts == 6
+    tiles = given.sample((64, 64), np.random.Philox(1))
+    encoded = given.encode(tiles)
+    assert watch.parts == 1 + len(encoded.streams) == 3
+    given.decode((64, 64), encoded.streams)
+    given.mean()
+    assert watch.parts == 3
     assert watch.seconds > 0.0

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm_codec.codecs.progressive import chains
 from ddpm_codec.codecs.progressive.chains import choose_sessions
 from ddpm_codec.codecs.progressive.file import EncodedPicture, encode_picture
 from ddpm_codec.codecs.progressive.parameters import ProgressiveOptions
@@ -16,7 +17,7 @@ from ddpm_codec.distortion import psnr_db
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.golden.regenerate import noisy_picture
 from tests.toy_exact import TOY_CROSSINGS, write_toy_exact
-from tests.toy_pixel_codes import PackedPixels
+from tests.toy_pixel_codes import PackedGiven, PackedPixels
 
 PIXELS = noisy_picture(40, 48, 40)
 HIGHER, LOWER = 1, 0
@@ -76,6 +77,29 @@ def test_a_limit_chooses_the_highest_crossing_that_reaches_it(model: Model) -> N
     assert crossings == [[HIGHER], [LOWER], [HIGHER, LOWER]]
 
 
+@pytest.mark.parametrize(("share", "crossing"), [(0.0, LOWER), (0.6, HIGHER)])
+def test_what_comes_before_the_messages_counts(share: float, crossing: int, model: Model) -> None:
+    bpp = 1.5 * message_bits(encoded(model))
+    before = round(share * bpp * PIXELS[..., 0].size / 8)
+    options = ProgressiveOptions(max_bpp=bpp, register_bits=8)
+    assert choose_sessions(model, PIXELS, options, lambda _: before)[0].crossing == crossing
+
+
+def test_tiles_where_codewords_fall_short_of_draws_are_weighed_against_a_lower_crossing(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains, "_reaches", lambda session, *_: session.crossing == HIGHER)
+    goal = PSNR[HIGHER] + 2.0
+    found = encoded(model, min_psnr_db=goal)
+    assert found.parameters.crossing == LOWER
+    assert not found.has_tiles
+    assert psnr_db(PIXELS, decoded(model, found).picture.array()) >= goal
+    # Just above what messages give, one small tile is shorter.
+    shown = decoded(model, encoded(model), DecodeLimits(level=0)).picture.array()
+    few = encoded(model, min_psnr_db=psnr_db(PIXELS, shown) + 0.01, tile=8)
+    assert (few.parameters.crossing, few.has_tiles) == (HIGHER, True)
+
+
 def test_a_quality_chooses_the_highest_crossing_that_reaches_it(model: Model) -> None:
     for goal, crossing in ((PSNR[HIGHER] - 2.0, HIGHER), (PSNR[HIGHER] + 2.0, LOWER)):
         found = encoded(model, min_psnr_db=goal)
@@ -106,14 +130,12 @@ def test_level_0_is_what_the_pixel_decoder_says_of_it(
     """``sample`` draws from it, tile by tile and each with its own noise; the others show its mean."""
     keys = []
 
-    def sample(
-        _: PackedPixels, picture: np.ndarray, shape: tuple[int, int], rng: np.random.Philox, origin: object
-    ) -> np.ndarray:
+    def sample(given: PackedGiven, shape: tuple[int, int], rng: np.random.Philox, _origin: object) -> np.ndarray:
         keys.append(int(rng.state["state"]["key"][0]))
-        return np.full((len(picture), 3, *shape), len(keys), np.uint8)
+        return np.full((len(given.picture), 3, *shape), len(keys), np.uint8)
 
-    monkeypatch.setattr(PackedPixels, "sample", sample)
-    monkeypatch.setattr(PackedPixels, "mean", lambda _, picture: np.full(picture.shape, 99, np.uint8))
+    monkeypatch.setattr(PackedGiven, "sample", sample)
+    monkeypatch.setattr(PackedGiven, "mean", lambda given: np.full(given.picture.shape, 99, np.uint8))
     found = encoded(model)
     for level in (0, 1):
         keys.clear()

@@ -9,9 +9,10 @@ from ddpm_codec.codecs.fallback import encode_array
 from ddpm_codec.codecs.progressive.file import EncodedPicture, encode_picture
 from ddpm_codec.codecs.progressive.parameters import FALLBACK_SHARE, ProgressiveOptions
 from ddpm_codec.codecs.progressive.reader import DecodeLimits, ProgressiveReader
-from ddpm_codec.codecs.session import Model
+from ddpm_codec.codecs.session import CodingSession, Model
 from ddpm_codec.container import ByteSource, read_sections
 from ddpm_codec.distortion import psnr_db
+from ddpm_codec.errors import InputError
 from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.picture import Picture, PictureInfo
 from tests.golden.regenerate import EXACT, drawn_picture, noisy_picture
@@ -104,6 +105,31 @@ def test_a_limit_is_used_up_by_whole_tiles(lowest: Model) -> None:
     assert np.array_equal(canvas[:32], pixels[:32])
     assert np.array_equal(canvas[32:, :32], pixels[32:, :32])
     assert 20.0 < psnr_db(pixels[32:, 32:], canvas[32:, 32:]) < 60.0
+
+
+@pytest.mark.parametrize("bpp", [0.6, 1.0, 1.5, 3.0])
+def test_a_limit_of_a_small_picture_is_used_up_by_whole_messages(
+    bpp: float, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The name of a model that does not ship would take most of the lowest limit.
+    monkeypatch.setattr(CodingSession, "ships", True)
+    pixels = noisy_picture(32, 32, 32)
+    options = {"fallback": False, "steps": None, "register_bits": None}
+    whole = encoded(model, pixels, **options)
+    part = encoded(model, pixels, max_bpp=bpp, **options)
+    assert not part.lossless
+    limit = bpp * 32 * 32 / 8
+    messages = [message for section in whole.sections for message in section.messages]
+    sent = [message for section in part.sections for message in section.messages]
+    assert len(sent) < len(messages)
+    # The preamble is counted with more bytes than it may take, and the next message does not fit.
+    assert limit - len(messages[len(sent)].data) - 8 < len(part.file.data) <= limit
+    assert shown(model, part, DecodeLimits()).shape == pixels.shape
+
+
+def test_a_limit_below_the_first_message_is_refused(model: Model) -> None:
+    with pytest.raises(InputError, match=r"the first picture takes 0\.\d+ bits/pixel"):
+        encoded(model, noisy_picture(32, 32, 32), max_bpp=0.2, fallback=False)
 
 
 def test_a_quality_beyond_the_crossing_is_reached_by_tiles(lowest: Model) -> None:

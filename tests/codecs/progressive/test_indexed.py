@@ -11,6 +11,7 @@ from ddpm_codec.codecs.progressive.parameters import ProgressiveParameters
 from ddpm_codec.codecs.progressive.pixels import pixel_code
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.errors import FormatError
+from ddpm_codec.isolation import isolated
 from tests.golden.regenerate import EXACT, noisy_picture
 
 
@@ -39,6 +40,15 @@ def test_pictures_of_several_tiles_come_back(session: CodingSession, monkeypatch
     pixels[:16] = 0
     data = encode_indexed(session, pixels, 6)
     assert np.array_equal(decode_indexed(session, data, (20, 33), 6), pixels)
+
+
+def test_threads_change_nothing(session: CodingSession) -> None:
+    pixels = noisy_picture(5, 40, 300)
+    with isolated(1):
+        data = encode_indexed(session, pixels, 8)
+    with isolated(2):
+        assert encode_indexed(session, pixels, 8) == data
+        assert np.array_equal(decode_indexed(session, data, (300, 40), 8), pixels)
 
 
 def test_damage_is_an_error(session: CodingSession) -> None:
