@@ -54,7 +54,7 @@ class ModelInfo:
         >>> import ddpm_codec
         >>> model = ddpm_codec.list_models()[1]
         >>> model.name, model.steps, model.parameters
-        ('photo', 4, 3774976)
+        ('photo', 4, 3779648)
     """
 
     name: str
