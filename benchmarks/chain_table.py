@@ -1,8 +1,9 @@
 """Question: how does the bound fall with the number of levels K, by dynamic programming and by even spacing, and with W = 1?
 
-Run: python -m benchmarks.chain_table [--model cifar10] [--limit 1000] [--json FILE]
-Chains of the model are those in its file (chosen on training images). For W = identity the same network is used with one
-calibrated variance a level, as a DDPM without a variance head would be (chains chosen and calibrated on training images).
+Run: python -m benchmarks.chain_table --model FILE [--limit 1000] [--json FILE]
+For models without a pixel decoder; of others, `ddpm-codec bpd --steps K` prints the bound over each chain. Chains of the
+model are those in its file (chosen on training images). For W = identity the same network is used with one calibrated
+variance a level, as a DDPM without a variance head would be (chains chosen and calibrated on training images).
 """
 
 import argparse
@@ -45,11 +46,13 @@ def calibrate(denoiser: Denoiser, transform: BlockTransform, grid: np.ndarray) -
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="cifar10")
+    parser.add_argument("--model", required=True)
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     frozen = load_model(find_model(options.model))
+    if frozen.crossings:
+        raise SystemExit(f"{options.model} ends in a pixel decoder: see ddpm-codec bpd --steps K")
     device = torch.device("cpu")
     denoiser = frozen.bound_denoiser(device, preferred_dtype(device))
     images = batches(test_images()[: options.limit])

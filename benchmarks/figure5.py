@@ -1,6 +1,6 @@
 """Question: how fast does the picture arrive? Rate and RMSE level by level, as in figure 5 of Ho et al. 2020.
 
-Run: python -m benchmarks.figure5 [--images 100] [--steps 20] [--plot FILE.png] [--json FILE]
+Run: python -m benchmarks.figure5 [--images 100] [--steps 16] [--plot FILE.png] [--json FILE]
 CIFAR-10 test images. Rate is cumulative, in bits/dim: "KL" of a perfect channel code along z_s ~ q, "paid" the bytes of real
 parts, without the head of a file. RMSE is on 0..255, of the mean reconstruction, over all images. The published figures are
 those of a 35.7 M-parameter network with 1,000 steps; ours codes every level in real bytes.
@@ -76,7 +76,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -71,13 +71,13 @@ def steps(greys: Array, mean: Array, reach: int, multiplier: int) -> Array:
     batch, _, height, width = greys.shape
     border, seen = reach // 2, reach**2 // 2
     found = np.zeros((batch, height, width, seen, 3), np.int64)
-    for y in range(height):
-        for x in range(width):
-            for place in range(seen):
-                row, column = y + place // reach - border, x + place % reach - border
-                if row >= 0 and 0 <= column < width:
-                    far = (greys[:, :, row, column] - mean[:, :, y, x]) * multiplier
-                    found[:, y, x, place] = np.clip(shift_even(far, 24), -4096, 4095)
+    for place in range(seen):
+        down, right = place // reach - border, place % reach - border
+        for y in range(max(0, -down), height):
+            own = slice(max(0, -right), max(0, min(width, width - right)))
+            other = slice(own.start + right, own.stop + right) if own.start < own.stop else own
+            far = (greys[:, :, y + down, other] - mean[:, :, y, own]) * multiplier
+            found[:, y, own, place] = np.clip(shift_even(far, 24), -4096, 4095).transpose(0, 2, 1)
     return found.reshape(batch, height, width, 3 * seen)
 
 

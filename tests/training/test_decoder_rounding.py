@@ -94,7 +94,7 @@ def test_readers_of_each_stream_share_its_unit(calibrated: PixelDecoder) -> None
             torch.testing.assert_close(power, power.round(), rtol=0, atol=1e-4)
             assert 0 <= power.min() <= power.max() <= 16.01
     steps = {name: layer.quantizer.step for name, layer in calibrated.layers().items() if layer.quantizer is not None}
-    assert calibrated.layers().keys() - steps.keys() == {"stem", "masked_stem"}
+    assert calibrated.layers().keys() - steps.keys() == {"stem", "masked_stem", "step_stem"}
     assert all((step > 0).all() for step in steps.values())
 
 
