@@ -22,7 +22,7 @@ INDEX_OVERHEAD = 1.1
 """Bits that the indices of a progressive file spend, to one bit of KL."""
 
 PROGRESSIVE_LEEWAY = 0.005
-"""Progressive files have the fewest steps that cost at most this share more than the best: every step takes time and some bytes."""
+"""Progressive files have the fewest steps that cost at most this share more than the best: steps take time and some bytes."""
 
 
 @dataclass(frozen=True)
