@@ -64,8 +64,9 @@ def main() -> None:
     values |= {f"{peer}_sheet_bpd": sheet_bpd(images, peer) for peer in peers}
     rows = [[key, values[key]] for key in ("file_bpd", "net_bpd", *(f"{peer}_sheet_bpd" for peer in peers))]
     rows += [["bound_bpd", bound["total_bpd"]], ["bound stderr", bound["stderr_bpd"]]]
-    # Where the fallback took all pictures there are no net bits.
-    coded_over = {key: values[f"{key}_bpd"] - bound["total_bpd"] for key in ("file", "net") if values[f"{key}_bpd"]}
+    # Net bits are those of the pictures that the model codes: the bound is theirs only where these are all.
+    compared = ("file", "net") if not encoded.fallback_images else ("file",)
+    coded_over = {key: values[f"{key}_bpd"] - bound["total_bpd"] for key in compared}
     rows += [[f"{key} - bound", over] for key, over in coded_over.items()]
     print(table([f"{len(images)} images", "bits/dim"], rows))
     print(f"coded by the fallback: {encoded.fallback_images} of {len(images)}")

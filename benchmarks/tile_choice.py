@@ -67,7 +67,7 @@ def measure(image: Image.Image, tile: int, model: str, folder: Path) -> dict[str
     dims = 3 * image.width * image.height
     with SeedCosts() as seeds:
         plain = encode_files([source], coded, model=model, tile=tile, overwrite=True)
-    decoded = decode_file(coded, back, overwrite=True)
+    decoded = decode_file(coded, back, model=model, overwrite=True)
     if not np.array_equal(np.asarray(Image.open(back)), np.asarray(image)):
         raise SystemExit("the pixels did not come back")
     encode_progressive_files([source], coded, model=model, tile=tile, overwrite=True)

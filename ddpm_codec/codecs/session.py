@@ -271,7 +271,7 @@ class CodingSession:
         if (self.crossing, self._sigmas) != (model.default_crossing, model.chain_sigmas()):
             return self
         steps, crossing = model.progressive_steps, model.progressive_crossing
-        if model.has_chain(INDEX_STEPS, model.default_crossing):
+        if model.crossings and model.has_chain(INDEX_STEPS, model.default_crossing):
             steps, crossing = INDEX_STEPS, model.default_crossing
         return self._opened.session_in(steps, crossing, self._given_dtype, self._threads)
 

@@ -177,8 +177,8 @@ class _TorchPixelDecoder:
         )
         for place in range(seen):
             down, right = place // reach - border, place % reach - border
-            own = slice(-down, None), slice(max(0, -right), width - max(0, right))
-            other = slice(0, max(0, height + down)), slice(max(0, right), width - max(0, -right))
+            own = slice(-down, None), slice(max(0, -right), max(0, width - max(0, right)))
+            other = slice(0, max(0, height + down)), slice(max(0, right), max(0, width - max(0, -right)))
             distance = greys[:, :, other[0], other[1]] - mean[:, :, own[0], own[1]]
             out[:, own[0], own[1], 3 * place : 3 * place + 3] = self._read(distance, level).permute(0, 2, 3, 1)
         return out

@@ -58,7 +58,7 @@ def plan_windows(
     """
     batch, height, width = shape
     if batch < workers.count:
-        pieces = _grid(height, width, reach, -(-workers.count // max(batch, 1)))
+        pieces = _grid(height, width, reach, workers.count // max(batch, 1))
         if pieces:
             return [Window(slice(one, one + 1), *piece) for one in range(batch) for piece in pieces]
     most = None if most_pixels is None else max(1, most_pixels // max(height * width, 1))

@@ -24,7 +24,7 @@ from tests.toy_decoders import CROSSINGS, TINY, random_exact_decoder
 
 CPU = torch.device("cpu")
 WIDE = ("blocks.0.gates", "blocks.1.masked", "blocks.1.gates", "blocks.1.mix", "parameter_head")
-SIZES = [(1, 1), (1, 9), (7, 3), (16, 13)]
+SIZES = [(1, 1), (1, 9), (7, 3), (16, 13), (5, 2)]
 Tiles = NDArray[np.uint8]
 Found = tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32]]
 
@@ -78,7 +78,7 @@ def same(found: Found, wanted: list[NDArray[np.int64]]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("level", "size"), [(0, SIZES[0]), (1, SIZES[1]), (2, SIZES[2]), (1, SIZES[3])])
+@pytest.mark.parametrize(("level", "size"), [(0, SIZES[0]), (1, SIZES[1]), (2, SIZES[2]), (1, SIZES[3]), (0, SIZES[4])])
 def test_every_kernel_gives_the_integers_of_the_reference(
     kernels: str, compiled: bool, level: int, size: tuple[int, int], decoder: ExactPixelDecoder
 ) -> None:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddpm_codec.codecs.progressive.steps import MARGIN
 from ddpm_codec.isolation import isolated
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
@@ -88,3 +89,4 @@ def test_workers_find_the_integers_of_the_whole_trunk(compiled: bool) -> None:
 
 def test_the_reach_of_the_largest_network_is_within_the_margin_of_the_format() -> None:
     assert {name: config.reach for name, config in SIZES.items()} == {"tiny": 24, "small": 32, "base": 56}
+    assert max(config.reach for config in SIZES.values()) <= MARGIN
