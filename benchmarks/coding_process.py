@@ -48,7 +48,7 @@ def code(files: ModuleType, photo: Path, model: str, folder: Path) -> dict[str, 
     started = time.perf_counter()
     files.encode_files([photo], coded, model=model, overwrite=True)
     encoded = time.perf_counter()
-    files.decode_file(coded, back, overwrite=True)
+    files.decode_file(coded, back, model=model, overwrite=True)
     seconds = {"encode": encoded - started, "decode": time.perf_counter() - encoded}
     with Image.open(photo) as before, Image.open(back) as after:
         if not np.array_equal(np.asarray(before), np.asarray(after)):

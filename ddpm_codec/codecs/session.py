@@ -289,6 +289,10 @@ class CodingSession:
         """Time spent in the model's networks so far, in this and in other sessions."""
         return self._opened.network_seconds
 
+    def workers(self) -> Workers | None:
+        """Return who shares work out beside the network; None in floating point, whose environment has so many threads."""
+        return None if self.fingerprint() else Workers()
+
     def fingerprint(self) -> Fingerprint:
         """Return the environment of this session; empty for an exact model, which works in any.
 

@@ -195,8 +195,7 @@ class PictureDecoder:
             pixel_code(self.session),
             self.parameters,
             info.size,
-            # In floating point the number of threads is part of the environment.
-            workers=Workers() if not recorded else None,
+            workers=self.session.workers(),
         )
         self._alpha_bytes: bytes | None = None
         self._alpha: Pixels | None = None

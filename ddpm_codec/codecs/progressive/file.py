@@ -25,7 +25,6 @@ from ddpm_codec.container.section_writer import ProgressiveFile, preamble_bytes,
 from ddpm_codec.distortion import psnr_db
 from ddpm_codec.errors import InputError
 from ddpm_codec.picture import Picture, PictureInfo
-from ddpm_codec.workers import Workers
 
 Pixels = NDArray[np.uint8]
 
@@ -224,9 +223,8 @@ class _Choice:
         self.parameters = parameters
         self._limit = math.inf if options.max_bpp is None else options.max_bpp * count / 8 - before
         self._each_level = count >= SMALL_PIXELS or options.min_psnr_db is not None
-        workers = Workers() if not session.fingerprint() else None
         code = pixel_code(session)
-        self._encoder = ProgressiveEncoder(session.chain, code, parameters, pixels, workers=workers)
+        self._encoder = ProgressiveEncoder(session.chain, code, parameters, pixels, workers=session.workers())
         self._fallback = self._other_file() if options.fallback else None
         self.sections: list[Section] = []
         self.lossless = False

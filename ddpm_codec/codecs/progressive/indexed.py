@@ -19,7 +19,6 @@ from ddpm_codec.coding.bits_back import PADDING
 from ddpm_codec.coding.channel_simulation import TrellisCode
 from ddpm_codec.errors import FormatError
 from ddpm_codec.varint import Reader, write_varint
-from ddpm_codec.workers import Workers
 
 Pixels = NDArray[np.uint8]
 
@@ -33,8 +32,7 @@ def encode_indexed(session: CodingSession, pixels: Pixels, register_bits: int) -
         register_bits: L of the trellis.
     """
     parameters = ProgressiveParameters(session.crossing, session.steps, register_bits, TILE)
-    workers = Workers() if not session.fingerprint() else None
-    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels, workers=workers)
+    encoder = ProgressiveEncoder(session.chain, pixel_code(session), parameters, pixels, workers=session.workers())
     out = bytearray(pixel_checksum(pixels))
     out += b"".join(message.data for message in encoder.messages())
     streams = encoder.streams()
@@ -65,9 +63,7 @@ def decode_indexed(session: CodingSession, data: bytes, size: tuple[int, int], r
     while not walk.finished:
         state = walk.patch()
         walk.put(*decode_message(code, state.law, walk.message(), reader))
-    # In floating point the number of threads is part of the environment.
-    workers = Workers() if not session.fingerprint() else None
-    ending = TileEnd(chain, pixel_code(session), size, TILE, workers)
+    ending = TileEnd(chain, pixel_code(session), size, TILE, session.workers())
     last = len(ending.tiles) - 1
     streams = {n: reader.take(reader.varint()) if n < last else reader.rest() for n in range(len(ending.tiles))}
     pixels = np.empty((height, width, 3), np.uint8)

@@ -13,6 +13,7 @@ from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor, Executor,
 from ddpm_codec.nn.exact.fused import FusedExecutor
 from ddpm_codec.nn.exact.kernels import KERNELS, is_exact
 from ddpm_codec.nn.exact.parameters import PICTURE_REACH, ExactParameters
+from ddpm_codec.nn.exact.windows import plan_windows
 from ddpm_codec.nn.integer import LOG_VAR_INDICES, MEAN_BITS
 from ddpm_codec.workers import Workers
 from tests.nn.exact.conftest import GRID, interpret, noisy
@@ -85,13 +86,17 @@ def test_a_batch_is_its_pictures_one_by_one(parameters: ExactParameters, monkeyp
     np.testing.assert_array_equal(alone.mean, whole.mean[4:5])
 
 
-def test_threads_change_nothing(parameters: ExactParameters) -> None:
-    picture = noisy(1, batch=8)
+@pytest.mark.parametrize("shape", [(8, 24, 40), (1, 200, 72), (1, 72, 200), (1, 136, 144)], ids=str)
+def test_threads_change_nothing(shape: tuple[int, int, int], parameters: ExactParameters) -> None:
+    """Workers share out pictures, or windows of one."""
+    batch, *size = shape
+    picture = np.random.default_rng(0).normal(0.0, 60.0 * 64.0, (batch, 3, *size)).astype(np.int64)
+    assert len(plan_windows(shape, parameters.config.reach, Workers(6))) > 1
     for executor_ in (ExactExecutor(parameters, CPU), FusedExecutor(parameters)):
         denoiser = ExactDenoiser(executor_, (1,))
         with isolated(1):
             one = denoiser.both(picture, 0)
-        for threads in (2, 5):
+        for threads in (2, 5, 6):
             with isolated(threads):
                 more = denoiser.both(picture, 0)
             for found, wanted in zip(more, one, strict=True):

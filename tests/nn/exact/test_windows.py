@@ -10,9 +10,6 @@ from ddpm_codec.codecs.progressive.steps import MARGIN
 from ddpm_codec.isolation import isolated
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.exact.decoder_executor import PixelDecoderExecutor
-from ddpm_codec.nn.exact.executor import ExactDenoiser, ExactExecutor
-from ddpm_codec.nn.exact.fused import FusedExecutor
-from ddpm_codec.nn.exact.parameters import ExactParameters
 from ddpm_codec.nn.exact.windows import MOST_WORK, plan_windows
 from ddpm_codec.workers import Workers
 from tests.toy_decoders import TINY, random_exact_decoder
@@ -54,24 +51,6 @@ def test_a_picture_is_cut_where_that_saves_time() -> None:
         assert 1 < len(found) <= count
         assert max(found) < MOST_WORK * 512 * 768
     assert max(work(512, 768, 4)) < max(work(512, 768, 2))
-
-
-@pytest.mark.parametrize("size", [(200, 72), (72, 200), (136, 144)])
-def test_workers_find_the_integers_of_the_whole_denoised_picture(
-    size: tuple[int, int], parameters: ExactParameters
-) -> None:
-    picture = noise(1, 3, *size)
-    assert len(plan_windows((1, *size), parameters.config.reach, Workers(6))) > 1
-    for executor in (ExactExecutor(parameters, CPU), FusedExecutor(parameters)):
-        denoiser = ExactDenoiser(executor, (1,))
-        with isolated(1):
-            whole = denoiser.both(picture, 0)
-        for threads in (2, 6):
-            with isolated(threads):
-                found = denoiser.both(picture, 0)
-            for one, wanted in zip(found, whole, strict=True):
-                np.testing.assert_array_equal(one.mean, wanted.mean)
-                np.testing.assert_array_equal(one.log_var_index, wanted.log_var_index)
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["torch", "compiled"])
