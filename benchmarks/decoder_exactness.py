@@ -1,12 +1,13 @@
 """Question: what does a pixel decoder lose in bits/dim by being exact?
 
 Run: ddpm-codec export models/photo_decoder.pt -o float.safetensors --float
-     python -m benchmarks.decoder_exactness --model photo --float float.safetensors [--plain PLAIN] [--limit N] [--json FILE]
+     python -m benchmarks.decoder_exactness --model photo --float float.safetensors [--plain PLAIN]
+         [--data photos_val] [--limit N] [--json FILE]
 
 L_0 at the crossing of the shipped model's default chain, same pictures and same noise, for: the decoder in float32 before it
 was trained with rounding (--float); a model whose decoder was rounded without further training (--plain, a file of
-`ddpm-codec export --decoder models/photo_decoder.pt`); the model that ships. The pictures are those that no network was
-trained on: Kodak, or the CIFAR-10 test set. Standard errors are of the differences, over pictures.
+`ddpm-codec export --decoder models/photo_decoder.pt`); the model that ships. The pictures are some that no network was
+trained on: Kodak, photos_val or the CIFAR-10 test set. Standard errors are of the differences, over pictures.
 """
 
 import argparse
@@ -22,13 +23,16 @@ from ddpm_codec.models import find_model
 from ddpm_codec.models.model_file import load_model
 from ddpm_codec.models.registry import model_id
 
-SETS = {"photo": ("kodak", ""), "cifar10": ("cifar10_test.zip", "32x32")}
+SETS = {"kodak": ("kodak", ""), "photos_val": ("photos_val.zip", ""), "cifar10_test": ("cifar10_test.zip", "32x32")}
 """File and, of sheets, the size of a cell."""
 
+TESTED = {"photo": "kodak", "cifar10": "cifar10_test"}
+"""The set of each model."""
 
-def data_of(model: str) -> str:
-    """Return DATA of the pictures of a shipped model."""
-    file, cell = SETS[model]
+
+def data_of(name: str) -> str:
+    """Return DATA of a set by its name."""
+    file, cell = SETS[name]
     path = need(SHARED_DATA / file)
     return f"sheet:{path}:{cell}" if cell else str(path)
 
@@ -41,7 +45,10 @@ def last_message(model: str, data: str, **settings: Any) -> NDArray[np.float64]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="photo", choices=sorted(SETS))
+    parser.add_argument("--model", default="photo", choices=sorted(TESTED))
+    parser.add_argument(
+        "--data", choices=sorted(SETS), help="default: Kodak for photo, the CIFAR-10 test set for cifar10"
+    )
     parser.add_argument("--float", dest="floating", required=True, help="file of a pixel decoder in floating point")
     parser.add_argument("--plain", help="file of a model whose decoder was rounded without further training")
     parser.add_argument("--limit", type=int)
@@ -50,19 +57,22 @@ def main() -> None:
     file = find_model(options.model)
     frozen = load_model(file)
     crossing = frozen.crossings[frozen.default_crossing]
-    data = data_of(options.model)
+    name = options.data or TESTED[options.model]
+    data = data_of(name)
     settings: dict[str, Any] = {"limit": options.limit, "crossing": crossing}
     found = {"float32": last_message(options.model, data, decoder=options.floating, **settings)}
     if options.plain:
         found["exact, not trained further"] = last_message(options.plain, data, **settings)
     found["exact, shipped"] = last_message(options.model, data, **settings)
     rows = []
-    for name, values in found.items():
+    for variant, values in found.items():
         loss = values - found["float32"]
-        rows.append([name, values.mean(), loss.mean(), loss.std(ddof=1) / len(loss) ** 0.5])
-    print(f"{options.model} {model_id(file)[:12]}, crossing at {crossing} grey levels, {len(loss)} pictures")
+        rows.append([variant, values.mean(), loss.mean(), loss.std(ddof=1) / len(loss) ** 0.5])
+    print(f"{options.model} {model_id(file)[:12]}, crossing at {crossing} grey levels, {len(loss)} pictures of {name}")
     print(table(["pixel decoder", "L_0, bits/dim", "above float32", "standard error"], rows))
-    write_json({"model": options.model, "crossing": crossing, "rows": rows}, options.json)
+    write_json(
+        {"model": options.model, "id": model_id(file), "data": name, "crossing": crossing, "rows": rows}, options.json
+    )
 
 
 if __name__ == "__main__":
