@@ -53,6 +53,7 @@ CONFIG_OPTIONS: dict[str, tuple[type, str]] = {
     "augment_tone": (float, "Share with another tone curve."),
     "augment_sharpen": (float, "Share that is sharpened."),
     "augment_noise": (float, "Share with added noise."),
+    "augment_saturation": (float, "Share with weaker or stronger chroma."),
     "augment_chroma": (float, "Share with subsampled chroma."),
     "augment_channels": (float, "Share with permuted colour channels."),
     "augment_transpose": (float, "Share that is transposed."),

@@ -1,8 +1,8 @@
 """Augmentation of training crops by random cameras, so that a few hundred pictures stand for many cameras.
 
 Crops go through what cameras, raw converters and storage do, in this order: rescaling with a random filter, tone curve and
-clipping, sharpening, noise, chroma subsampling (as in JPEG, video and PhotoCD); then channel order and symmetries of the
-square. Each change has its own probability in the configuration of the run.
+clipping, sharpening, noise, saturation, chroma subsampling (as in JPEG, video and PhotoCD); then channel order and symmetries
+of the square. Each change has its own probability in the configuration of the run.
 """
 
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ class Augmentation:
         tone: gain per channel, offset and exponent, clipped like a sensor.
         sharpen: an unsharp mask.
         noise: Gaussian, the same for all channels or one plane each.
+        saturation: chroma, its noise included, made weaker or a little stronger.
         chroma: chroma subsampled 4:2:0 or, a fifth of the time, 4:2:2.
         channels: permuted channels.
         transpose: rows and columns exchanged.
@@ -49,6 +50,7 @@ class Augmentation:
     tone: float = 0.0
     sharpen: float = 0.0
     noise: float = 0.0
+    saturation: float = 0.0
     chroma: float = 0.0
     channels: float = 0.0
     transpose: float = 0.0
@@ -75,6 +77,7 @@ def augmented(picture: Pixels, side: int, chances: Augmentation, rng: np.random.
         (toned, chances.tone),
         (sharpened, chances.sharpen),
         (noisy, chances.noise),
+        (saturated, chances.saturation),
         (with_subsampled_chroma, chances.chroma),
     ):
         if rng.random() < chance:
@@ -123,6 +126,12 @@ def noisy(planes: Planes, rng: np.random.Generator) -> Planes:
     """Add Gaussian noise of 0.3 to 4 grey levels, grey or in colour."""
     shape = planes.shape if rng.random() < 0.5 else (*planes.shape[:2], 1)
     return planes + rng.normal(size=shape).astype(np.float32) * np.float32(rng.uniform(0.3, 4.0))
+
+
+def saturated(planes: Planes, rng: np.random.Generator) -> Planes:
+    """Scale chroma by 0.2 to 1.2: luma + gain (x - luma)."""
+    luma = (planes @ _LUMA)[..., None]
+    return luma + np.float32(rng.uniform(0.2, 1.2)) * (planes - luma)
 
 
 def with_subsampled_chroma(planes: Planes, rng: np.random.Generator) -> Planes:

@@ -116,6 +116,7 @@ class TrainConfig:
         augment_tone: share with another tone curve.
         augment_sharpen: share that is sharpened.
         augment_noise: share with added noise.
+        augment_saturation: share with weaker or stronger chroma.
         augment_chroma: share with subsampled chroma.
         augment_channels: share with permuted colour channels.
         augment_transpose: share that is transposed.
@@ -178,6 +179,7 @@ class TrainConfig:
     augment_tone: Share = 0.5
     augment_sharpen: Share = 0.3
     augment_noise: Share = 0.3
+    augment_saturation: Share = 0.0
     augment_chroma: Share = 0.5
     augment_channels: Share = 0.15
     augment_transpose: Share = 0.5

@@ -14,6 +14,7 @@ from ddpm_codec.training.augment import (
     Augmentation,
     augmented,
     noisy,
+    saturated,
     sharpened,
     toned,
     with_subsampled_chroma,
@@ -37,7 +38,7 @@ def planes(photo: NDArray[np.uint8], side: int = 64) -> NDArray[np.float32]:
     height=st.integers(16, 70),
     width=st.integers(16, 70),
     side=st.sampled_from([8, 16]),
-    chances=st.lists(st.floats(0, 1), min_size=8, max_size=8),
+    chances=st.lists(st.floats(0, 1), min_size=len(CHANGES), max_size=len(CHANGES)),
     seed=st.integers(0, 1000),
 )
 def test_any_picture_gives_a_crop(height: int, width: int, side: int, chances: list[float], seed: int) -> None:
@@ -108,6 +109,19 @@ def test_sharpening_keeps_flat_places_and_steepens_edges() -> None:
         np.testing.assert_allclose(out[:, :8], 50.0, atol=1.0)
         assert out.max() > 151.0
         assert out.min() < 49.0
+
+
+def test_saturation_scales_chroma_and_keeps_luma(photo: NDArray[np.uint8]) -> None:
+    before = planes(photo).astype(np.float64)
+    luma = (before @ LUMA)[..., None]
+    gains = []
+    for seed in range(20):
+        after = saturated(planes(photo), np.random.default_rng(seed)).astype(np.float64)
+        np.testing.assert_allclose(after @ LUMA, luma[..., 0], atol=1e-3)
+        gains.append(np.linalg.norm(after - luma) / np.linalg.norm(before - luma))
+        np.testing.assert_allclose(after - luma, gains[-1] * (before - luma), atol=1e-2)
+    assert 0.2 <= min(gains) < 0.5
+    assert 0.9 < max(gains) <= 1.2
 
 
 def test_transposition_and_flips_are_those(photo: NDArray[np.uint8]) -> None:
