@@ -1,5 +1,6 @@
 """Pictures to blocks and back: what shares a block, which codec has it, and what is refused."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ddpm_codec.codecs.fallback import encode_fallback
 from ddpm_codec.codecs.latents import DiffusionLattice
 from ddpm_codec.codecs.lossless import choice
 from ddpm_codec.codecs.lossless import encoder as lossless
+from ddpm_codec.codecs.lossless.archive import ArchiveEncoder
 from ddpm_codec.codecs.lossless.choice import PICTURE_BYTES
 from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
 from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
@@ -21,6 +23,7 @@ from ddpm_codec.codecs.lossless.encoder import LosslessEncoder
 from ddpm_codec.codecs.lossless.layout import FALLBACK, MODEL, BlockHeader
 from ddpm_codec.codecs.session import CodingSession
 from ddpm_codec.codecs.tiling import CodingOptions
+from ddpm_codec.container import ROUTE_INDEXED, ByteSource, read_container
 from ddpm_codec.errors import FormatError
 from ddpm_codec.picture import Picture, PictureInfo
 
@@ -249,3 +252,45 @@ def test_a_region_of_a_picture_that_is_lost_is_missing(model: Model) -> None:
         if number != 2:
             decoder.decode(payload)
     assert decoder.missing() == [0]
+
+
+def test_the_bytes_of_blocks_are_shared_out_among_their_pictures(model: Model) -> None:
+    options = CodingOptions(BLOCK, TILE)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    pictures = [photo("a", 96, 96), photo("large", 256, 128), photo("grey", 33, 20, "L"), photo("b", 64, 48, "RGBA")]
+    pictures.append(Picture(PictureInfo("noise", "RGB", (40, 40)), noise.tobytes()))
+    spool, out = io.BytesIO(), io.BytesIO()
+    archive = ArchiveEncoder(CodingSession.for_encoding("photo", "cpu"), options, spool)
+    for picture in pictures:
+        archive.add(picture)
+    archive.finish()
+    archive.write(out)
+    container = read_container(ByteSource(out.getvalue()), max_pixels=1 << 30)
+    blocks = sum(block.length for block in container.blocks if block is not None)
+    coded = archive.coded
+    assert sum(one.bytes for one in coded) == blocks
+    assert [one.route for one in coded] == [entry.route for entry in container.images]
+    # What noise takes is its own: close to its pixels, where the photo beside it takes less than half.
+    assert 0.9 < coded[4].bytes / noise.nbytes < 1.2
+    assert coded[0].bytes < 0.5 * 96 * 96 * 3
+
+
+def test_a_picture_alone_takes_its_body() -> None:
+    archive = ArchiveEncoder(CodingSession.for_encoding("photo", "cpu"), CodingOptions(BLOCK, TILE), io.BytesIO())
+    archive.add(photo("a", 32, 32))
+    archive.finish()
+    out = io.BytesIO()
+    size = archive.write(out, file_name="a.ddpm")
+    assert [one.route for one in archive.coded] == [ROUTE_INDEXED]
+    assert 0 < size - archive.coded[0].bytes < 64
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
+def test_shares_add_up_and_follow_their_weights(total: int, weights: list[float]) -> None:
+    shares = choice.shared_out(total, weights)
+    assert sum(shares) == total
+    assert min(shares) >= 0
+    if sum(weights) > 0:
+        exact = [total * (weight / sum(weights)) for weight in weights]
+        # Two borders, each rounded to the nearest.
+        assert all(abs(share - part) <= 1 + 1e-6 for share, part in zip(shares, exact, strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ddpm_codec.codecs.lossless.choice import CodingTotals
 from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
@@ -48,6 +48,18 @@ _HEADER_BYTES = 64
 """Length of prefix that holds most block headers."""
 
 
+class CodedPicture(NamedTuple):
+    """How a picture was coded.
+
+    Attributes:
+        route: ``ROUTE_MODEL``, ``ROUTE_INDEXED`` or ``ROUTE_FALLBACK``.
+        bytes: of its blocks, its share of those that it shares with others: what the coder spent on it, in proportion.
+    """
+
+    route: int
+    bytes: int
+
+
 class ArchiveEncoder:
     """Encodes pictures one after another and assembles the file at the end.
 
@@ -72,6 +84,7 @@ class ArchiveEncoder:
         self._writer = ContainerWriter(spool)
         self._encoder = LosslessEncoder(None if session is None else session.lattice, options)
         self._routes: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
         # The first picture waits for a second one.
         self._first: Picture | None = None
         self._single: SinglePicture | None = None
@@ -85,6 +98,13 @@ class ArchiveEncoder:
     def used_model(self) -> bool:
         """Whether the model coded anything."""
         return self.totals.net_dims > 0
+
+    @property
+    def coded(self) -> list[CodedPicture]:
+        """How each picture was coded, in order; known when all are encoded."""
+        if self._single is not None:
+            return [CodedPicture(self._single.short.route, len(self._single.body))]
+        return [CodedPicture(self._routes[index], self._bytes[index]) for index in range(len(self.infos))]
 
     def add(self, picture: Picture) -> None:
         """Encode the next picture, or queue it until its block is full.
@@ -148,6 +168,8 @@ class ArchiveEncoder:
             self._writer.add_block(block.data)
             route = ROUTE_MODEL if block.header.kind == MODEL else ROUTE_FALLBACK
             self._routes.update(dict.fromkeys(block.header.pictures, route))
+            for index, size in zip(block.header.pictures, block.picture_bytes, strict=True):
+                self._bytes[index] = self._bytes.get(index, 0) + size
 
     def _head(self) -> Head:
         session = self._session

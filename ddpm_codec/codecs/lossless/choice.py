@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from ddpm_codec.codecs.lossless.layout import COLOUR_MODES
 from ddpm_codec.codecs.tiling import MAX_BLOCK_TILES, CodingOptions, largest_tile_count, tile_count
@@ -103,3 +104,18 @@ def served_by_model(model_bytes: Sequence[float], fallback_bytes: Sequence[int])
     mixed = OVERHEAD_BYTES + sum(min(pair) for pair in zip(costs, fallback_bytes, strict=True))
     whole = min(OVERHEAD_BYTES + sum(costs), sum(fallback_bytes))
     return chosen if WORTH_CODING_AGAIN * (whole - mixed) > whole else None
+
+
+def shared_out(total: int, weights: Sequence[float]) -> tuple[int, ...]:
+    """Return whole numbers in proportion to ``weights`` that add up to ``total``; equal shares where no weight is positive.
+
+    Examples:
+        >>> shared_out(10, [1.0, 1.0, 1.0])
+        (3, 4, 3)
+    """
+    whole = sum(weights)
+    if whole <= 0:
+        weights, whole = [1.0] * len(weights), float(len(weights))
+    borders = [round(total * (part / whole)) for part in accumulate(weights, initial=0.0)]
+    borders[-1] = total
+    return tuple(end - start for start, end in pairwise(borders))

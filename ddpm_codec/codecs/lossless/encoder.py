@@ -5,7 +5,7 @@ into regions, one block each. Every block is compared with the fallback and the 
 model codes poorly is moved to the fallback.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from ddpm_codec.codecs.lossless.choice import (
     CodingTotals,
     PendingBlock,
     served_by_model,
+    shared_out,
     suits_model,
 )
 from ddpm_codec.codecs.lossless.colour_block import ColourBody, encode_colours
@@ -37,10 +38,12 @@ class EncodedBlock:
     Attributes:
         header: its header.
         body: its bytes behind the header.
+        picture_bytes: the share of each picture of the header in all its bytes; they add up.
     """
 
     header: BlockHeader
     body: bytes
+    picture_bytes: tuple[int, ...]
 
     @property
     def data(self) -> bytes:
@@ -92,8 +95,10 @@ class LosslessEncoder:
         finished, self._finished = self._finished, []
         return finished
 
-    def _emit(self, header: BlockHeader, body: bytes) -> None:
-        self._finished.append(EncodedBlock(header, body))
+    def _emit(self, header: BlockHeader, body: bytes, costs: Sequence[float]) -> None:
+        """Finish a block, whose bytes its pictures share in proportion to their ``costs``."""
+        size = len(header.pack()) + len(body)
+        self._finished.append(EncodedBlock(header, body, shared_out(size, costs)))
 
     def _merge_other(self, pending: PendingBlock) -> None:
         """Queue pictures that the model does not make smaller with those in modes it does not support."""
@@ -119,7 +124,7 @@ class LosslessEncoder:
             return
         self._count_net(body)
         header = BlockHeader(MODEL, 0, pending.indices)
-        self._emit(header, body.data)
+        self._emit(header, body.data, body.region_bytes)
 
     def _served(self, pending: PendingBlock, body: ColourBody | None) -> tuple[PendingBlock, ColourBody | None]:
         """Return the queue and its body, without the pictures that are better left to the fallback if that saves bytes."""
@@ -155,7 +160,7 @@ class LosslessEncoder:
             self._merge_other(pending)
             return
         for header, body in blocks:
-            self._emit(header, body.data)
+            self._emit(header, body.data, [1.0])
             self._count_net(body)
 
     def _model_body(self, arrays: list[Pixels]) -> ColourBody | None:
@@ -169,7 +174,7 @@ class LosslessEncoder:
         for _, _, data in pending.pictures:
             out += data
         self.totals.fallback_images += len(pending.pictures)
-        self._emit(header, bytes(out))
+        self._emit(header, bytes(out), [len(data) for _, _, data in pending.pictures])
 
     def _count_net(self, body: ColourBody) -> None:
         self.totals.net_bits += body.stats.net_bits
