@@ -1,0 +1,7 @@
+"""Sets larger than one machine: coding and bounds by many workers on Ray. Needs the extra ``cluster``."""
+
+from ddpm_codec.bulk.encode import BulkOptions, BulkReport, bulk_encode
+from ddpm_codec.bulk.engine import Cluster
+from ddpm_codec.bulk.progress import Progress, Standing
+
+__all__ = ["BulkOptions", "BulkReport", "Cluster", "Progress", "Standing", "bulk_encode"]

@@ -1,0 +1,311 @@
+"""Encodes a set of pictures into shards, on as many workers as there are."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
+from ddpm_codec.bulk.finished import finished_shards, tables_of
+from ddpm_codec.bulk.places import TEMPORARY, Place
+from ddpm_codec.bulk.plan import PLAN, Plan
+from ddpm_codec.bulk.progress import Progress, Standing
+from ddpm_codec.bulk.rows import SHARD, Row, ShardFacts, rows_of, table_of_rows, write_manifest
+from ddpm_codec.bulk.shard_encoder import Setting, ShardEncoder, Task
+from ddpm_codec.bulk.source import Source
+from ddpm_codec.bulk.tally import Tally
+from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, checked_options
+from ddpm_codec.errors import InputError, LeftOutError, OutputError, Untaken
+from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id
+from ddpm_codec.stopwatch import Stopwatch
+from ddpm_codec.units import bytes_to_bpd
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SHOWN = 1000
+"""Failures that a report names; the manifest has all."""
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """Options of a run; those that are not here are of :class:`ddpm_codec.files.EncodeOptions`.
+
+    Attributes:
+        model: name or file of a model; ``none`` for the fallback alone.
+        steps: K of the chain; None: chosen by the codec.
+        tile: side of the tiles of large pictures; None: chosen by the codec.
+        block_pixels: pixels per block, the unit of damage and of random access.
+        shard_pixels: a shard has no more pixels, unless it is one picture; None: 2^24, where ``shard_images`` is None too.
+        shard_images: a shard has so many pictures; their headers are not read before the start then.
+        first_frame: encode the first frame of pictures with several.
+        strip: leave out all metadata.
+        verify: decode every shard and compare it before it appears.
+        strict: refuse sources with files that are not pictures.
+
+    Raises:
+        InputError: options that cannot be combined, or are out of range.
+    """
+
+    model: ModelName = DEFAULT
+    steps: int | None = None
+    tile: int | None = None
+    block_pixels: int = DEFAULT_BLOCK_PIXELS
+    shard_pixels: int | None = None
+    shard_images: int | None = None
+    first_frame: bool = False
+    strip: bool = False
+    verify: bool = False
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard_pixels is not None and self.shard_images is not None:
+            raise InputError("shards have a number of pixels or of images: give one of shard-pixels and shard-images")
+        for name in ("shard_pixels", "shard_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name.replace('_', '-')} = {value}: must be positive")
+        if self.model == "none" and self.steps is not None:
+            raise InputError("steps need a model; model none has no chain")
+        checked_options(self.block_pixels, self.tile or 256)
+
+
+@dataclass
+class BulkReport:
+    """What a run did.
+
+    Attributes:
+        pictures: coded, by this run or an earlier one.
+        failed: pictures that could not be used.
+        shards: finished shards.
+        kept_shards: those of them that an earlier run had finished.
+        pixels: in all shards.
+        dims: sub-pixels in all shards.
+        file_bytes: of all shards.
+        fallback_pictures: coded by the fallback.
+        seconds: of this run.
+        workers: how many there were; 0: nothing was left to do.
+        device: of the workers.
+        failures: the first failures, with the reasons.
+        left_out: contents of the source that are not pictures.
+        notes: what was left out of pictures' files, and the like.
+    """
+
+    pictures: int = 0
+    failed: int = 0
+    shards: int = 0
+    kept_shards: int = 0
+    pixels: int = 0
+    dims: int = 0
+    file_bytes: int = 0
+    fallback_pictures: int = 0
+    seconds: float = 0.0
+    workers: int = 0
+    device: str = "cpu"
+    failures: list[Untaken] = field(default_factory=list)
+    left_out: list[Untaken] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, table: "pa.Table", facts: ShardFacts) -> None:
+        """Count a shard."""
+        self.shards += 1
+        self.pictures += facts.pictures
+        self.failed += facts.failures
+        self.pixels += facts.pixels
+        self.dims += facts.dims
+        self.file_bytes += facts.file_bytes
+        self.fallback_pictures += facts.fallback_pictures
+        self.notes += facts.notes
+        if facts.failures and len(self.failures) < SHOWN:
+            failed = [Untaken(row.source, row.failure) for row in rows_of(table) if row.failure]
+            self.failures += failed[: SHOWN - len(self.failures)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name, and bits per dimension."""
+        lists = {key: [one.to_json() for one in getattr(self, key)] for key in ("failures", "left_out")}
+        return vars(self) | {"file_bpd": bytes_to_bpd(self.file_bytes, self.dims) if self.dims else None} | lists
+
+
+def bulk_encode(
+    source: str,
+    destination: str,
+    options: BulkOptions | None = None,
+    cluster: Cluster | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BulkReport:
+    """Encode a set of pictures into shards ``shard-000000.ddpm``, ..., with a manifest of all pictures.
+
+    The unit of work is the shard: it is the same bytes whoever codes it, written whole or not at all, and finished once its
+    sidecar is there. After an interruption of any kind the same call goes on, and codes no finished shard again. A picture
+    that cannot be used is a row of the manifest with its reason, and stops no other.
+
+    Args:
+        source: a folder, a pattern, webdataset tars, or any address that fsspec knows.
+        destination: a folder, as a path or an address.
+        options: how; None: the defaults.
+        cluster: where the work runs; None: on all cores of this machine.
+        progress: told how far it is.
+
+    Raises:
+        FormatError: a plan or a sidecar is damaged; with ``verify``, a shard did not decode.
+        InputError: the source has no pictures, cannot be read, or is not that of the run that was begun here.
+        LeftOutError: with ``strict``, something in the source is not a picture.
+        MissingDependencyError: the extra ``cluster`` is not installed.
+        ModelError: the model does not exist, is damaged, or has no such chain.
+        OutputError: shards failed, or cannot be written; what is finished stays, and the same call goes on.
+    """
+    options, cluster = options or BulkOptions(), cluster or Cluster()
+    pictures, place = Source(source), Place(destination)
+    report = BulkReport()
+    with Stopwatch() as watch, _alone(place):
+        plan, report.left_out = _planned(pictures, place, options, progress)
+        finished = finished_shards(place, plan)
+        report.kept_shards = len(finished)
+        if len(finished) < plan.shards:
+            _encode(plan, place, options, cluster, finished, report, progress)
+        _merge(plan, place, report)
+    report.seconds = watch.seconds
+    return report
+
+
+def _planned(
+    pictures: Source, place: Place, options: BulkOptions, progress: Progress | None
+) -> tuple[Plan, list[Untaken]]:
+    """Return the plan, which is the one that lies there already, or written now; and what of the source is left out."""
+    facts = _facts(pictures, options)
+
+    def said(found: int) -> None:
+        if progress is not None:
+            progress(Standing(0, found))
+
+    listing = pictures.listing(pixels=options.shard_images is None, said=said)
+    if options.strict and listing.left_out:
+        raise LeftOutError(listing.left_out)
+    # No shard can hold their names.
+    facts["refused"] = [list(one) for one in listing.refused]
+    plan = Plan.of(listing.table, facts)
+    there = place.sizes()
+    if PLAN in there:
+        begun = Plan.read(place)
+        begun.check_same(plan, place)
+        return begun, listing.left_out
+    foreign = next((name for name in sorted(there) if name.endswith(SHARD)), None)
+    if foreign is not None:
+        raise InputError(f"{place.url}: has {foreign} and no {PLAN}; choose an empty folder")
+    plan.write(place)
+    return plan, listing.left_out
+
+
+def _facts(pictures: Source, options: BulkOptions) -> dict[str, Any]:
+    """Return what another start has to agree with, apart from the pictures."""
+    model = str(options.model)
+    return {
+        "source": pictures.place.url,
+        "model": model,
+        "model_id": "" if model == "none" else model_id(find_model(model)),
+        **{key: getattr(options, key) for key in ("steps", "tile", "block_pixels", "shard_pixels", "shard_images")},
+        **{key: getattr(options, key) for key in ("first_frame", "strip")},
+    }
+
+
+def _encode(
+    plan: Plan,
+    place: Place,
+    options: BulkOptions,
+    cluster: Cluster,
+    finished: dict[int, ShardFacts],
+    report: BulkReport,
+    progress: Progress | None,
+) -> None:
+    """Encode what is not finished.
+
+    Raises:
+        ModelError: no worker can open the model.
+        OutputError: shards failed.
+    """
+    before = sum(facts.pictures + facts.failures for facts in finished.values())
+    coded = Tally()
+
+    def standing(done: Tally) -> None:
+        if progress is not None:
+            pictures = before + done.pictures
+            progress(Standing(pictures, len(plan.table), done.dims, coded.file_bytes, coded.dims))
+
+    failed: list[Untaken] = []
+    standing(Tally())
+    with connected(cluster) as pool:
+        report.workers, report.device = pool.size, pool.device
+        setting = _setting(plan, place, options, pool.device)
+        tasks = (Task(plan.shard_name(n), entries) for n, entries in plan.batches() if n not in finished)
+        for task, result in pool.run(job(ShardEncoder, setting), tasks, standing):
+            if isinstance(result, Failed):
+                failed.append(Untaken(task.shard + SHARD, result.reason))
+                if result.fatal:
+                    break
+            else:
+                coded = coded.plus(Tally(result.pictures, result.dims, result.file_bytes))
+    if failed:
+        more = f" ({len(failed)} shards failed)" if len(failed) > 1 else ""
+        raise OutputError(f"{place.url}: {failed[0]}{more}; what is finished stays, and the same command goes on")
+
+
+def _setting(plan: Plan, place: Place, options: BulkOptions, device: str) -> Setting:
+    names = ("steps", "tile", "block_pixels", "first_frame", "strip", "verify")
+    base = Setting(plan.facts["source"], place.url, plan.identity, options.model, plan.facts["model_id"], device)
+    return replace(base, **{name: getattr(options, name) for name in names})
+
+
+def _merge(plan: Plan, place: Place, report: BulkReport) -> None:
+    """Write the manifest, and count what is in all shards."""
+
+    def counted() -> Iterator["pa.Table"]:
+        refused = [Untaken(*one) for one in plan.facts["refused"]]
+        report.failed += len(refused)
+        report.failures += refused[:SHOWN]
+        yield table_of_rows(Row(_text(one.path), "", "", failure=_text(one.reason)) for one in refused)
+        for table, facts in tables_of(place, plan):
+            report.add(table, facts)
+            yield table
+
+    write_manifest(place, counted())
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Let one run at a time write to a local folder, and remove what killed ones left half-written.
+
+    On other file systems two runs write the same shards twice, which changes nothing.
+
+    Raises:
+        InputError: another run writes there.
+        OutputError: the folder cannot be written.
+    """
+    if not place.is_local:
+        yield
+        return
+    folder = Path(place.root)
+    with place.writing("plan.json"):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{place.url}: another run is writing there") from None
+        for left in folder.iterdir():
+            if left.name.startswith(TEMPORARY[0]) and left.name.endswith(TEMPORARY[1]):
+                with suppress(OSError):
+                    left.unlink()
+        yield
+    finally:
+        # The lock goes with the handle, also where the process is killed.
+        os.close(handle)
+
+
+def _text(name: str) -> str:
+    """Return a name as text, where it is none."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

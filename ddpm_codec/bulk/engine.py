@@ -1,0 +1,304 @@
+"""Runs tasks on Ray: actors with a core each, which load what they need once, and are replaced when they die.
+
+Plain actors and not ray.data: a task is a shard, named and written by whoever codes it, and nothing flows from one stage to
+the next that Ray would have to keep in memory.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from ddpm_codec.bulk.tally import Said, Tally
+from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError, OutputError, one_line
+from ddpm_codec.workers import usable_cores
+
+T = TypeVar("T")
+R = TypeVar("R")
+TaskIn = TypeVar("TaskIn", contravariant=True)
+ResultOut = TypeVar("ResultOut", covariant=True)
+
+ATTEMPTS: Final = 3
+"""Workers that may die over a task before it is given up."""
+
+_LOOK_SECONDS = 0.5
+_STORE_BYTES = 1 << 27
+"""Nothing but small messages goes through the object store."""
+
+
+class Job(Protocol[TaskIn, ResultOut]):
+    """What a worker does."""
+
+    def run(self, task: TaskIn, said: Said) -> ResultOut:
+        """Do a task, and tell about it meanwhile."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the work runs.
+
+    Attributes:
+        address: ``local`` for workers on this machine, which end with the run; ``auto`` for the Ray cluster of this machine;
+            ``ray://HOST:PORT`` or ``HOST:PORT`` for another one.
+        workers: how many; None: one a GPU where there are GPUs and the model may use them, otherwise one a core.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    address: str = "local"
+    workers: int | None = None
+    device: str = "auto"
+
+
+class Failed(NamedTuple):
+    """A task that gave no result, and why, in a line.
+
+    Attributes:
+        reason: why.
+        fatal: whether no other task can succeed either: a model that does not load, a full disk.
+    """
+
+    reason: str
+    fatal: bool = False
+
+
+class _Trial(NamedTuple, Generic[T]):
+    """A task, its number, and which attempt at it this is."""
+
+    key: int
+    task: T
+    attempt: int = 1
+
+
+class Outcome(NamedTuple, Generic[T, R]):
+    """What became of a task: its result, or a :class:`Failed`."""
+
+    task: T
+    result: R | Failed
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator["Pool"]:
+    """Connect to Ray, or start it, and give the workers' pool; everything that was started ends with the block.
+
+    Raises:
+        InputError: the cluster cannot be reached, or has no core or GPU.
+        MissingDependencyError: Ray is not installed.
+    """
+    ray = _ray()
+    local = cluster.address == "local"
+    if ray.is_initialized():
+        raise InputError("Ray runs in this process already; shut it down, or start another process")
+    try:
+        if local:
+            _start_local(ray, cluster.workers or usable_cores())
+        else:
+            # Fresh workers, whatever runtime environment others use, with this version's code from their own installation.
+            ray.init(address=cluster.address, log_to_driver=False, configure_logging=False, logging_level="ERROR")
+    except Exception as error:  # connection and start-up errors of many kinds
+        raise InputError(f"Ray at {cluster.address}: cannot be reached ({one_line(error)})") from error
+    try:
+        yield Pool(ray, cluster, local=local)
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:  # noqa: ANN401 - a module
+    # Asked when it is imported: no statistics of use are sent.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError("bulk work needs pip install 'ddpm-codec[cluster]'") from error
+    return ray
+
+
+def _start_local(ray: Any, workers: int) -> None:  # noqa: ANN401 - a module
+    """Start Ray on this machine, with a logical core for each worker and some for Ray's own actors."""
+    ray.init(
+        address="local",
+        num_cpus=workers + 2,
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        log_to_driver=False,
+        configure_logging=False,
+        logging_level="ERROR",
+    )
+
+
+class Pool:
+    """Workers on a cluster; see :func:`connected`.
+
+    Attributes:
+        device: of each worker.
+        size: how many workers there are.
+    """
+
+    def __init__(self, ray: Any, cluster: Cluster, *, local: bool) -> None:  # noqa: ANN401 - a module
+        self._ray = ray
+        has = ray.cluster_resources()
+        gpus, cores = int(has.get("GPU", 0)), int(has.get("CPU", 0))
+        self.device = "cuda" if cluster.device == "cuda" or (cluster.device == "auto" and gpus) else "cpu"
+        if self.device == "cuda" and not gpus:
+            raise InputError("device cuda: the cluster has no GPU")
+        available = gpus if self.device == "cuda" else (usable_cores() if local else cores)
+        self.size = cluster.workers or available
+        if self.size < 1 or (not local and self.size > available):
+            kind = "GPUs" if self.device == "cuda" else "cores"
+            raise InputError(f"{self.size} workers: the cluster has {available} {kind}")
+
+    def run(
+        self, make: Callable[[], Job[T, R]], tasks: Iterable[T], standing: Callable[[Tally], None]
+    ) -> Iterator[Outcome[T, R]]:
+        """Give tasks to workers, and yield what became of each as it ends, in no order.
+
+        A task whose worker dies goes to a new one, ATTEMPTS times in all.
+
+        Args:
+            make: makes the job of a worker, in its process; picklable.
+            tasks: taken as workers become free.
+            standing: told about twice a second what has been done in all, the unfinished tasks included.
+        """
+        run = _Run(self._ray, self.device, make, standing)
+        try:
+            yield from run.outcomes(tasks, self.size)
+        finally:
+            run.stop()
+
+
+class _Run:
+    """One list of tasks on its way through the workers."""
+
+    def __init__(
+        self,
+        ray: Any,  # noqa: ANN401 - a module
+        device: str,
+        make: Callable[[], Job[Any, Any]],
+        standing: Callable[[Tally], None],
+    ) -> None:
+        self._ray, self._make, self._standing = ray, make, standing
+        self._gpus = 1 if device == "cuda" else 0
+        self._looked = 0.0
+        self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+
+    def outcomes(self, tasks: Iterable[T], workers: int) -> Iterator[Outcome[T, Any]]:
+        """Yield what becomes of each task."""
+        waiting = (_Trial(key, task) for key, task in enumerate(tasks))
+        again: deque[_Trial[T]] = deque()
+        idle = list(range(workers))
+        actors: dict[int, Any] = {}
+        running: dict[Any, tuple[int, _Trial[T]]] = {}
+        while True:
+            while idle and (trial := again.popleft() if again else next(waiting, None)) is not None:
+                number = idle.pop()
+                if number not in actors:
+                    actors[number] = self._actor()
+                running[actors[number].run.remote(trial.key, trial.task)] = number, trial
+            if not running:
+                break
+            done, _ = self._ray.wait(list(running), timeout=_LOOK_SECONDS)
+            for reference in done:
+                number, trial = running.pop(reference)
+                idle.append(number)
+                result = self._result(reference)
+                if result is None:
+                    del actors[number]
+                    if trial.attempt < ATTEMPTS:
+                        again.append(trial._replace(attempt=trial.attempt + 1))
+                        continue
+                    result = Failed(f"its worker died {ATTEMPTS} times; there may not be enough memory")
+                yield Outcome(trial.task, result)
+            self._look()
+
+    def stop(self) -> None:
+        """End what this run started; the workers end with the connection."""
+        self._ray.kill(self._board)
+
+    def _actor(self) -> Any:  # noqa: ANN401 - a handle
+        # One core and one thread each: a worker never waits for another.
+        return self._ray.remote(num_cpus=1, num_gpus=self._gpus)(Worker).remote(self._make, self._board)
+
+    def _result(self, reference: Any) -> Any:  # noqa: ANN401 - of any task
+        """Return a task's result; None if its worker died."""
+        from ray.exceptions import RayActorError, RayError
+
+        try:
+            return self._ray.get(reference)
+        except RayActorError:
+            return None
+        except RayError as error:
+            return Failed(one_line(error))
+
+    def _look(self) -> None:
+        from ray.exceptions import RayError
+
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            self._standing(Tally(*self._ray.get(self._board.total.remote(), timeout=_LOOK_SECONDS)))
+        except RayError:
+            # It comes back; a look at how far the work is can wait.
+            return
+
+
+class Board:
+    """Adds up what workers have done; an actor."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Tally] = {}
+
+    def tell(self, key: int, done: Tally) -> None:
+        """Note how far a task is; one that begins again, after its worker died, begins at nothing."""
+        self._done[key] = Tally(*done)
+
+    def total(self) -> Tally:
+        """Return the sum over all tasks."""
+        return Tally(*map(sum, zip(Tally(), *self._done.values(), strict=True)))
+
+
+class Worker:
+    """Does tasks, one after the other; an actor. The job is made at the first one, so that a failure has somebody to tell."""
+
+    def __init__(self, make: Callable[[], Job[Any, Any]], board: Any) -> None:  # noqa: ANN401 - a handle
+        self._make, self._board = make, board
+        self._job: Job[Any, Any] | None = None
+        self._key, self._done, self._told = 0, Tally(), time.monotonic()
+
+    def run(self, key: int, task: Any) -> Any:  # noqa: ANN401 - of any job
+        """Return the task's result, or why there is none."""
+        self._key, self._done = key, Tally()
+        try:
+            if self._job is None:
+                self._job = self._make()
+        except DdpmCodecError as error:
+            return Failed(str(error), fatal=True)
+        try:
+            result = self._job.run(task, self._say)
+        except OutputError as error:
+            return Failed(str(error), fatal=True)
+        except Exception as error:  # of one task; the others go on
+            known = isinstance(error, DdpmCodecError)
+            return Failed(str(error) if known else f"{type(error).__name__}: {one_line(error)}")
+        finally:
+            self._tell()
+        return result
+
+    def _say(self, done: Tally) -> None:
+        self._done = self._done.plus(done)
+        if time.monotonic() - self._told > _LOOK_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._board.tell.remote(self._key, self._done)
+        self._told = time.monotonic()
+
+
+def job(kind: Callable[..., Job[T, R]], *arguments: Any) -> Callable[[], Job[T, R]]:  # noqa: ANN401 - of the job
+    """Return what makes a job in a worker's process."""
+    return partial(kind, *arguments)

@@ -1,0 +1,234 @@
+"""Where the pictures of a set are: a folder, a pattern, a file, or webdataset tars, wherever fsspec reaches."""
+
+import io
+import os
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from ddpm_codec.bulk.entries import WHOLE, Entry, Listing, table_of
+from ddpm_codec.bulk.places import Place
+from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_io import IMAGE_EXTENSIONS, check_header
+from ddpm_codec.image_io.folders import find_pictures
+from ddpm_codec.picture import check_name
+
+READERS = 8
+"""Threads that read ahead: most of the time of a read from a store is waiting."""
+
+_AHEAD_BYTES = 1 << 25
+_AHEAD_PICTURES = 256
+_HEADER_BYTES = 1 << 12
+_PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+
+Said = Callable[[int], None]
+"""Told how many pictures were found so far."""
+
+
+class Source:
+    """The pictures of a set.
+
+    Args:
+        url: a folder, a pattern with wildcards, a picture, a tar of pictures, or a pattern of such tars.
+
+    Raises:
+        InputError: see :class:`~ddpm_codec.bulk.places.Place`.
+        MissingDependencyError: as there.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.place = Place(url)
+
+    def label(self, entry: Entry) -> str:
+        """Return what a user calls a picture; one of a tar has its name there behind an exclamation mark."""
+        file = self.place.label(entry.file)
+        return file if entry.offset == WHOLE else f"{file}!{entry.name}"
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the image file of an entry.
+
+        Raises:
+            InputError: it cannot be read, or is not as long as it was.
+        """
+        if entry.offset == WHOLE:
+            data = self.place.read(entry.file)
+        else:
+            data = self.place.read(entry.file, entry.offset, entry.offset + entry.bytes)
+        if len(data) != entry.bytes:
+            raise InputError(f"{self.label(entry)}: has {len(data)} bytes, where the listing has {entry.bytes}")
+        return data
+
+    def read_ahead(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, "Future[bytes]"]]:
+        """Yield every entry with its image file, which threads read before it is asked for, within bounds of memory."""
+        waiting: deque[tuple[Entry, Future[bytes]]] = deque()
+        ahead = 0
+        with ThreadPoolExecutor(READERS) as pool:
+            try:
+                for entry in entries:
+                    while waiting and (ahead + entry.bytes > _AHEAD_BYTES or len(waiting) >= _AHEAD_PICTURES):
+                        ahead -= waiting[0][0].bytes
+                        yield waiting.popleft()
+                    waiting.append((entry, pool.submit(self.read, entry)))
+                    ahead += entry.bytes
+                yield from waiting
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def listing(self, *, pixels: bool = False, said: Said | None = None) -> Listing:
+        """Find all pictures, in the order of their names; those of a tar in its own order, tar by tar.
+
+        A local folder is searched as ``encode`` does; of other places, files count as pictures by their extension.
+
+        Args:
+            pixels: read the headers too, and fill in how many pixels each has.
+            said: told how far it is.
+
+        Raises:
+            InputError: there is nothing, or nothing that is a picture.
+        """
+        found, left_out = self._found()
+        if found and all(path.endswith(".tar") for path in found):
+            entries, more = self._in_tars(found)
+            left_out += more
+        else:
+            entries = self._files(found)
+            tars = [path for path in found if path.endswith(".tar")]
+            left_out += [Untaken(self.place.label(path), "is a tar among pictures") for path in tars]
+        taken, refused = _with_usable_names(entries, self.label)
+        if not taken and not refused:
+            raise InputError(f"{self.place.url}: has no pictures")
+        if pixels:
+            taken = list(self._with_pixels(taken, said))
+        return Listing(table_of(taken), left_out, refused)
+
+    def _found(self) -> tuple[dict[str, int], list[Untaken]]:
+        """Return the files that may be pictures or tars, by path with their bytes, and what else there is."""
+        place = self.place
+        with place.reading(place.root):
+            place.fs.invalidate_cache()
+            if place.has_wildcards and not place.fs.exists(place.root):
+                found = place.fs.glob(place.root, detail=True)
+            elif place.fs.isfile(place.root):
+                found = {place.root: place.fs.info(place.root)}
+            elif place.is_local and place.fs.isdir(place.root):
+                return self._in_local_folder()
+            else:
+                found = place.fs.find(place.root, detail=True)
+        if place.root.lower().endswith(_PACKED):
+            raise InputError(f"{place.url}: is a compressed tar, in which no picture can be reached; unpack it first")
+        if not found:
+            raise InputError(f"{place.url}: no such file or folder, or nothing in it")
+        files = {str(path): int(facts["size"] or 0) for path, facts in found.items() if facts["type"] == "file"}
+        wanted = {path: size for path, size in files.items() if not _why_left_out(path, place.root)}
+        left_out = [
+            Untaken(place.label(path), _why_left_out(path, place.root)) for path in sorted(files.keys() - wanted)
+        ]
+        return wanted, left_out
+
+    def _in_local_folder(self) -> tuple[dict[str, int], list[Untaken]]:
+        folder = Path(self.place.root)
+        found = find_pictures(folder)
+        if found.refused:
+            raise InputError(str(found.refused[0]))
+        left_out = [Untaken(self.place.label(one.path), one.reason) for one in found.left_out]
+        return {str(path): path.stat().st_size for path in found.pictures}, left_out
+
+    def _files(self, found: dict[str, int]) -> list[Entry]:
+        base = _base(self.place.root, found)
+        pictures = [path for path in found if not path.endswith(".tar")]
+        names = {path: path[len(base) :].lstrip("/") for path in pictures}
+        ordered = sorted(pictures, key=lambda path: names[path].split("/"))
+        return [Entry(names[path], path, WHOLE, found[path]) for path in ordered]
+
+    def _in_tars(self, found: dict[str, int]) -> tuple[list[Entry], list[Untaken]]:
+        entries: list[Entry] = []
+        left_out: list[Untaken] = []
+        base = _base(self.place.root, found)
+        for path in sorted(found):
+            start = "" if len(found) == 1 else path[len(base) :].lstrip("/").removesuffix(".tar") + "/"
+            with self.place.opened(path) as file:
+                for member in _members(file, self.place.label(path)):
+                    name = member.name.removeprefix("./")
+                    why = _why_left_out(name, "")
+                    if why:
+                        left_out.append(Untaken(f"{self.place.label(path)}!{name}", why))
+                    else:
+                        entries.append(Entry(start + name, path, member.offset_data, member.size))
+        return entries, left_out
+
+    def _with_pixels(self, entries: list[Entry], said: Said | None) -> Iterator[Entry]:
+        with ThreadPoolExecutor(READERS) as pool:
+            for done, (entry, pixels) in enumerate(zip(entries, pool.map(self._pixels, entries), strict=True)):
+                yield entry._replace(pixels=pixels)
+                if said is not None:
+                    said(done + 1)
+
+    def _pixels(self, entry: Entry) -> int:
+        """Return the pixels of a picture, 0 where its header cannot be read: it will be refused when it is coded."""
+        start = max(entry.offset, 0)
+        for length in sorted({min(_HEADER_BYTES, entry.bytes), entry.bytes}):
+            try:
+                head = self.place.read(entry.file, start, start + length)
+                width, height = check_header(io.BytesIO(head), first_frame=True, name=entry.name).size
+            except InputError:
+                continue
+            return width * height
+        return 0
+
+
+def _members(file: io.BufferedIOBase, label: str) -> Iterator[tarfile.TarInfo]:  # type: ignore[type-arg]
+    """Yield the ordinary files of a tar.
+
+    Raises:
+        InputError: it is damaged, or compressed.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            yield from (member for member in tar if member.isreg() and not member.issparse())
+    except tarfile.TarError as error:
+        raise InputError(f"{label}: cannot be read as an uncompressed tar ({error})") from error
+
+
+def _base(root: str, found: Iterable[str]) -> str:
+    """Return the folder that names are relative to: the one given, that in front of the wildcards, or that of a file."""
+    paths = list(found)
+    if paths == [root]:
+        return root.rsplit("/", 1)[0]
+    fixed = root
+    for wild in "*?[":
+        fixed = fixed.split(wild)[0]
+    return fixed if fixed == root else fixed.rsplit("/", 1)[0]
+
+
+def _why_left_out(path: str, root: str) -> str:
+    """Return why a file is not taken; empty: it is."""
+    inner = path[len(root) :] if path.startswith(root) else path
+    if any(part.startswith(".") for part in inner.split("/")):
+        return "is hidden"
+    extension = os.path.splitext(path)[1].lower()
+    if path != root and extension not in IMAGE_EXTENSIONS and extension != ".tar":
+        return "has no extension of a picture"
+    return ""
+
+
+def _with_usable_names(entries: Iterable[Entry], label: Callable[[Entry], str]) -> tuple[list[Entry], list[Untaken]]:
+    """Return the entries that a shard can hold, and the others."""
+    taken: list[Entry] = []
+    refused: list[Untaken] = []
+    seen: set[str] = set()
+    for entry in entries:
+        try:
+            check_name(entry.name)
+            # Columns of names are UTF-8.
+            entry.name.encode()
+            if entry.name in seen:
+                raise InputError("its name is there twice")
+        except ValueError as error:
+            reason = str(error) if isinstance(error, InputError) else "its name is not UTF-8"
+            refused.append(Untaken(label(entry), reason))
+        else:
+            seen.add(entry.name)
+            taken.append(entry)
+    return taken, refused
