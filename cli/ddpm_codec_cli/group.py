@@ -73,6 +73,7 @@ COMMANDS = {
     "export": LazyCommand("ddpm_codec_cli.export:export", "Freeze a checkpoint into one model file."),
     "calibrate": LazyCommand("ddpm_codec_cli.calibrate:calibrate", "Measure the variances of a trained DDPM."),
     "sample": LazyCommand("ddpm_codec_cli.sample:sample", "Draw samples from a model."),
+    "bulk": LazyCommand("ddpm_codec_cli.bulk:bulk", "Code sets larger than one machine, on a cluster or on all cores."),
     "models": LazyCommand("ddpm_codec_cli.models:models", "List the models that ship."),
 }
 

@@ -3,5 +3,15 @@
 from ddpm_codec.bulk.encode import BulkOptions, BulkReport, bulk_encode
 from ddpm_codec.bulk.engine import Cluster
 from ddpm_codec.bulk.progress import Progress, Standing
+from ddpm_codec.bulk.verify import VerifyReport, bulk_verify
 
-__all__ = ["BulkOptions", "BulkReport", "Cluster", "Progress", "Standing", "bulk_encode"]
+__all__ = [
+    "BulkOptions",
+    "BulkReport",
+    "Cluster",
+    "Progress",
+    "Standing",
+    "VerifyReport",
+    "bulk_encode",
+    "bulk_verify",
+]

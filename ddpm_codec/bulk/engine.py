@@ -4,6 +4,7 @@ Plain actors and not ray.data: a task is a shard, named and written by whoever c
 the next that Ray would have to keep in memory.
 """
 
+import logging
 import os
 import time
 from collections import deque
@@ -111,6 +112,8 @@ def _ray() -> Any:  # noqa: ANN401 - a module
     # Asked when it is imported: no statistics of use are sent.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray warns of what it does by default: to ask for a token, as it should.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         import ray
     except ImportError as error:
@@ -164,11 +167,7 @@ class Pool:
             tasks: taken as workers become free.
             standing: told about twice a second what has been done in all, the unfinished tasks included.
         """
-        run = _Run(self._ray, self.device, make, standing)
-        try:
-            yield from run.outcomes(tasks, self.size)
-        finally:
-            run.stop()
+        yield from _Run(self._ray, self.device, make, standing).outcomes(tasks, self.size)
 
 
 class _Run:
@@ -184,7 +183,8 @@ class _Run:
         self._ray, self._make, self._standing = ray, make, standing
         self._gpus = 1 if device == "cuda" else 0
         self._looked = 0.0
-        self._board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+        # What is told while it restarts is lost, and told again soon.
+        self._board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
 
     def outcomes(self, tasks: Iterable[T], workers: int) -> Iterator[Outcome[T, Any]]:
         """Yield what becomes of each task."""
@@ -214,10 +214,6 @@ class _Run:
                     result = Failed(f"its worker died {ATTEMPTS} times; there may not be enough memory")
                 yield Outcome(trial.task, result)
             self._look()
-
-    def stop(self) -> None:
-        """End what this run started; the workers end with the connection."""
-        self._ray.kill(self._board)
 
     def _actor(self) -> Any:  # noqa: ANN401 - a handle
         # One core and one thread each: a worker never waits for another.

@@ -1,5 +1,6 @@
 """The pictures of a set as rows of an Arrow table, which holds millions of them."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,3 +76,13 @@ def batches_of(table: "pa.Table", size: int = 4096) -> Iterator[list[Entry]]:
     """Yield all rows, at most ``size`` at a time."""
     for start in range(0, len(table), size):
         yield entries_of(table, start, start + size)
+
+
+def read_parquet(data: bytes) -> "pa.Table":
+    """Return the table of a Parquet file.
+
+    It is read in this thread: those of ``read_table`` may still hold the file when Python exits, and abort it then.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ddpm_codec.bulk.entries import Entry, entries_of
+from ddpm_codec.bulk.entries import Entry, entries_of, read_parquet
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.container.layout import MAX_IMAGES
 from ddpm_codec.errors import FormatError, InputError
@@ -91,8 +91,6 @@ class Plan:
             FormatError: it is damaged, or of a newer version.
             InputError: it cannot be read.
         """
-        import pyarrow.parquet as pq
-
         label = f"{place.url}/{PLAN}"
         try:
             found = json.loads(place.read(place.path(PLAN)))
@@ -105,7 +103,7 @@ class Plan:
             raise FormatError(f"{label}: has version {version}, this program reads {FORMAT}")
         listing = place.read(place.path(LISTING))
         try:
-            table = pq.read_table(io.BytesIO(listing))
+            table = read_parquet(listing)
             plan = cls(facts, table, borders)
             whole = _digest(table) == facts["listing"] and borders[0] == 0 and borders[-1] == len(table)
         except Exception as error:  # pyarrow's own

@@ -1,11 +1,13 @@
 """What is known of every picture of a run: a row each in the sidecar of its shard, and in the manifest of all."""
 
+import builtins
 import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+from ddpm_codec.bulk.entries import read_parquet
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.container import ROUTE_FALLBACK, ROUTE_INDEXED, ROUTE_MODEL
 from ddpm_codec.errors import FormatError
@@ -45,7 +47,7 @@ class Row:
     index: int = -1
     bytes: int = 0
     bpd: float = 0.0
-    sha256: bytes = b""
+    sha256: builtins.bytes = b""
     route: str = ""
     width: int = 0
     height: int = 0
@@ -118,10 +120,8 @@ def unpack(data: bytes, label: str) -> tuple["pa.Table", ShardFacts]:
     Raises:
         FormatError: it is damaged.
     """
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = read_parquet(data)
         facts = json.loads(table.schema.metadata[_FACTS])
         found = ShardFacts(**{**facts, "notes": tuple(facts["notes"])})
         return table.replace_schema_metadata(None).cast(schema()), found
@@ -152,7 +152,7 @@ def read_facts(place: Place, shard: str) -> ShardFacts:
     name = shard + SIDECAR
     with place.opened(place.path(name)) as file:
         try:
-            facts = json.loads(pq.ParquetFile(file).schema_arrow.metadata[_FACTS])
+            facts = json.loads(pq.ParquetFile(file, pre_buffer=False).schema_arrow.metadata[_FACTS])
             return ShardFacts(**{**facts, "notes": tuple(facts["notes"])})
         except Exception as error:  # as in unpack
             raise FormatError(f"{place.url}/{name}: is damaged, or no sidecar of this program") from error
@@ -177,17 +177,19 @@ def write_manifest(place: Place, tables: Iterable["pa.Table"]) -> None:
             writer.write_table(table)
 
 
-def read_manifest(place: Place) -> "pa.Table":
-    """Read the manifest.
+def manifest_rows(place: Place) -> Iterator[Row]:
+    """Yield the rows of the manifest, in order, those of a few shards at a time in memory.
 
     Raises:
         FormatError: it is damaged.
         InputError: it is not there, or cannot be read.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = place.read(place.path(MANIFEST))
-    try:
-        return pq.read_table(io.BytesIO(data)).cast(schema())
-    except Exception as error:  # pyarrow's own
-        raise FormatError(f"{place.url}/{MANIFEST}: is damaged") from error
+    with place.opened(place.path(MANIFEST)) as file:
+        try:
+            for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(use_threads=False):
+                yield from rows_of(pa.Table.from_batches([batch]).cast(schema()))
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise FormatError(f"{place.url}/{MANIFEST}: is damaged, or no manifest of this program") from error

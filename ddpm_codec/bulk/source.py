@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from ddpm_codec.bulk.entries import WHOLE, Entry, Listing, table_of
 from ddpm_codec.bulk.places import Place
@@ -178,7 +179,7 @@ class Source:
         return 0
 
 
-def _members(file: io.BufferedIOBase, label: str) -> Iterator[tarfile.TarInfo]:  # type: ignore[type-arg]
+def _members(file: BinaryIO, label: str) -> Iterator[tarfile.TarInfo]:
     """Yield the ordinary files of a tar.
 
     Raises:

@@ -1,0 +1,113 @@
+"""The shards of a finished run, and their pictures one after the other."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.plan import PLAN, Plan
+from ddpm_codec.bulk.rows import MANIFEST, Row, manifest_rows
+from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
+from ddpm_codec.container import ByteSource, read_container
+from ddpm_codec.errors import FormatError, InputError
+from ddpm_codec.files.verification import UNLIMITED
+from ddpm_codec.models.registry import ModelName
+from ddpm_codec.picture import Picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Shard(NamedTuple):
+    """A shard of a finished run.
+
+    Attributes:
+        file: its file name.
+        rows: its pictures, in order.
+        failures: pictures that would be in it and could not be used.
+    """
+
+    file: str
+    rows: list[Row]
+    failures: list[Row]
+
+
+class FinishedRun:
+    """The manifest of a run, and its plan.
+
+    Args:
+        url: the folder that the run wrote.
+
+    Attributes:
+        place: that folder.
+        plan: the plan.
+
+    Raises:
+        FormatError: the plan is damaged.
+        InputError: it is no such folder, or the run is not finished.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.place = Place(url)
+        there = self.place.sizes()
+        if PLAN not in there:
+            raise InputError(f"{url}: has no {PLAN}; name the folder that bulk encode wrote")
+        if MANIFEST not in there:
+            raise InputError(f"{url}: has no {MANIFEST}; the run is not finished, the same bulk encode goes on with it")
+        self.plan = Plan.read(self.place)
+        self.files = there
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the shards that the manifest names, in order, with their pictures.
+
+        Raises:
+            FormatError: the manifest is damaged.
+        """
+        yield from _grouped(manifest_rows(self.place))
+
+
+def _grouped(rows: "Iterable[Row]") -> Iterator[Shard]:
+    file: str | None = None
+    pictures: list[Row] = []
+    failures: list[Row] = []
+    for row in rows:
+        if row.shard != file:
+            if file is not None:
+                yield Shard(file, pictures, failures)
+            file, pictures, failures = row.shard, [], []
+        (failures if row.failure else pictures).append(row)
+    if file is not None:
+        yield Shard(file, pictures, failures)
+
+
+def pictures_of(place: Place, file: str, model: ModelName | None, device: str) -> Iterator[tuple[int, Picture]]:
+    """Decode a shard, and yield its pictures with their places in it.
+
+    Raises:
+        FormatError: it is damaged.
+        InputError: it cannot be read.
+        ModelError: its model is not available.
+    """
+    data = place.read(place.path(file))
+    container = read_container(ByteSource(data, f"{place.url}/{file}", file), max_pixels=UNLIMITED)
+    known = model if container.head.needs_model else None
+    yield from ArchiveDecoder(container, model=known, device=device).pictures()
+
+
+def check_names(run: FinishedRun, rows: "Iterable[Row]") -> None:
+    """Check that rows are those of the plan: every picture of its listing once, in its order, and no other.
+
+    Raises:
+        FormatError: they are not.
+    """
+    planned = (entry.name for _, entries in run.plan.batches() for entry in entries)
+    refused = len(run.plan.facts["refused"])
+    count = 0
+    for count, row in enumerate((row for row in rows if row.shard), 1):
+        if row.name != next(planned, None):
+            raise FormatError(
+                f"{run.place.url}/{MANIFEST}: row {refused + count} is {row.name}, which is not what the plan has"
+            )
+    if next(planned, None) is not None:
+        raise FormatError(
+            f"{run.place.url}/{MANIFEST}: has {count:,} pictures, where the plan has {len(run.plan.table):,}"
+        )
