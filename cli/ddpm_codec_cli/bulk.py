@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHOWN = 10
 COMMANDS = {
     "encode": LazyCommand("ddpm_codec_cli.bulk:encode", "Encode a set of pictures into shards; goes on where it was."),
+    "decode": LazyCommand(
+        "ddpm_codec_cli.bulk:decode", "Decode shards into picture files or tars; goes on where it was."
+    ),
     "verify": LazyCommand("ddpm_codec_cli.bulk:verify", "Decode every shard and compare it with the manifest."),
 }
 SOURCE_HELP = (
@@ -33,6 +36,14 @@ ENCODE_LABELS = {
     "file_bytes": "file bytes",
     "file_bpd": "file bits/dim (including headers)",
     "fallback_pictures": "pictures coded by the fallback",
+    "seconds": "seconds",
+    "workers": "workers",
+    "device": "device",
+}
+DECODE_LABELS = {
+    "shards": "shards",
+    "kept_shards": "  decoded before",
+    "pictures": "pictures written",
     "seconds": "seconds",
     "workers": "workers",
     "device": "device",
@@ -134,6 +145,46 @@ def encode(
     for note in report.notes[:SHOWN]:
         print_note(note)
     _print_untaken("failed", report.failures, total=report.failed)
+    ctx.exit(1 if report.failed else 0)
+
+
+@click.command()
+@_place("SRC")
+@_place("DST")
+@options.choice("--to", ("files", "tar"), "Picture files, or one webdataset tar a shard.", default="files")
+@options.coded_model_option
+@_on_cluster
+@click.pass_context
+def decode(
+    ctx: click.Context,
+    /,
+    src: str,
+    dst: str,
+    to: str,
+    model: str | None,
+    address: str,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Decode what `bulk encode` wrote to SRC into lossless picture files in DST, or one tar a shard.
+
+    A picture keeps its name, with the extension png, or tiff or npy where png does not hold it. The same command goes on
+    after an interruption.
+    """
+    from ddpm_codec.bulk import bulk_decode
+
+    with progress_bar() as progress:
+        cluster = _cluster(address, workers, device)
+        report = bulk_decode(src, dst, cluster, kind=to, model=model, progress=progress)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        facts = report.to_json()
+        print_facts(facts | {key: facts[key] or None for key in ("kept_shards", "workers")}, DECODE_LABELS)
+    for note in report.notes[:SHOWN]:
+        print_note(note)
+    _print_untaken("failed", report.failed)
     ctx.exit(1 if report.failed else 0)
 
 

@@ -1,16 +1,13 @@
 """Encodes a set of pictures into shards, on as many workers as there are."""
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
 from ddpm_codec.bulk.finished import finished_shards, tables_of
-from ddpm_codec.bulk.places import TEMPORARY, Place
+from ddpm_codec.bulk.lock import alone
+from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.plan import PLAN, Plan
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.rows import SHARD, Row, ShardFacts, rows_of, table_of_rows, write_manifest
@@ -161,7 +158,7 @@ def bulk_encode(
     options, cluster = options or BulkOptions(), cluster or Cluster()
     pictures, place = Source(source), Place(destination)
     report = BulkReport()
-    with Stopwatch() as watch, _alone(place):
+    with Stopwatch() as watch, alone(place):
         plan, report.left_out = _planned(pictures, place, options, progress)
         finished = finished_shards(place, plan)
         report.kept_shards = len(finished)
@@ -272,38 +269,6 @@ def _merge(plan: Plan, place: Place, report: BulkReport) -> None:
             yield table
 
     write_manifest(place, counted())
-
-
-@contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    """Let one run at a time write to a local folder, and remove what killed ones left half-written.
-
-    On other file systems two runs write the same shards twice, which changes nothing.
-
-    Raises:
-        InputError: another run writes there.
-        OutputError: the folder cannot be written.
-    """
-    if not place.is_local:
-        yield
-        return
-    folder = Path(place.root)
-    with place.writing("plan.json"):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{place.url}: another run is writing there") from None
-        for left in folder.iterdir():
-            if left.name.startswith(TEMPORARY[0]) and left.name.endswith(TEMPORARY[1]):
-                with suppress(OSError):
-                    left.unlink()
-        yield
-    finally:
-        # The lock goes with the handle, also where the process is killed.
-        os.close(handle)
 
 
 def _text(name: str) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from ddpm_codec.bulk.tally import Said, Tally
-from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError, OutputError, one_line
+from ddpm_codec.errors import DdpmCodecError, InputError, MissingDependencyError, ModelError, OutputError, one_line
 from ddpm_codec.workers import usable_cores
 
 T = TypeVar("T")
@@ -65,6 +65,10 @@ class Failed(NamedTuple):
 
     reason: str
     fatal: bool = False
+
+    def error(self) -> DdpmCodecError:
+        """Return it as an error."""
+        return ModelError(self.reason)
 
 
 class _Trial(NamedTuple, Generic[T]):

@@ -81,6 +81,17 @@ class Place:
             found = self.fs.ls(self.root, detail=True)
         return {str(one["name"]).rsplit("/", 1)[-1]: int(one["size"] or 0) for one in found if one["type"] == "file"}
 
+    def all_names(self) -> set[str]:
+        """Return the paths below the folder of all files in it and in its folders; of one that is not there, none.
+
+        Raises:
+            InputError: it cannot be listed.
+        """
+        with self.reading(self.root):
+            self.fs.invalidate_cache()
+            start = len(self.root.rstrip("/")) + 1
+            return {str(path)[start:] for path in self.fs.find(self.root)} if self.fs.isdir(self.root) else set()
+
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of a file, or of a part of it, given by its path.
 

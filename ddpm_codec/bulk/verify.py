@@ -148,7 +148,7 @@ def bulk_verify(
                 report.shards += 1
                 if isinstance(result, Failed):
                     if result.fatal:
-                        raise ModelError(result.reason)
+                        raise result.error()
                     report.wrong.append(Untaken(task.file, result.reason))
                 else:
                     report.pictures += result.pictures
