@@ -130,9 +130,8 @@ def noisy(planes: Planes, rng: np.random.Generator) -> Planes:
 
 def saturated(planes: Planes, rng: np.random.Generator) -> Planes:
     """Scale chroma by 0.2 to 1.2: luma + gain (x - luma)."""
-    luma = (planes @ _LUMA)[..., None]
-    out: Planes = luma + np.float32(rng.uniform(0.2, 1.2)) * (planes - luma)
-    return out
+    luma: Planes = (planes @ _LUMA)[..., None]
+    return luma + np.float32(rng.uniform(0.2, 1.2)) * (planes - luma)
 
 
 def with_subsampled_chroma(planes: Planes, rng: np.random.Generator) -> Planes:
