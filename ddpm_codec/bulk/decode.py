@@ -15,11 +15,10 @@ from ddpm_codec.bulk.names import file_bases
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.rows import SHARD
-from ddpm_codec.bulk.shards import FinishedRun, pictures_of
+from ddpm_codec.bulk.shards import FinishedRun, opened_shard
 from ddpm_codec.bulk.tally import Said, Tally
 from ddpm_codec.errors import InputError, OutputExistsError, Untaken
 from ddpm_codec.image_io import default_extension, write_picture
-from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.picture import Picture
 from ddpm_codec.stopwatch import Stopwatch
@@ -103,7 +102,6 @@ class ShardDecoder:
         self._source, self._place, self._tar = Place(source), Place(destination), kind == "tar"
         self._model, self._device = model, device
 
-    @isolated(1)
     def run(self, task: Task, said: Said = lambda _: None) -> Decoded:
         """Decode a shard; every picture file, or the tar of all, appears whole or not at all.
 
@@ -115,24 +113,24 @@ class ShardDecoder:
         """
         notes: list[str] = []
         packed = io.BytesIO()
-        count = 0
         with (
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
             tempfile.TemporaryDirectory() as folder,
+            opened_shard(self._source, task.file, self._model, self._device) as shard,
         ):
-            for index, picture in pictures_of(self._source, task.file, self._model, self._device):
-                name = task.bases[index] + default_extension(picture.info)
-                data, more = _file_of(picture, Path(folder) / f"picture{default_extension(picture.info)}", name)
+            for index, picture in shard.pictures():
+                extension = default_extension(picture.info)
+                name = task.bases[index] + extension
+                data, more = _file_of(picture, Path(folder) / f"picture{extension}", name)
                 notes += more
                 if self._tar:
                     tar.addfile(_member(name, len(data)), io.BytesIO(data))
                 else:
                     self._place.write(name, data)
-                count += 1
                 said(Tally(1, picture.info.pixel_count * picture.info.layout.channels))
         if self._tar:
             self._place.write(tar_name(task.file), packed.getvalue())
-        return Decoded(count, notes)
+        return Decoded(len(task.bases), notes)
 
 
 def tar_name(shard: str) -> str:

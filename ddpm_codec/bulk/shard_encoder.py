@@ -93,7 +93,6 @@ class ShardEncoder:
         own_tile = 256 if self._session is None else self._session.model.tile
         self._cut = checked_options(setting.block_pixels, own_tile if setting.tile is None else setting.tile)
 
-    @isolated(1)
     def run(self, task: Task, said: Said = lambda _: None) -> ShardFacts:
         """Encode a shard, write it, and then its sidecar, which says that it is finished.
 
@@ -103,7 +102,7 @@ class ShardEncoder:
             FormatError: with ``verify``, the shard does not decode to the same pictures.
             OutputError: it cannot be written.
         """
-        with Stopwatch() as watch:
+        with Stopwatch() as watch, isolated(None if self._session is None else 1):
             coding = _Coding(ArchiveEncoder(self._session, self._cut, io.BytesIO()), task.shard, self._source.label)
             for entry, data in self._source.read_ahead(task.entries):
                 coding.add(entry, self._picture, data.result, said)

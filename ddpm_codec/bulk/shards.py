@@ -1,6 +1,7 @@
 """The shards of a finished run, and their pictures one after the other."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm_codec.bulk.places import Place
@@ -10,8 +11,8 @@ from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.container import ByteSource, read_container
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.files.verification import UNLIMITED
+from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
-from ddpm_codec.picture import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,8 +80,9 @@ def _grouped(rows: "Iterable[Row]") -> Iterator[Shard]:
         yield Shard(file, pictures, failures)
 
 
-def pictures_of(place: Place, file: str, model: ModelName | None, device: str) -> Iterator[tuple[int, Picture]]:
-    """Decode a shard, and yield its pictures with their places in it.
+@contextmanager
+def opened_shard(place: Place, file: str, model: ModelName | None, device: str) -> Iterator[ArchiveDecoder]:
+    """Open a shard for decoding in one thread; torch is loaded only where a model is needed.
 
     Raises:
         FormatError: it is damaged.
@@ -89,8 +91,9 @@ def pictures_of(place: Place, file: str, model: ModelName | None, device: str) -
     """
     data = place.read(place.path(file))
     container = read_container(ByteSource(data, f"{place.url}/{file}", file), max_pixels=UNLIMITED)
-    known = model if container.head.needs_model else None
-    yield from ArchiveDecoder(container, model=known, device=device).pictures()
+    needs_model = container.head.needs_model
+    with isolated(1 if needs_model else None):
+        yield ArchiveDecoder(container, model=model if needs_model else None, device=device)
 
 
 def check_names(run: FinishedRun, rows: "Iterable[Row]") -> None:

@@ -9,10 +9,9 @@ from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.rows import SHARD, Row, manifest_rows
-from ddpm_codec.bulk.shards import FinishedRun, Shard, check_names, pictures_of
+from ddpm_codec.bulk.shards import FinishedRun, Shard, check_names, opened_shard
 from ddpm_codec.bulk.tally import Said, Tally
 from ddpm_codec.errors import DdpmCodecError, ModelError, Untaken
-from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
 from ddpm_codec.stopwatch import Stopwatch
 
@@ -72,7 +71,6 @@ class ShardVerifier:
     def __init__(self, url: str, model: ModelName | None, device: str) -> None:
         self._place, self._model, self._device = Place(url), model, device
 
-    @isolated(1)
     def run(self, task: Shard, said: Said = lambda _: None) -> Checked:
         """Decode a shard and compare it with its rows of the manifest; what is wrong is in the result.
 
@@ -83,16 +81,17 @@ class ShardVerifier:
         pictures = dims = 0
         wrong: list[Untaken] = []
         try:
-            for index, picture in pictures_of(self._place, task.file, self._model, self._device):
-                row = expected.pop(index, None)
-                if row is None:
-                    wrong.append(Untaken(f"{task.file}: {picture.name}", "is not in the manifest"))
-                elif (row.name, row.sha256) != (picture.name, hashlib.sha256(picture.pixels).digest()):
-                    wrong.append(Untaken(f"{task.file}: {row.name}", "does not have the pixels of the manifest"))
-                else:
-                    size = picture.info.pixel_count * picture.info.layout.channels
-                    pictures, dims = pictures + 1, dims + size
-                    said(Tally(1, size))
+            with opened_shard(self._place, task.file, self._model, self._device) as shard:
+                for index, picture in shard.pictures():
+                    row = expected.pop(index, None)
+                    if row is None:
+                        wrong.append(Untaken(f"{task.file}: {picture.name}", "is not in the manifest"))
+                    elif (row.name, row.sha256) != (picture.name, hashlib.sha256(picture.pixels).digest()):
+                        wrong.append(Untaken(f"{task.file}: {row.name}", "does not have the pixels of the manifest"))
+                    else:
+                        size = picture.info.pixel_count * picture.info.layout.channels
+                        pictures, dims = pictures + 1, dims + size
+                        said(Tally(1, size))
         except ModelError:
             raise
         except DdpmCodecError as error:
