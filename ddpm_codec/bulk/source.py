@@ -206,7 +206,7 @@ def _base(root: str, found: Iterable[str]) -> str:
 def _why_left_out(path: str, root: str) -> str:
     """Return why a file is not taken; empty: it is."""
     inner = path[len(root) :] if path.startswith(root) else path
-    if any(part.startswith(".") for part in inner.split("/")):
+    if any(part.startswith(".") and part != ".." for part in inner.split("/")):
         return "is hidden"
     extension = os.path.splitext(path)[1].lower()
     if path != root and extension not in IMAGE_EXTENSIONS and extension != ".tar":

@@ -1,0 +1,53 @@
+"""Tasks on Ray itself: results, workers that die, errors of every kind."""
+
+from pathlib import Path
+
+import pytest
+from tests.bulk.jobs import Echo
+
+from ddpm_codec.bulk import Cluster
+from ddpm_codec.bulk.engine import ATTEMPTS, Board, Failed, connected, job
+from ddpm_codec.bulk.tally import Tally
+from ddpm_codec.errors import InputError
+
+pytest.importorskip("ray")
+
+
+def test_what_becomes_of_tasks(tmp_path: Path) -> None:
+    tasks = ["damaged", "dies", *(f"task {n}" for n in range(20)), "defect", "dies once", "disk full"]
+    seen: list[Tally] = []
+    with connected(Cluster(workers=2)) as pool:
+        outcomes = dict(pool.run(job(Echo, str(tmp_path)), tasks, seen.append))
+        absent = dict(pool.run(job(Echo, "no model"), ["a", "b"], lambda _: None))
+    assert outcomes.keys() == set(tasks)
+    good = {task: result for task, result in outcomes.items() if not isinstance(result, Failed)}
+    assert good.keys() == {*(f"task {n}" for n in range(20)), "dies once"}
+    assert all(result[0] == task for task, result in good.items())
+    assert {result[2] for result in good.values()} == {"1"}
+    # Two workers, and one more for each that died.
+    assert 2 <= len({result[1] for result in good.values()}) <= 2 + ATTEMPTS + 1
+    assert outcomes["damaged"] == Failed("is damaged")
+    assert outcomes["defect"] == Failed("ZeroDivisionError: by zero")
+    assert outcomes["disk full"] == Failed("No space left on device", fatal=True)
+    assert outcomes["dies"] == Failed(f"its worker died {ATTEMPTS} times; there may not be enough memory")
+    # One attempt each, but for those whose worker died.
+    assert len(list(tmp_path.iterdir())) == len(tasks) + (ATTEMPTS - 1) + 1
+    assert absent == dict.fromkeys("ab", Failed("no such model", fatal=True))
+    assert seen
+    assert all(one.dims == 10 * one.pictures <= 10 * len(tasks) for one in seen)
+
+
+@pytest.mark.parametrize("address", [pytest.param("ray://127.0.0.1:1", marks=pytest.mark.slow), "auto"])
+def test_a_cluster_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    with pytest.raises(InputError, match="cannot be reached") as refusal, connected(Cluster(address)):
+        pass
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_board_counts_a_task_once() -> None:
+    board = Board()
+    for done in (Tally(1, 5), Tally(2, 10), Tally(0), Tally(1, 5)):
+        board.tell(1, done)
+    board.tell(2, Tally(3, 30, 7))
+    assert board.total() == Tally(4, 35, 7)
