@@ -126,6 +126,7 @@ class TileEvaluator:
         waiting = self._waiting.pop(shape)
         done = self._done.get(shape, 0)
         self._done[shape] = done + len(waiting)
+        start = (shape[0] << 44) + (shape[1] << 28) + done
         pixels = np.stack([piece.pixels.transpose(2, 0, 1) for piece in waiting])
         share = sum(piece.share for piece in waiting) / len(waiting)
         x_0 = to_model_values(pixels, self.device)
@@ -139,7 +140,7 @@ class TileEvaluator:
             decoder=self.ending.likelihood,
             coded=shape if self.ending.exact else None,
             seed=self.seed,
-            first=(shape[0] << 44) + (shape[1] << 28) + done,
+            numbers=range(start, start + len(waiting)),
             progress=lambda evaluated: self._advance(evaluated * share),
         )
         columns = [terms.prior_bpd, *terms.diffusion_bpd.T, terms.reconstruction_bpd, terms.mean_rmse**2]
