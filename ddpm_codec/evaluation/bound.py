@@ -14,7 +14,7 @@ from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.errors import InputError
 from ddpm_codec.evaluation.report import BoundReport
-from ddpm_codec.evaluation.tiles import Ending, Pixels, TileEvaluator
+from ddpm_codec.evaluation.tiles import PLACES, Ending, Pixels, TileEvaluator
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
@@ -95,10 +95,16 @@ def bound_of(
     batch: int = 64,
     tile: int | None = None,
     seed: int = 0,
+    places: Sequence[int] | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> BoundReport:
     """Bound the bits per dimension of ``model`` on ``images``: L_T + sum_k L_k + L_0 of each.
+
+    The noise of a tile depends on ``seed``, the place of its image and its own place in the image, and on nothing else. So
+    images [a, b) of a set with ``places=range(a, b)`` have the rows that they have in the whole set, whatever the batch, and
+    :meth:`BoundReport.merged` puts parts together. Rows of an exact model are the same up to the order in which float64
+    numbers are added; a network in floating point rounds otherwise in a batch of another size, in its own arithmetic.
 
     Args:
         images: uint8 arrays [H, W, 3], which may differ in size, or one array [N, H, W, 3].
@@ -114,20 +120,22 @@ def bound_of(
             model's own; ``class``, as in coding, for a calibrated DDPM that leaves timesteps out.
         batch: 32x32 images (or as many pixels) at a time.
         tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's own.
-        seed: of the noise. Figures depend on the order of the images, not on the batch.
+        seed: of the noise.
+        places: of the images in the set that they are a part of, distinct, below 2^32; None: 0, 1, 2, and so on.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with (network evaluations of images done, total), those of a pixel decoder among them: with 0 at the
             start, then after every network evaluation of a batch.
 
     Raises:
-        InputError: no images, an image that is not uint8 [H, W, 3], a tile side that does not fit, or a crossing that the
-            decoder does not have.
+        InputError: no images, an image that is not uint8 [H, W, 3], places that are not one for each image, a tile side that
+            does not fit, or a crossing that the decoder does not have.
         ModelError: there is no chain of that length, or a term is not finite.
 
     Source: Ho et al. 2020, eq. 5.
     """
     if not len(images):
         raise InputError("the bound needs at least one image")
+    numbered = _checked_places(places, len(images))
     side = model.tile if tile is None else tile
     if side < STRIDE or side % STRIDE:
         raise InputError(f"tile = {side}: must be a multiple of {STRIDE}")
@@ -140,7 +148,7 @@ def bound_of(
     denoiser = model.bound_denoiser(target, dtype)
     evaluator = TileEvaluator(denoiser, ending, setting, target, seed, batch * 1024, progress)
     with Stopwatch() as watch:
-        table, dims = evaluator.run(images, side)
+        table, dims = evaluator.run(images, numbered, side)
     facts: dict[str, Any] = {
         "steps": model.user_steps(setting.chain.steps),
         "evaluations": setting.chain.steps + (ending.likelihood is None),
@@ -157,3 +165,17 @@ def bound_of(
     facts |= ending.facts
     bpd, rmse = table[:, :-1], table[:, -1]
     return BoundReport(setting.chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, facts)
+
+
+def _checked_places(places: Sequence[int] | None, images: int) -> list[int]:
+    """Return the places of images in their set."""
+    if places is None:
+        return list(range(images))
+    given = [int(place) for place in places]
+    if len(given) != images:
+        raise InputError(f"{len(given)} places for {images} images")
+    if len(set(given)) != images or not 0 <= min(given) <= max(given) < PLACES:
+        raise InputError(
+            f"places of images must be distinct, at least 0 and below 2^32; got {min(given)} to {max(given)}"
+        )
+    return given

@@ -16,12 +16,16 @@ from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.distortion import check_rgb
+from ddpm_codec.errors import InputError
 from ddpm_codec.models.pixel_decoder_model import PixelDecoderModel
 from ddpm_codec.models.protocol import BoundSetting, CodecModel
 from ddpm_codec.nn.pixel_decoder import SIDES
 from ddpm_codec.padding import pad_to_multiple
 
 Pixels = NDArray[np.uint8]
+
+PLACES = 1 << 32
+"""Places of images in a set, and of tiles in an image, are below this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +70,28 @@ class Ending:
         return cls(model.pixel_likelihood(device), own, exact=True, facts=facts)
 
 
+def noise_number(place: int, tile: int) -> int:
+    """Return the number of the noise of one tile: tile << 32 | place.
+
+    The noise of an image of one tile thus has its place as its number, as where a set is evaluated without tiles.
+
+    Args:
+        place: of the image in its set.
+        tile: of the tile in its image, row by row.
+
+    Raises:
+        InputError: one of them is not below 2^32, so that numbers would collide.
+    """
+    if not (0 <= place < PLACES and 0 <= tile < PLACES):
+        raise InputError(f"tile {tile} of image {place}: there is noise for 2^32 images of 2^32 tiles")
+    return tile << 32 | place
+
+
 class _Piece(NamedTuple):
-    """A padded tile, the number of its image, and its share of that image's work."""
+    """A padded tile, the row of its image in the sums, the number of its noise, its share of that image's work."""
 
     image: int
+    number: int
     pixels: Pixels
     share: float
 
@@ -89,10 +111,10 @@ class TileEvaluator:
     _total: int = 0
     # By the rows and columns that are coded.
     _waiting: dict[tuple[int, int], list[_Piece]] = field(default_factory=dict)
-    # Tiles of each shape so far: the noise of a tile depends on its shape and its place among them alone.
-    _done: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def run(self, images: Sequence[Pixels] | Pixels, tile: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def run(
+        self, images: Sequence[Pixels] | Pixels, places: Sequence[int], tile: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return ([prior, steps, reconstruction in bits/dim, RMSE in grey levels], [N, K + 3]; sub-pixels, [N])."""
         count = len(images)
         self._total = count * len(self.setting.chain.log_snr)
@@ -104,16 +126,17 @@ class TileEvaluator:
         dims = np.zeros(count, dtype=np.int64)
         for index in range(count):
             image: Pixels = images[index]
-            check_rgb(image, f"image {index}")
+            check_rgb(image, f"image {places[index]}")
             dims[index] = image.size
             rects = Rect(0, 0, *image.shape[:2]).cut(tile, tile)
-            for rect in rects:
+            for ordinal, rect in enumerate(rects):
                 cut = image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width]
                 piece = pad_to_multiple(cut, block, (0, 1))
                 coded = cut if self.ending.exact else piece
                 padded[index] += coded.size
                 shape = coded.shape[:2]
-                self._waiting.setdefault(shape, []).append(_Piece(index, piece, 1.0 / len(rects)))
+                number = noise_number(places[index], ordinal)
+                self._waiting.setdefault(shape, []).append(_Piece(index, number, piece, 1.0 / len(rects)))
                 if len(self._waiting[shape]) * piece.shape[0] * piece.shape[1] >= self.batch_pixels:
                     self._flush(shape, sums)
         for shape in list(self._waiting):
@@ -124,9 +147,6 @@ class TileEvaluator:
 
     def _flush(self, shape: tuple[int, int], sums: NDArray[np.float64]) -> None:
         waiting = self._waiting.pop(shape)
-        done = self._done.get(shape, 0)
-        self._done[shape] = done + len(waiting)
-        start = (shape[0] << 44) + (shape[1] << 28) + done
         pixels = np.stack([piece.pixels.transpose(2, 0, 1) for piece in waiting])
         share = sum(piece.share for piece in waiting) / len(waiting)
         x_0 = to_model_values(pixels, self.device)
@@ -140,7 +160,7 @@ class TileEvaluator:
             decoder=self.ending.likelihood,
             coded=shape if self.ending.exact else None,
             seed=self.seed,
-            numbers=range(start, start + len(waiting)),
+            numbers=[piece.number for piece in waiting],
             progress=lambda evaluated: self._advance(evaluated * share),
         )
         columns = [terms.prior_bpd, *terms.diffusion_bpd.T, terms.reconstruction_bpd, terms.mean_rmse**2]
