@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
+
 from ddpm_codec.datasets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import VarianceKind
@@ -154,6 +156,8 @@ def bound_of(
         "evaluations": setting.chain.steps + (ending.likelihood is None),
         "schedule": setting.schedule,
         "variance": setting.variance,
+        "tile": side,
+        "seed": seed,
         "seconds": watch.seconds,
         "images_per_second": len(images) / watch.seconds,
         "model": model.name,
@@ -164,7 +168,8 @@ def bound_of(
     }
     facts |= ending.facts
     bpd, rmse = table[:, :-1], table[:, -1]
-    return BoundReport(setting.chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, facts)
+    of_images = np.array(numbered, dtype=np.int64)
+    return BoundReport(setting.chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], dims, rmse, of_images, facts)
 
 
 def _checked_places(places: Sequence[int] | None, images: int) -> list[int]:
