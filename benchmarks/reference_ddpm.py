@@ -87,7 +87,7 @@ def bounds(
                 setting.chain,
                 setting.prior,
                 variance=setting.variances,
-                first=done,
+                numbers=range(done, done + len(batch)),
             )
             collected[kind].append(terms)
         done += len(batch)

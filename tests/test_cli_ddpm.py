@@ -253,7 +253,6 @@ def test_pictures_whose_sides_are_no_multiple_of_8(run: Run, tmp_path: Path) -> 
         setting.chain,
         setting.prior,
         variance=setting.variances,
-        first=(28 << 44) + (28 << 28),
     )
     assert found["total_bpd"] == pytest.approx(direct.mean_bpd, rel=1e-6)
     drawn = tmp_path / "drawn.npy"

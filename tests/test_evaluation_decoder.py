@@ -27,7 +27,7 @@ def test_the_last_message_is_what_the_coder_spends() -> None:
     padded = np.pad(picture, ((0, 3), (0, 6), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
     x_0 = to_model_values(padded, CPU)
     sigma = math.exp(-0.5 * log_snr_at(8.2))
-    z_0 = x_0 + sigma * draw_noise(x_0, image_generators(4, (13 << 44) + (18 << 28), 1))
+    z_0 = x_0 + sigma * draw_noise(x_0, image_generators(4, 0, 1))
     z_64 = torch.round(z_0.double() * 127.5 * 64.0).to(torch.int64).numpy()
     executor = model.pixel_decoder_executor(CPU)
     assert executor is not None
@@ -50,7 +50,7 @@ def test_figures_do_not_depend_on_batches_or_other_shapes() -> None:
     pictures = [noisy_picture(0, 16, 16), noisy_picture(1, 15, 16), noisy_picture(2, 16, 16), noisy_picture(3, 15, 16)]
     together, apart = (bound_of(pictures, toy_exact(), batch=batch) for batch in (64, 1))
     np.testing.assert_allclose(together.total_bpd, apart.total_bpd, rtol=1e-12)
-    alone = bound_of(pictures[1::2], toy_exact())
+    alone = bound_of(pictures[1::2], toy_exact(), places=[1, 3])
     np.testing.assert_allclose(alone.total_bpd, together.total_bpd[1::2], rtol=1e-12)
 
 

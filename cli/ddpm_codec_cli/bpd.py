@@ -68,6 +68,8 @@ def bpd(
 
     A CIFAR-10 folder gives its test batch. Models take 8-bit RGB: images with alpha, a palette or one grey channel are taken
     as RGB and named; those with more than 8 bits a sample are refused.
+
+    The noise of an image depends on --seed and on its place in DATA, and on nothing else: not on --batch or the other images.
     """
     from ddpm_codec.evaluation import evaluate_bpd
     from ddpm_codec.plotting import check_plot, plot_bound

@@ -92,7 +92,8 @@ def bound(
             fixed (``"beta"``, ``"beta-tilde"``); None: the model's default.
         batch: number of 32x32 images (or the equivalent in pixels) per batch.
         tile: side of the tiles that larger images are cut into, a multiple of 8; None: the model's default.
-        seed: seed of the noise.
+        seed: seed of the noise. That of an image depends on it and on the place of the image in ``images``, and on nothing
+            else.
         device: see :func:`~ddpm_codec.encode`.
         threads: see :func:`~ddpm_codec.encode`.
 

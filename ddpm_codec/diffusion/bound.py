@@ -9,7 +9,7 @@ The sum is what a bits-back coder spends on a picture, and each term is one of i
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,8 +28,8 @@ from ddpm_codec.diffusion.measurement import (
     check_pictures,
     denoise_at,
     draw_noise,
-    image_generators,
     measure_levels,
+    noise_generator,
 )
 from ddpm_codec.diffusion.noise_level import sigma_from_log_snr
 from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
@@ -221,7 +221,7 @@ def evaluate_bound(
     variance: VarianceKind | Variances = "predicted",
     calibration: Calibration | None = None,
     seed: int = 0,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
     likelihood: Likelihood = "gaussian",
     decoder: PixelLikelihood | None = None,
     coded: tuple[int, int] | None = None,
@@ -241,8 +241,10 @@ def evaluate_bound(
         variance: of the reverse steps and L_0: a kind (see :func:`~ddpm_codec.diffusion.variance.variances_of`), or an object
             that gives them.
         calibration: measured on training pictures; needed for ``class`` and ``level``.
-        seed: of the noise; image n draws from its own generator, so the batch size does not matter.
-        first: n of the first image, for a set that is evaluated in several calls.
+        seed: of the noise.
+        numbers: of the noise, one a picture over all batches, at least 0; None: 0, 1, 2, and so on. A picture draws from a
+            generator of its own (:func:`~ddpm_codec.diffusion.measurement.noise_generator`), which the seed and its number
+            determine, whatever is evaluated beside it, before it or in another call. Equal numbers draw equal noise.
         likelihood: family of L_0 where each sub-pixel is decoded on its own.
         decoder: p(x_0 | z_0) at the cleanest level of the chain, in place of the denoiser's own; the denoiser is not asked
             there.
@@ -251,14 +253,16 @@ def evaluate_bound(
         progress: told after each network evaluation how many (image, level) pairs are done, as ``tqdm.update``.
 
     Raises:
-        InputError: for no pictures, pictures of a wrong shape, an unknown variance or likelihood, or a calibration
-            that is missing or does not cover the chain.
+        InputError: for no pictures, pictures of a wrong shape, numbers that are negative or more or fewer than the pictures,
+            an unknown variance or likelihood, or a calibration that is missing or does not cover the chain.
         ModelError: a term is not finite.
 
     Source: Ho et al. 2020, eq. 5; Kingma et al. 2021 (VDM), eq. 11 and 13.
     """
     if likelihood not in ("gaussian", "logistic"):
         raise InputError(f"unknown likelihood {likelihood!r}")
+    if numbers is not None and min(numbers, default=0) < 0:
+        raise InputError(f"numbers of noise are at least 0; got {min(numbers)}")
     if isinstance(variance, str):
         variance = variances_of(variance, transform, calibration, chain.log_snr)
     evaluator = _Evaluator(denoiser, transform, chain, prior, variance, likelihood, decoder, coded)
@@ -266,7 +270,7 @@ def evaluate_bound(
     dims: list[int] = []
     for x_0 in batches:
         check_pictures(x_0, transform)
-        nats = evaluator.terms(x_0, image_generators(seed, first + len(dims), len(x_0)), progress)
+        nats = evaluator.terms(x_0, _generators(seed, numbers, len(dims), len(x_0)), progress)
         if not np.isfinite(nats).all():
             raise ModelError(
                 "the bound is not finite: the network predicts non-finite values, or the variances are invalid"
@@ -276,6 +280,18 @@ def evaluate_bound(
         dims.extend([per_image] * len(x_0))
     if not dims:
         raise InputError("cannot evaluate the bound: no pictures")
+    if numbers is not None and len(numbers) > len(dims):
+        raise InputError(f"{len(numbers)} numbers of noise for {len(dims)} pictures")
     table = np.concatenate(terms)
     bpd, rmse = nats_to_bits(1.0) * table[:, :-1], GREY_PER_UNIT * np.sqrt(table[:, -1])
     return BoundTerms(chain, bpd[:, 0], bpd[:, 1:-1], bpd[:, -1], np.array(dims, dtype=np.int64), rmse)
+
+
+def _generators(seed: int, numbers: Sequence[int] | None, done: int, count: int) -> list[torch.Generator]:
+    """Return the generators of the ``count`` pictures that come after ``done`` ones."""
+    span = range(done, done + count)
+    if numbers is None:
+        return [noise_generator(seed, number) for number in span]
+    if len(numbers) < span.stop:
+        raise InputError(f"{len(numbers)} numbers of noise for {span.stop} pictures or more")
+    return [noise_generator(seed, numbers[place]) for place in span]

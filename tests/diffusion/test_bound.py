@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ddpm_codec.diffusion.bound import (
     BoundTerms,
@@ -23,6 +26,7 @@ from ddpm_codec.diffusion.chain import (
     select_chain,
     transition_from_mse,
 )
+from ddpm_codec.diffusion.measurement import noise_generator
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import InputError
 from ddpm_codec.units import nats_to_bits
@@ -148,6 +152,37 @@ def test_no_figure_depends_on_the_batch_size(gaussian_toy: "GaussianToy") -> Non
     assert (again.total_bpd != one.total_bpd).all()
 
 
+def test_a_picture_and_its_number_determine_its_row(gaussian_toy: "GaussianToy") -> None:
+    """Whatever else is evaluated; without numbers they are 0, 1, 2 and so on."""
+    x_0 = gaussian_toy.sample(4)
+    chain, prior = even_chain(8.0, -3.0, 2), PriorModel.standard(192)
+
+    def totals(pictures: Tensor, numbers: Sequence[int] | None) -> NDArray[np.float64]:
+        batches = pictures.split(3)
+        return evaluate_bound(
+            gaussian_toy, batches, gaussian_toy.transform, chain, prior, seed=5, numbers=numbers
+        ).total_bpd
+
+    whole = totals(x_0, None)
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(totals(x_0[order], order), whole[order], rtol=1e-12)
+    np.testing.assert_allclose(totals(x_0[3:], [3]), whole[3:], rtol=1e-12)
+    np.testing.assert_allclose(totals(x_0[[1, 1]], [1, 1]), whole[[1, 1]], rtol=1e-12)
+    # High bits count.
+    same_picture = totals(x_0[[0] * 4], [0, 1, 1 << 32, 1 << 63])
+    assert len(set(same_picture.round(9).tolist())) == 4
+
+
+def test_noise_of_other_numbers_and_seeds_is_independent() -> None:
+    """Numbers in a row, numbers that differ in high bits alone, and seeds in a row: correlations of 4,096 draws."""
+    keys = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 1 << 32), (0, 2 << 32), (0, 1 << 32 | 1), (1, 1 << 32)]
+    drawn = np.stack([torch.randn(4096, generator=noise_generator(*key), dtype=torch.float64) for key in keys])
+    correlation = np.corrcoef(drawn)[np.triu_indices(len(keys), 1)]
+    # The largest of 28 standard normals, whose standard deviation is 1 / 64, is below 4 but for 0.2 % of all seeds.
+    assert np.abs(correlation).max() < 4.0 / 64.0
+    np.testing.assert_array_equal(torch.randn(4096, generator=noise_generator(0, 1), dtype=torch.float64), drawn[1])
+
+
 def test_pictures_of_two_sizes(gaussian_toy: "GaussianToy") -> None:
     batches = [gaussian_toy.sample(3), gaussian_toy.sample(2, side=24)]
     done: list[int] = []
@@ -218,6 +253,9 @@ def test_bad_requests_are_refused(gaussian_toy: "GaussianToy") -> None:
         evaluate_bound(gaussian_toy, pictures, transform, chain, prior, variance="gamma")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be"):
         evaluate_bound(gaussian_toy, [torch.zeros(3, 16, 16)], transform, chain, prior)
+    for numbers, cause in (([], "0 numbers of noise"), ([0, 1], "2 numbers of noise"), ([-1], "at least 0; got -1")):
+        with pytest.raises(InputError, match=cause):
+            evaluate_bound(gaussian_toy, pictures, transform, chain, prior, numbers=numbers)
 
 
 @pytest.mark.parametrize("name", ["colour-8x8", "identity"])
