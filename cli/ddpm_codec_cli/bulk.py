@@ -10,7 +10,7 @@ from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS
 from ddpm_codec.errors import InputError, LeftOutError, Untaken
 from ddpm_codec_cli import options
 from ddpm_codec_cli.group import LazyCommand, LazyGroup
-from ddpm_codec_cli.output import echo, print_facts, print_json, print_note, printable
+from ddpm_codec_cli.output import echo, print_facts, print_json, print_note, print_table, printable
 
 if TYPE_CHECKING:
     from ddpm_codec.bulk import Cluster, Standing
@@ -21,6 +21,7 @@ COMMANDS = {
     "decode": LazyCommand(
         "ddpm_codec_cli.bulk:decode", "Decode shards into picture files or tars; goes on where it was."
     ),
+    "bpd": LazyCommand("ddpm_codec_cli.bulk:bpd", "Bound the bits/dim of a model over a set, as `bpd` does."),
     "verify": LazyCommand("ddpm_codec_cli.bulk:verify", "Decode every shard and compare it with the manifest."),
 }
 SOURCE_HELP = (
@@ -210,6 +211,59 @@ def verify(
         print_facts(report.to_json() | {"failures": report.failures or None}, VERIFY_LABELS)
     _print_untaken("wrong", report.wrong)
     ctx.exit(1 if report.wrong else 0)
+
+
+@click.command()
+@_place("SRC")
+@options.model_option
+@options.noise("--crossing", "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own]")
+@options.steps_option
+@options.schedule_option
+@options.variance_option
+@options.tile_option
+@options.limit_option
+@options.first_frame_option
+@options.batch_option
+@options.seed_option
+@options.text(
+    "--keep", "Folder for finished parts, so that the same command goes on after an interruption.", metavar="DIR"
+)
+@_on_cluster
+@click.pass_context
+def bpd(
+    ctx: click.Context,
+    /,
+    src: str,
+    keep: str | None,
+    address: str,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+    **values: Any,  # noqa: ANN401 - fields of BoundOptions
+) -> None:
+    """Bound the bits/dim of a model over a set, term by term, with the standard error.
+
+    The figures are those of `bpd` on the same files, whatever the number of workers: the noise of an image depends on --seed
+    and on its place in the set alone. An image that cannot be used stops no other; the exit code is 1 then.
+    """
+    from ddpm_codec.bulk import BoundOptions, bulk_bpd
+    from ddpm_codec_cli.bpd import LABELS
+
+    with progress_bar() as progress:
+        cluster = _cluster(address, workers, device)
+        found = bulk_bpd(src, BoundOptions(**values), cluster, keep=keep, progress=progress)
+    facts = found.to_json()
+    if as_json:
+        print_json(facts)
+    else:
+        labels = LABELS | {"seconds": "seconds, of all workers", "wall_seconds": "seconds", "workers": "workers"}
+        print_facts(facts, labels)
+        print_table(["step", "bits/dim"], found.report.step_rows())
+    _print_untaken("left out", found.left_out, note=True)
+    for change, number in sorted(found.changed.items()):
+        print_note(f"{change}: {number:,} images")
+    _print_untaken("failed", found.failures)
+    ctx.exit(1 if found.failures else 0)
 
 
 def _cluster(address: str, workers: int | None, device: str) -> "Cluster":

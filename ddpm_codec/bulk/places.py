@@ -100,7 +100,9 @@ class Place:
         """
         with self.reading(path):
             # Whole files without a range: a request of its own would have to ask for the size.
-            return bytes(self.fs.cat_file(path) if end is None and not start else self.fs.cat_file(path, start=start, end=end))
+            return bytes(
+                self.fs.cat_file(path) if end is None and not start else self.fs.cat_file(path, start=start, end=end)
+            )
 
     @contextmanager
     def opened(self, path: str) -> Iterator[BinaryIO]:

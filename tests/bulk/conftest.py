@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_codec.bulk import decode, encode, verify
+from ddpm_codec.bulk import bound, decode, encode, verify
 from ddpm_codec.bulk.engine import Cluster, Outcome, Worker
 from ddpm_codec.bulk.tally import Tally
 from tests.helpers import PHOTO
@@ -52,7 +52,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def connected(_: Cluster) -> Iterator[PoolHere]:
         yield PoolHere()
 
-    for module in (encode, decode, verify):
+    for module in (bound, decode, encode, verify):
         monkeypatch.setattr(module, "connected", connected)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,9 @@ from PIL import Image
 import ddpm_codec
 from ddpm_codec.bulk import BulkOptions, Standing, bulk_encode, encode
 from ddpm_codec.bulk.engine import Failed
-from ddpm_codec.bulk.shard_encoder import ShardEncoder
+from ddpm_codec.bulk.rows import ShardFacts
+from ddpm_codec.bulk.shard_encoder import ShardEncoder, Task
+from ddpm_codec.bulk.tally import Said
 from ddpm_codec.errors import FormatError, InputError, LeftOutError, OutputError
 from tests.helpers import leftovers
 
@@ -29,7 +32,7 @@ def test_shards_hold_every_picture_once_and_the_manifest_says_where(pictures: Pa
     report = bulk_encode(str(pictures), str(out), NONE)
     rows = pq.read_table(out / "manifest.parquet").to_pylist()
     assert (report.pictures, report.failed, report.shards) == (12, 0, 3)
-    assert [path.name for path in report.left_out and [Path(one.path) for one in report.left_out]] == ["notes.txt"]
+    assert [Path(one.path).name for one in report.left_out] == ["notes.txt"]
     expected = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
     assert [row["name"] for row in rows] == expected
     assert [row["shard"] for row in rows] == [f"shard-{n // 5:06d}.ddpm" for n in range(12)]
@@ -73,7 +76,12 @@ def test_the_second_start_codes_nothing_and_a_lost_shard_alone_again(
     before = files(out)
     coded: list[str] = []
     run = ShardEncoder.run
-    monkeypatch.setattr(ShardEncoder, "run", lambda self, task, said: coded.append(task.shard) or run(self, task, said))
+
+    def counting(self: ShardEncoder, task: Task, said: Said) -> ShardFacts:
+        coded.append(task.shard)
+        return run(self, task, said)
+
+    monkeypatch.setattr(ShardEncoder, "run", counting)
     report = bulk_encode(str(pictures), str(out), NONE)
     assert (report.kept_shards, report.workers, coded) == (3, 0, [])
     assert report.pictures == 12
@@ -101,9 +109,7 @@ def test_the_second_start_codes_nothing_and_a_lost_shard_alone_again(
         ({"block_pixels": 4096}, "block-pixels"),
     ],
 )
-def test_another_plan_is_refused_in_one_line(
-    pictures: Path, tmp_path: Path, change: dict[str, object], word: str
-) -> None:
+def test_another_plan_is_refused_in_one_line(pictures: Path, tmp_path: Path, change: dict[str, Any], word: str) -> None:
     bulk_encode(str(pictures), str(tmp_path / "out"), NONE)
     before = files(tmp_path / "out")
     with pytest.raises(InputError, match=word) as refusal:
@@ -159,10 +165,10 @@ def test_a_failing_shard_is_named_and_the_others_stay(
 ) -> None:
     run = ShardEncoder.run
 
-    def failing(self: ShardEncoder, task: object, said: object) -> object:
-        if task.shard.endswith("1"):  # type: ignore[attr-defined]
+    def failing(self: ShardEncoder, task: Task, said: Said) -> ShardFacts:
+        if task.shard.endswith("1"):
             raise RuntimeError("a defect")
-        return run(self, task, said)  # type: ignore[arg-type]
+        return run(self, task, said)
 
     monkeypatch.setattr(ShardEncoder, "run", failing)
     with pytest.raises(OutputError, match=r"shard-000001\.ddpm: RuntimeError: a defect; what is finished stays"):
@@ -192,7 +198,7 @@ def test_a_damaged_plan_is_said_to_be(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     bulk_encode(str(pictures), str(out), NONE)
     plan = (out / "plan.json").read_text()
-    for broken in ("", "{}", plan[:-5], plan.replace('"format":1', '"format":9'), plan.replace('[0,', '[1,')):
+    for broken in ("", "{}", plan[:-5], plan.replace('"format":1', '"format":9'), plan.replace("[0,", "[1,")):
         (out / "plan.json").write_text(broken)
         with pytest.raises(FormatError) as refusal:
             bulk_encode(str(pictures), str(out), NONE)

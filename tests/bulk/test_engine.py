@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from tests.bulk.jobs import Echo
 
 from ddpm_codec.bulk import Cluster
 from ddpm_codec.bulk.engine import ATTEMPTS, Board, Failed, connected, job
 from ddpm_codec.bulk.tally import Tally
 from ddpm_codec.errors import InputError
+from tests.bulk.jobs import Echo
 
 pytest.importorskip("ray")
 

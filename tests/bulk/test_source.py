@@ -144,7 +144,12 @@ def test_a_picture_that_changed_length_since_is_said_to(pictures: Path) -> None:
 
 entry_lists = st.lists(
     st.builds(
-        Entry, st.text(max_size=8), st.text(max_size=8), st.integers(-1, 2**60), st.integers(0, 2**60), st.integers(0, 9)
+        Entry,
+        st.text(max_size=8),
+        st.text(max_size=8),
+        st.integers(-1, 2**60),
+        st.integers(0, 2**60),
+        st.integers(0, 9),
     ),
     max_size=9,
 )

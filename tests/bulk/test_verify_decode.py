@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.bulk import BulkOptions, bulk_decode, bulk_encode, bulk_verify
-from ddpm_codec.bulk.decode import MARK
-from ddpm_codec.bulk.shard_encoder import Task
+from ddpm_codec.bulk.decode import MARK, Decoded, ShardDecoder, Task
+from ddpm_codec.bulk.tally import Said
 from ddpm_codec.errors import FormatError, InputError, OutputExistsError
 from tests.helpers import leftovers, same
 
@@ -53,7 +53,9 @@ def test_other_pixels_are_noticed(shards: Path) -> None:
     rows[7]["sha256"] = bytes(32)
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), shards / "manifest.parquet")
     wrong = bulk_verify(str(shards)).wrong
-    assert [str(one) for one in wrong] == [f"{rows[7]['shard']}: {rows[7]['name']}: does not have the pixels of the manifest"]
+    assert [str(one) for one in wrong] == [
+        f"{rows[7]['shard']}: {rows[7]['name']}: does not have the pixels of the manifest"
+    ]
 
 
 @pytest.mark.parametrize("change", ["missing", "twice", "order"])
@@ -85,14 +87,12 @@ def test_pictures_come_back(shards: Path, pictures: Path, tmp_path: Path) -> Non
 
 
 def test_an_interrupted_decode_goes_on(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ddpm_codec.bulk.decode import ShardDecoder
-
     run = ShardDecoder.run
 
-    def failing(self: ShardDecoder, task: Task, said: object) -> object:
-        if task.file == "shard-000001.ddpm":  # type: ignore[attr-defined]
+    def failing(self: ShardDecoder, task: Task, said: Said) -> Decoded:
+        if task.file == "shard-000001.ddpm":
             raise KeyboardInterrupt
-        return run(self, task, said)  # type: ignore[arg-type]
+        return run(self, task, said)
 
     for kind in ("files", "tar"):
         out = tmp_path / kind
