@@ -1,0 +1,175 @@
+"""Runs that are killed, and go on: every picture there once, no finished shard coded twice, nothing half-written.
+
+The program and Ray are real, the model is not: the fallback codes the same way and loads no torch.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ddpm_codec.bulk import bulk_verify
+from tests.helpers import leftovers
+
+PICTURES = 1200
+PER_SHARD = 20
+SHARDS = PICTURES // PER_SHARD
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures, a few of them broken."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(0)
+    for number in range(PICTURES):
+        pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        path = folder / f"{number:05d}.png"
+        Image.fromarray(pixels).save(path)
+        if number % 400 == 7:
+            path.write_bytes(path.read_bytes()[:50])
+    return folder
+
+
+def command(many: Path, out: Path) -> list[str]:
+    words = ["bulk", "encode", many, out, "--model", "none", "--shard-images", PER_SHARD, "--workers", 2, "--json"]
+    return [sys.executable, "-m", "ddpm_codec_cli", *map(str, words)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            number = int(entry.name)
+            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents.setdefault(int(after_name[1]), []).append(number)
+    found, pending = list[int](), [pid]
+    while pending:
+        children = parents.get(pending.pop(), [])
+        found += children
+        pending += children
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes in which a run's workers are."""
+    found = []
+    for number in descendants(pid):
+        with suppress(OSError):
+            if Path(f"/proc/{number}/cmdline").read_bytes().startswith(b"ray::Worker"):
+                found.append(number)
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the program, and leave none of its processes behind."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    everything: list[int] = []
+    try:
+        yield process
+        everything = descendants(process.pid)
+    finally:
+        everything += descendants(process.pid)
+        process.kill()
+        process.communicate()
+        kill(everything)
+
+
+def finished(out: Path) -> dict[str, tuple[int, int]]:
+    """Return the finished shards, with what a second writing would change."""
+    done = {}
+    for sidecar in out.glob("*.rows.parquet"):
+        shard = sidecar.with_name(sidecar.name.replace(".rows.parquet", ".ddpm")).stat()
+        done[sidecar.name] = shard.st_ino, shard.st_mtime_ns
+    return done
+
+
+def wait_for(out: Path, shards: int, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until so many shards are finished, or the run is."""
+    limit = time.monotonic() + 120
+    while len(list(out.glob("*.rows.parquet"))) < shards and process.poll() is None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def check_whole(many: Path, out: Path) -> None:
+    """Check that the run is finished, and that everything is there once; where ``here`` does the decoding."""
+    rows = pq.read_table(out / "manifest.parquet").to_pylist()
+    assert [row["name"] for row in rows] == sorted(path.name for path in many.iterdir())
+    assert sum(bool(row["failure"]) for row in rows) == 3
+    assert sorted(path.name for path in out.glob("*.ddpm")) == [f"shard-{n:06d}.ddpm" for n in range(SHARDS)]
+    assert not leftovers(out)
+    report = bulk_verify(str(out))
+    assert (report.pictures, report.failures, report.wrong) == (PICTURES - 3, 3, [])
+
+
+def go_on(many: Path, out: Path) -> None:
+    """Start the run again, and let it end."""
+    before = finished(out)
+    done = subprocess.run(command(many, out), capture_output=True, check=False, timeout=280)
+    # Three pictures are broken.
+    assert done.returncode == 1, done.stderr.decode()
+    assert done.stderr.count(b"failed: ") == 3
+    assert before.items() <= finished(out).items(), "a finished shard was written again"
+
+
+def driver(pid: int) -> list[int]:
+    return [pid]
+
+
+def everything(pid: int) -> list[int]:
+    return [pid, *descendants(pid)]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_whose_workers_and_then_driver_are_killed_goes_on(many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(command(many, out)) as process:
+        wait_for(out, 3, process)
+        first = finished(out)
+        kill(workers_of(process.pid))
+        # New workers take their shards.
+        wait_for(out, len(first) + 5, process)
+        assert process.poll() is None
+        before = finished(out)
+        kill([process.pid])
+    assert first.items() <= before.items() <= finished(out).items(), "a finished shard was written again"
+    assert len(first) < len(finished(out)) < SHARDS
+    go_on(many, out)
+    check_whole(many, out)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("victims", [workers_of, driver, everything])
+def test_ten_kills_at_random_times(many: Path, tmp_path: Path, victims: Callable[[int], list[int]]) -> None:
+    out = tmp_path / "out"
+    times = random.Random(victims.__name__)
+    for _ in range(10):
+        with running(command(many, out)) as process:
+            wait_for(out, len(finished(out)) + times.choice([0, 1, 1, 2]), process)
+            time.sleep(times.uniform(0, 0.5))
+            before = finished(out)
+            kill(victims(process.pid))
+            if victims is workers_of:
+                time.sleep(times.uniform(0, 2))
+        assert before.items() <= finished(out).items(), "a finished shard was written again"
+    go_on(many, out)
+    check_whole(many, out)
