@@ -6,19 +6,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint format clean
+.PHONY: demo test slow browser lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 # One thread for each test process: more of them only fight over the cores.
-test slow: export OMP_NUM_THREADS = 1
+test slow browser: export OMP_NUM_THREADS = 1
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m "slow and not gpu and not data"
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not data and not browser"
+
+browser: $(STAMP)
+	$(BIN)/python -m pytest -q -m browser
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -230,20 +230,31 @@ def test_the_page_holds_all_that_it_shows(photos: Path) -> None:
         assert row.result.percent is None or f"{row.result.percent:+.1f}</td>" in text
 
 
-def test_the_page_shows_the_figure_with_every_value(photos: Path) -> None:
+def test_the_figure_and_the_page_have_every_value(photos: Path) -> None:
     report = measure(photos, metrics=["psnr", "ssimulacra2"], limit=1)
     out = photos.parent / "out"
-    figure = (out / "rd.svg").read_text().partition("\n")[2].strip()
-    assert figure in (out / "index.html").read_text()
-    titles = [element.text for element in ElementTree.fromstring(figure).iter("{http://www.w3.org/2000/svg}title")]
-    assert titles == [
+    wanted = [
         f"{curve.name} {setting}: {rate:.4f} bpp, {value:.3f}"
         for metric in ("psnr", "ssimulacra2")
         for curve in report.curves[metric]
         for setting, rate, value in curve.finite_points()
     ]
     # Four curves of ours and two of peers; the exact picture has no finite PSNR.
-    assert len(titles) == (4 * (len(BITS) - 1) + 2 * 9) + (4 * len(BITS) + 2 * 9)
+    assert len(wanted) == (4 * (len(BITS) - 1) + 2 * 9) + (4 * len(BITS) + 2 * 9)
+    panels = re.findall(r"<svg xmlns=.*?</svg>", (out / "index.html").read_text(), re.DOTALL)
+    assert len(panels) == 2
+    for drawings in ([(out / "rd.svg").read_text()], panels):
+        elements = [ElementTree.fromstring(drawing) for drawing in drawings]
+        assert [
+            title.text for element in elements for title in element.iter("{http://www.w3.org/2000/svg}title")
+        ] == wanted
+
+
+def test_a_page_without_peers_says_so(photos: Path) -> None:
+    measure(photos, limit=1, peers=[])
+    text = (photos.parent / "out" / "index.html").read_text()
+    assert "No other codec was measured." in text
+    assert text.count("<table>") == 1
 
 
 def test_the_command_prints_tables_or_one_object(photos: Path, fake: Path, run: Run) -> None:

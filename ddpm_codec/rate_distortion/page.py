@@ -6,27 +6,26 @@ The page is self-contained: it loads nothing and works from a local folder.
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 from ddpm_codec.atomic import new_file, reason
 from ddpm_codec.errors import OutputError
 from ddpm_codec.json_text import json_text
+from ddpm_codec.pages import fill, table, text
 from ddpm_codec.rate_distortion.curves import AVERAGING, OURS, RatePoint
 from ddpm_codec.rate_distortion.metrics import TITLES
 from ddpm_codec.rate_distortion.peers import PEERS
-from ddpm_codec.rate_distortion.report import RdReport
+from ddpm_codec.rate_distortion.report import BdRow, RdReport
 from ddpm_codec.rate_distortion.store import PictureRecord, Store
 
 
-def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> None:
+def write_page(report: RdReport, chart: str, store: Store, pictures: int) -> None:
     """Write ``index.html`` into the folder of a run, replacing an existing one.
 
     Args:
         report: the run.
-        figure: its curves as an ``<svg>`` element, of :func:`ddpm_codec.rate_distortion.plot.plot_curves`.
+        chart: its curves as HTML, of :func:`ddpm_codec.rate_distortion.plot.chart_html`.
         store: holds the crops of the pictures.
         pictures: number of pictures to show side by side; the folder has crops of these.
 
@@ -34,23 +33,23 @@ def write_page(report: RdReport, figure: str, store: Store, pictures: int) -> No
         OutputError: a crop is missing, or the page cannot be written.
     """
     images = _Images()
-    remarks = [_ascii(line) for line in (*report.not_measured(), *report.remarks())]
+    remarks = [text(line) for line in (*report.not_measured(), *report.remarks())]
     shown = [_picture(record, store, images) for record in report.records[:pictures]]
     data = {"pictures": shown, "reconstructions": list(report.reconstructions), "images": images.uris}
-    template = Template((files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"))
-    text = template.substitute(
+    page = fill(
+        (files("ddpm_codec.rate_distortion") / "page.html").read_text(encoding="utf-8"),
         summary=_summary(report),
-        figure=figure,
-        averaging=escape("; ".join(f"{metric}: {AVERAGING[metric]}" for metric in report.metrics)),
+        chart=chart,
+        averaging=text("; ".join(f"{metric}: {AVERAGING[metric]}" for metric in report.metrics)),
         remarks="".join(f'<p class="small">{line}.</p>' for line in remarks),
         curve_table=_curve_table(report),
-        bd_table=_bd_table(report),
+        bd_tables=_bd_tables(report),
         shown_note=_shown_note(len(shown)),
         # Inside <script> a name must not look like a tag.
         data=json_text(data).replace("<", "\\u003c"),
     )
     with new_file(store.folder / "index.html", overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 class _Images:
@@ -121,12 +120,7 @@ def _summary(report: RdReport) -> str:
     count = len(report.records)
     pictures = f"{count} picture{'s' if count != 1 else ''}"
     used = f"model {report.facts['model']}, steps {report.facts.get('steps') or 'of the model'}"
-    return _ascii(f"{pictures} of {report.facts['data']}; {used}.")
-
-
-def _ascii(text: str) -> str:
-    """Return text for a page, with references for what is not ASCII: names may hold bytes that are not text."""
-    return escape(text).encode("ascii", "xmlcharrefreplace").decode()
+    return text(f"{pictures} of {report.facts['data']}; {used}.")
 
 
 def _shown_note(count: int) -> str:
@@ -150,31 +144,39 @@ def _curve_table(report: RdReport) -> str:
         ]
         for row in report.mean_rows()
     ]
-    return _table(headers, rows, text_columns=2)
+    return table(headers, rows, text_columns=2, label="Curves as a table")
 
 
-def _bd_table(report: RdReport) -> str:
-    headers = ["at equal", "curve", "against", "BD-rate, %", "from", "to", "pictures"]
+def _bd_tables(report: RdReport) -> str:
+    """Return a table for each metric, one column a peer, and all of it with the ranges folded away."""
+    if not report.bd_rates:
+        return "<p>No other codec was measured.</p>"
+    tables = []
+    for metric in report.metrics:
+        rows: dict[str, list[str]] = {}
+        for row in report.bd_rates:
+            if row.metric == metric:
+                rows.setdefault(row.curve, [row.curve]).append(_percent(row))
+        headers = [f"at equal {TITLES[metric]}", *(PEERS[peer].title for peer in report.peers)]
+        tables.append(table(headers, list(rows.values()), text_columns=1, label=f"BD-rates at equal {TITLES[metric]}"))
+    ranges = f"<details><summary>Ranges and numbers of pictures</summary>{_bd_ranges(report)}</details>"
+    return f'<div class="tables">{"".join(tables)}</div>\n{ranges}'
+
+
+def _bd_ranges(report: RdReport) -> str:
+    headers = ["curve", "against", "at equal", "BD-rate, %", "from", "to", "pictures"]
     rows = []
     for row in report.bd_rates:
         result = row.result
-        percent = "-" if result.percent is None else f"{result.percent:+.1f}"
         counted = f"{result.pictures} of {result.of_pictures}"
-        names = [TITLES[row.metric], row.curve, PEERS[row.anchor].title]
-        rows.append([*names, percent, _cell(result.low), _cell(result.high), counted])
-    return _table(headers, rows, text_columns=3)
+        names = [row.curve, PEERS[row.anchor].title, TITLES[row.metric]]
+        rows.append([*names, _percent(row), _cell(result.low), _cell(result.high), counted])
+    return table(headers, rows, text_columns=3, label="Ranges of the BD-rates")
+
+
+def _percent(row: BdRow) -> str:
+    return "-" if row.result.percent is None else f"{row.result.percent:+.1f}"
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        scope = ' scope="col"' if tag == "th" else ""
-        kinds = [' class="text"' if column < text_columns else "" for column in range(len(cells))]
-        body = "".join(f"<{tag}{scope}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-        return f"<tr>{body}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', headers)}</thead><tbody>{body}</tbody></table>"

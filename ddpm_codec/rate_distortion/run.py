@@ -119,10 +119,11 @@ def run_rd(
 
 def _write(report: RdReport, store: Store, page_pictures: int) -> None:
     from ddpm_codec.rate_distortion.page import write_page
-    from ddpm_codec.rate_distortion.plot import plot_curves
+    from ddpm_codec.rate_distortion.plot import chart_html, plot_curves
 
     report.write(store.folder)
-    write_page(report, plot_curves(report, store.folder), store, page_pictures)
+    plot_curves(report, store.folder)
+    write_page(report, chart_html(report), store, page_pictures)
 
 
 def _measure_all(
