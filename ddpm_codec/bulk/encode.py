@@ -10,6 +10,7 @@ from ddpm_codec.bulk.lock import alone
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.plan import PLAN, Plan
 from ddpm_codec.bulk.progress import Progress, Standing
+from ddpm_codec.bulk.report_page import FAILURES, PageFacts, write_page
 from ddpm_codec.bulk.rows import SHARD, Row, ShardFacts, rows_of, table_of_rows, write_manifest
 from ddpm_codec.bulk.shard_encoder import Setting, ShardEncoder, Task
 from ddpm_codec.bulk.source import Source
@@ -84,6 +85,7 @@ class BulkReport:
         file_bytes: of all shards.
         fallback_pictures: coded by the fallback.
         seconds: of this run.
+        worker_seconds: of work on all shards, whenever that was.
         workers: how many there were; 0: nothing was left to do.
         device: of the workers.
         failures: the first failures, with the reasons.
@@ -100,6 +102,7 @@ class BulkReport:
     file_bytes: int = 0
     fallback_pictures: int = 0
     seconds: float = 0.0
+    worker_seconds: float = 0.0
     workers: int = 0
     device: str = "cpu"
     failures: list[Untaken] = field(default_factory=list)
@@ -115,6 +118,7 @@ class BulkReport:
         self.dims += facts.dims
         self.file_bytes += facts.file_bytes
         self.fallback_pictures += facts.fallback_pictures
+        self.worker_seconds += facts.seconds
         self.notes += facts.notes
         if facts.failures and len(self.failures) < SHOWN:
             failed = [Untaken(row.source, row.failure) for row in rows_of(table) if row.failure]
@@ -164,7 +168,7 @@ def bulk_encode(
         report.kept_shards = len(finished)
         if len(finished) < plan.shards:
             _encode(plan, place, options, cluster, finished, report, progress)
-        _merge(plan, place, report)
+        _merge(plan, pictures, place, report)
     report.seconds = watch.seconds
     return report
 
@@ -256,19 +260,41 @@ def _setting(plan: Plan, place: Place, options: BulkOptions, device: str) -> Set
     return replace(base, **{name: getattr(options, name) for name in names})
 
 
-def _merge(plan: Plan, place: Place, report: BulkReport) -> None:
-    """Write the manifest, and count what is in all shards."""
+def _merge(plan: Plan, source: Source, place: Place, report: BulkReport) -> None:
+    """Write the manifest and the page, and count what is in all shards."""
+    page = PageFacts()
 
     def counted() -> Iterator["pa.Table"]:
-        refused = [Untaken(*one) for one in plan.facts["refused"]]
-        report.failed += len(refused)
-        report.failures += refused[:SHOWN]
-        yield table_of_rows(Row(_text(one.path), "", "", failure=_text(one.reason)) for one in refused)
         for table, facts in tables_of(place, plan):
             report.add(table, facts)
+            page.add(table, facts)
             yield table
+        # No shard could hold their names.
+        refused = [Untaken(_text(path), _text(reason)) for path, reason in plan.facts["refused"]]
+        report.failed += len(refused)
+        report.failures += refused[: max(0, SHOWN - len(report.failures))]
+        page.failures += refused[: max(0, FAILURES - len(page.failures))]
+        yield table_of_rows(Row(one.path, "", "", failure=one.reason) for one in refused)
 
     write_manifest(place, counted())
+    write_page(place, plan, source, page, _summary(plan, report))
+
+
+def _summary(plan: Plan, report: BulkReport) -> list[tuple[str, str]]:
+    model = plan.facts["model"] + (f" {plan.facts['model_id'][:12]}" if plan.facts["model_id"] else "")
+    rate = f"{bytes_to_bpd(report.file_bytes, report.dims):.4f}" if report.dims else "-"
+    return [
+        ("source", plan.facts["source"]),
+        ("model", model),
+        ("pictures", f"{report.pictures:,}"),
+        ("pictures that failed", f"{report.failed:,}"),
+        ("coded by the fallback", f"{report.fallback_pictures:,}"),
+        ("shards", f"{report.shards:,}"),
+        ("pixels", f"{report.pixels:,}"),
+        ("bytes", f"{report.file_bytes:,}"),
+        ("bits/dim, everything included", rate),
+        ("core-hours", f"{report.worker_seconds / 3600:,.2f}"),
+    ]
 
 
 def _text(name: str) -> str:

@@ -103,13 +103,10 @@ def check_names(run: FinishedRun, rows: "Iterable[Row]") -> None:
         FormatError: they are not.
     """
     planned = (entry.name for _, entries in run.plan.batches() for entry in entries)
-    refused = len(run.plan.facts["refused"])
     count = 0
     for count, row in enumerate((row for row in rows if row.shard), 1):
         if row.name != next(planned, None):
-            raise FormatError(
-                f"{run.place.url}/{MANIFEST}: row {refused + count} is {row.name}, which is not what the plan has"
-            )
+            raise FormatError(f"{run.place.url}/{MANIFEST}: row {count} is {row.name}, which is not what the plan has")
     if next(planned, None) is not None:
         raise FormatError(
             f"{run.place.url}/{MANIFEST}: has {count:,} pictures, where the plan has {len(run.plan.table):,}"
