@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 _READERS = 16
 
 
+def finished_shard(place: Place, plan: str, shard: str, file_bytes: int) -> ShardFacts | None:
+    """Return a shard's facts if its sidecar says that it is finished; None if there is none, or half of something.
+
+    Args:
+        place: where it lies.
+        plan: identity of the plan that it has to be of.
+        shard: its name, without an extension.
+        file_bytes: length of its file, 0 if there is none.
+    """
+    try:
+        facts = read_facts(place, shard)
+    except DdpmCodecError:
+        return None
+    return facts if facts.plan == plan and facts.file_bytes == file_bytes else None
+
+
 def finished_shards(place: Place, plan: Plan) -> dict[int, ShardFacts]:
     """Return the shards whose file is there and whose sidecar says so: of this plan, and of that length.
 
@@ -25,13 +41,7 @@ def finished_shards(place: Place, plan: Plan) -> dict[int, ShardFacts]:
 
     def facts_of(number: int) -> tuple[int, ShardFacts | None]:
         shard = plan.shard_name(number)
-        try:
-            facts = read_facts(place, shard)
-        except DdpmCodecError:
-            # Half of something: it is made again.
-            return number, None
-        whole = facts.plan == plan.identity and facts.file_bytes == sizes.get(shard + SHARD, 0)
-        return number, facts if whole else None
+        return number, finished_shard(place, plan.identity, shard, sizes.get(shard + SHARD, 0))
 
     begun = [number for number in range(plan.shards) if plan.shard_name(number) + SIDECAR in sizes]
     with ThreadPoolExecutor(_READERS) as pool:

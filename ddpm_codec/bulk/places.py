@@ -81,6 +81,18 @@ class Place:
             found = self.fs.ls(self.root, detail=True)
         return {str(one["name"]).rsplit("/", 1)[-1]: int(one["size"] or 0) for one in found if one["type"] == "file"}
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file of the folder, 0 if it is not there.
+
+        Raises:
+            InputError: that cannot be found out.
+        """
+        with self.reading(self.path(name)):
+            try:
+                return int(self.fs.info(self.path(name))["size"] or 0)
+            except FileNotFoundError:
+                return 0
+
     def all_names(self) -> set[str]:
         """Return the paths below the folder of all files in it and in its folders; of one that is not there, none.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm_codec.bulk.entries import Entry
+from ddpm_codec.bulk.finished import finished_shard
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.rows import ROUTES, SHARD, SIDECAR, Row, ShardFacts, pack
 from ddpm_codec.bulk.source import Source
@@ -94,14 +95,19 @@ class ShardEncoder:
         self._cut = checked_options(setting.block_pixels, own_tile if setting.tile is None else setting.tile)
 
     def run(self, task: Task, said: Said = lambda _: None) -> ShardFacts:
-        """Encode a shard, write it, and then its sidecar, which says that it is finished.
+        """Encode a shard, write it, and then its sidecar, which says that it is finished; one that is finished stays.
 
-        The same pictures give the same file. What cannot be used is a row with its reason.
+        The same pictures give the same file. What cannot be used is a row with its reason. A shard may be finished where its
+        worker died before it could say so, or where another run is at work.
 
         Raises:
             FormatError: with ``verify``, the shard does not decode to the same pictures.
             OutputError: it cannot be written.
         """
+        before = finished_shard(self._place, self._setting.plan, task.shard, self._place.size(task.shard + SHARD))
+        if before is not None:
+            said(Tally(before.pictures + before.failures, before.dims, before.file_bytes))
+            return before
         with Stopwatch() as watch, isolated(None if self._session is None else 1):
             coding = _Coding(ArchiveEncoder(self._session, self._cut, io.BytesIO()), task.shard, self._source.label)
             for entry, data in self._source.read_ahead(task.entries):

@@ -188,6 +188,19 @@ def test_progress_counts_what_was_there_before(pictures: Path, tmp_path: Path) -
     assert all(one.dims <= 5 * 32 * 25 * 3 for one in seen)
 
 
+def test_a_shard_that_another_worker_has_finished_stays(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    bulk_encode(str(pictures), str(out), NONE)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*")}
+    # As if it had died after writing the sidecar: who starts the shard again does not know.
+    monkeypatch.setattr(encode, "finished_shards", lambda *_: {})
+    report = bulk_encode(str(pictures), str(out), NONE)
+    assert (report.workers, report.pictures) == (1, 12)
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*")} == before
+
+
 def test_strict_refuses_what_is_no_picture(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(LeftOutError, match=r"notes\.txt"):
         bulk_encode(str(pictures), str(tmp_path / "out"), BulkOptions(model="none", strict=True))
