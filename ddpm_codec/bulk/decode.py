@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
 from ddpm_codec.bulk.lock import alone
-from ddpm_codec.bulk.names import file_bases
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.rows import SHARD
-from ddpm_codec.bulk.shards import FinishedRun, opened_shard
+from ddpm_codec.bulk.shards import FinishedRun, file_bases, opened_shard
 from ddpm_codec.bulk.tally import Said, Tally
 from ddpm_codec.errors import InputError, OutputExistsError, Untaken
 from ddpm_codec.image_io import default_extension, write_picture

@@ -1,8 +1,13 @@
-"""The shards of a finished run, and their pictures one after the other."""
+"""The shards of a finished run, their pictures one after the other, and the names that these get when they are decoded."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.plan import PLAN, Plan
@@ -111,3 +116,39 @@ def check_names(run: FinishedRun, rows: "Iterable[Row]") -> None:
         raise FormatError(
             f"{run.place.url}/{MANIFEST}: has {count:,} pictures, where the plan has {len(run.plan.table):,}"
         )
+
+
+def file_bases(run: FinishedRun) -> Iterator[str]:
+    """Yield, for every picture of the manifest that has not failed, the name to write it under, without an extension.
+
+    That is its name without its extension; with it, where another picture would have the same (``a.jpg`` beside ``a.png``),
+    ignoring case; and with its number in the manifest behind it, where that is a picture's name too. Only digests of the
+    names are held in memory.
+    """
+    shared = _shared(_digest(_stem(row.name)) for row in _pictures(run))
+    bases = (_stem(row.name) if _digest(_stem(row.name)) not in shared else row.name for row in _pictures(run))
+    twice = _shared(_digest(base) for base in bases)
+    for number, row in enumerate(_pictures(run)):
+        base = _stem(row.name)
+        if _digest(base) in shared:
+            base = row.name
+        yield f"{base}-{number}" if _digest(base) in twice else base
+
+
+def _pictures(run: FinishedRun) -> Iterator[Row]:
+    return (row for row in manifest_rows(run.place) if not row.failure)
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(path.stem))
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.casefold().encode(), digest_size=8).digest(), "little")
+
+
+def _shared(digests: Iterator[int]) -> set[int]:
+    """Return what is there more than once."""
+    found: NDArray[np.uint64] = np.sort(np.fromiter(digests, np.uint64))
+    return set(map(int, np.unique(found[1:][found[1:] == found[:-1]])))
