@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_codec.codecs.tiling import Rect
-from ddpm_codec.datasets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.bound import BoundTerms, evaluate_bound
 from ddpm_codec.diffusion.crossing import crossing_index, log_snr_at
@@ -26,6 +25,7 @@ from ddpm_codec.diffusion.pixel_likelihood import PixelLikelihood
 from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.distortion import check_rgb
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_sets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
@@ -100,7 +100,7 @@ def evaluate_bpd(
     RGB, and the report names them; images with more than 8 bits a sample are refused. All are read before the work begins.
 
     Args:
-        data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives its test batch.
+        data: DATA of any kind (see :func:`ddpm_codec.image_sets.open_images`); a CIFAR-10 folder gives its test batch.
         model: name, file or folder.
         decoder: file of a pixel decoder; see :func:`bound_of`.
         limit: use the first ``limit`` images.

@@ -9,11 +9,11 @@ from typing import BinaryIO, Final
 import numpy as np
 from PIL import Image
 
-from ddpm_codec.datasets.image_set import Header, Opened
 from ddpm_codec.errors import InputError
 from ddpm_codec.image_io import check_header, read_stored, to_image
 from ddpm_codec.image_io.pillow import opened, pillow_errors
 from ddpm_codec.image_io.readers import format_of
+from ddpm_codec.image_sets.image_set import Header, Opened
 
 _NAME: Final = "picture"
 _WHITE: Final = 255
