@@ -13,7 +13,8 @@ from ddpm_codec.errors import InputError
 from ddpm_codec.image_io import check_header, read_stored, to_image
 from ddpm_codec.image_io.pillow import opened, pillow_errors
 from ddpm_codec.image_io.readers import format_of
-from ddpm_codec.image_sets.image_set import Header, Opened
+from ddpm_codec.image_sets.image_set import Header, Opened, Pixels
+from ddpm_codec.picture import Picture
 
 _NAME: Final = "picture"
 _WHITE: Final = 255
@@ -55,11 +56,24 @@ def open_file(source: Path | bytes, name: str, *, first_frame: bool = False) -> 
                 raise
             # What can be read only as a first frame has others behind it.
             picture, several = read_stored(source, name=inner, first_frame=True).picture, True
+    rgb = rgb_of(picture, name)
+    return Opened(rgb, changed_of(picture.mode, transparent=picture.transparency is not None, several=several))
+
+
+def rgb_of(picture: Picture, name: str) -> Pixels:
+    """Return a picture as 8-bit RGB, [H, W, 3]; :func:`changed_of` says what that changes.
+
+    Args:
+        picture: the picture.
+        name: of its file, for messages.
+
+    Raises:
+        InputError: it has more than 8 bits a sample, another white than 255, or no meaning in RGB.
+    """
     _check_depth(picture.info.layout.sample_bits > 8, picture.mode, name)
     _check_white(picture.info.white, name)
-    changed = changed_of(picture.mode, transparent=picture.transparency is not None, several=several)
     if picture.mode == "RGB":
-        return Opened(picture.array(), changed)
+        return picture.array()
     try:
         image = to_image(replace(picture, info=replace(picture.info, transparency=None)))
         # Premultiplied alpha is divided out first; Pillow has no shorter way.
@@ -67,7 +81,7 @@ def open_file(source: Path | bytes, name: str, *, first_frame: bool = False) -> 
         rgb = (image if straight is None else image.convert(straight)).convert("RGB")
     except ValueError as error:
         raise InputError(f"{name}: pixel mode {picture.mode} cannot be converted to RGB") from error
-    return Opened(np.asarray(rgb), changed)
+    return np.asarray(rgb)
 
 
 def file_header(source: Path | BinaryIO, name: str, *, first_frame: bool = False) -> Header:
