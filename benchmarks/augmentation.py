@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import SHARED_DATA, need
-from ddpm_codec.datasets import open_images
+from ddpm_codec.image_sets import open_images
 from ddpm_codec.training.augment import Augmentation
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler

@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.common import table, write_json
 from benchmarks.pixel_decoder import SETS, data_of
-from ddpm_codec.datasets import open_images
 from ddpm_codec.diffusion.crossing import log_snr_at
 from ddpm_codec.diffusion.measurement import draw_noise, image_generators
 from ddpm_codec.diffusion.pictures import to_model_values
+from ddpm_codec.image_sets import open_images
 from ddpm_codec.models.model_file import load_model
 from ddpm_codec.models.pixel_decoder_model import MixedPrecisionPixelDecoder
 from ddpm_codec.nn.pixel_decoder import PixelDecoder, masked_macs_per_pixel

@@ -4,6 +4,7 @@ import glob
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,15 @@ SIDE = 16
 """Of the pictures: the tutorial's thousand levels are no fewer for small ones, but cheaper."""
 
 
+def examples(language: str) -> list[str]:
+    """Return the examples in a language."""
+    text = TUTORIAL.read_text(encoding="utf-8")
+    return re.findall(rf"^{FENCE}{language}\n(.*?)^{FENCE}$", text, re.MULTILINE | re.DOTALL)
+
+
 def commands() -> list[str]:
     """Return the lines of all shell examples."""
-    blocks = re.findall(rf"^{FENCE}sh\n(.*?)^{FENCE}$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in examples("sh") for line in block.splitlines()]
 
 
 def save_with_diffusers(folder: Path) -> None:
@@ -60,7 +66,7 @@ def words_of(line: str) -> list[str]:
 def test_the_commands_of_the_tutorial(workplace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     lines = commands()
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         program, *words = words_of(line)
         assert program == "ddpm-codec"
@@ -72,3 +78,18 @@ def test_the_commands_of_the_tutorial(workplace: Path, run: Run, monkeypatch: py
     assert (workplace / "curves" / "index.html").stat().st_size > 1000
     with Image.open(workplace / "samples.png") as samples:
         assert min(samples.size) >= 2 * SIDE
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_python_of_the_tutorial(workplace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    (line,) = (line for line in commands() if "--block-pixels" in line)
+    assert run(*words_of(line)[1:])[0] == 0
+    (example,) = examples("python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["dataset"].names == tuple(sorted(path.name for path in (workplace / "train").iterdir()))
+    assert names["x"].shape == (4, 3, SIDE, SIDE)
+    assert len(names["loader"]) == 3
+    found = sorted(batch.numpy().tobytes() for pictures in names["loader"] for batch in pictures)
+    assert found == sorted(Image.open(path).tobytes() for path in (workplace / "train").iterdir())

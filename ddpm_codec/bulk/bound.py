@@ -17,9 +17,9 @@ from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.shard_encoder import check_model
 from ddpm_codec.bulk.source import Source
 from ddpm_codec.bulk.tally import Said, Tally
-from ddpm_codec.datasets.files import open_file
 from ddpm_codec.errors import InputError, OutputError, Untaken
 from ddpm_codec.evaluation import BoundReport, bound_of
+from ddpm_codec.image_sets.files import open_file
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.opening import open_model
 from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id

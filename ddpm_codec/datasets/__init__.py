@@ -1,22 +1,25 @@
-"""Image sets for training and for bounds: folders, zips, arrays, the CIFAR-10 folder, sheets."""
+"""Pictures in ``.ddpm`` files as a data set of PyTorch, for training of any kind; unlike the package, this imports torch.
 
-from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, concatenate, from_array
-from ddpm_codec.datasets.opening import open_images
-from ddpm_codec.datasets.saying import SHOWN, Change, change_lines, left_out_lines, listed, read_all, refusal
+Examples:
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import torch
+    >>> import ddpm_codec
+    >>> from ddpm_codec.datasets import Archives, BlockBatches
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> pictures = {f"{index}.png": np.full((8, 8, 3), index, np.uint8) for index in range(10)}
+    >>> data = ddpm_codec.encode_archive(pictures, model="none", block_pixels=4 * 8 * 8)
+    >>> _ = Path(folder.name, "train.ddpm").write_bytes(data)
+    >>> dataset = Archives(folder.name)
+    >>> batches = BlockBatches(dataset, 5, num_workers=0)
+    >>> loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, num_workers=0)
+    >>> [batch.shape for batch in loader]
+    [torch.Size([5, 8, 8, 3]), torch.Size([5, 8, 8, 3])]
+    >>> folder.cleanup()
+"""
 
-__all__ = [
-    "SHOWN",
-    "Change",
-    "Header",
-    "ImageSet",
-    "Opened",
-    "Pixels",
-    "change_lines",
-    "concatenate",
-    "from_array",
-    "left_out_lines",
-    "listed",
-    "open_images",
-    "read_all",
-    "refusal",
-]
+from ddpm_codec.datasets.archives import Archives
+from ddpm_codec.datasets.sampling import BlockBatches, BlockShuffle
+
+__all__ = ["Archives", "BlockBatches", "BlockShuffle"]

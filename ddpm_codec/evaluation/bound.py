@@ -11,12 +11,12 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from ddpm_codec.datasets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.errors import InputError
 from ddpm_codec.evaluation.report import BoundReport
 from ddpm_codec.evaluation.tiles import PLACES, Ending, Pixels, TileEvaluator
+from ddpm_codec.image_sets import change_lines, left_out_lines, open_images, read_all
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.opening import open_model
@@ -59,7 +59,7 @@ def evaluate_bpd(
     RGB, and the report names them; images with more than 8 bits a sample are refused. All are read before the work begins.
 
     Args:
-        data: DATA of any kind (see :func:`ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives its test batch.
+        data: DATA of any kind (see :func:`ddpm_codec.image_sets.open_images`); a CIFAR-10 folder gives its test batch.
         model: name, file or folder.
         decoder: file of a pixel decoder; see :func:`bound_of`.
         limit: use the first ``limit`` images.

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from ddpm_codec.atomic import check_target, keep_permissions, publish, reason
-from ddpm_codec.datasets import listed
 from ddpm_codec.errors import DdpmCodecError, InputError, OutputError, OutputExistsError
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, Picture, PictureInfo, default_extension, format_for, write_picture
+from ddpm_codec.image_sets import listed
 
 EXTENSIONS = {"png": ".png", "webp": ".webp", "tiff": ".tiff", "ppm": ".ppm", "bmp": ".bmp"}
 MAX_NAME_BYTES = 240

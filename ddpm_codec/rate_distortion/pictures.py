@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ddpm_codec.datasets import ImageSet, open_images
 from ddpm_codec.errors import InputError, RefusedInputsError, Untaken
 from ddpm_codec.image_io.folders import IMAGE_EXTENSIONS
 from ddpm_codec.image_io.listing import list_inputs
 from ddpm_codec.image_io.reading import read_picture
+from ddpm_codec.image_sets import ImageSet, open_images
 from ddpm_codec.padding import centre_crop
 from ddpm_codec.picture import Picture, PictureInfo
 
@@ -33,7 +33,7 @@ class PictureSource:
 
 
 def open_pictures(data: str, *, limit: int | None, crop: int | None, note: Callable[[str], None]) -> PictureSource:
-    """Open DATA: an image file, a folder of images of any sizes, or see :func:`ddpm_codec.datasets.open_images`.
+    """Open DATA: an image file, a folder of images of any sizes, or see :func:`ddpm_codec.image_sets.open_images`.
 
     Args:
         data: DATA as given by the user.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_codec.atomic import new_file
-from ddpm_codec.datasets import listed, refusal
 from ddpm_codec.errors import Untaken
+from ddpm_codec.image_sets import listed, refusal
 from ddpm_codec.rate_distortion.curves import (
     AVERAGING,
     IDEAL,

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from ddpm_codec.codecs.pixels.coder import PixelCoder
-from ddpm_codec.datasets import Change, change_lines, open_images, read_all
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import Chain
 from ddpm_codec.diffusion.measurement import VarianceKind
 from ddpm_codec.diffusion.pictures import Pixels
 from ddpm_codec.diffusion.transform import BlockTransform
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_sets import Change, change_lines, open_images, read_all
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models import find_model
 from ddpm_codec.models.ddpm_model import DdpmModel
@@ -63,7 +63,7 @@ class SampleOptions:
         count: samples of a grid, rows of ``progressive``, draws from each x_t, or mixtures; None: see COUNTS.
         size: width and height in pixels; None: the side that the model was trained on, 32 for a codec model, or the size
             of the pair. Larger pictures of a pair are cropped to their middle.
-        data: source of the pair, DATA of any kind (see :func:`~ddpm_codec.datasets.open_images`); a CIFAR-10 folder gives
+        data: source of the pair, DATA of any kind (see :func:`~ddpm_codec.image_sets.open_images`); a CIFAR-10 folder gives
             its test batch.
         pair: indices of two pictures of DATA; None: the first two.
         first_frame: take the first frame of files of DATA that have several, instead of refusing them.

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ddpm_codec.coding.tables import tables_hash
-from ddpm_codec.datasets import concatenate
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.chain import select_chain
 from ddpm_codec.diffusion.crossing import crossing_index, log_snr_at, measure_decoder
@@ -19,6 +18,7 @@ from ddpm_codec.diffusion.prediction import Denoiser
 from ddpm_codec.diffusion.prior import PriorModel
 from ddpm_codec.diffusion.transform import by_name
 from ddpm_codec.errors import Untaken
+from ddpm_codec.image_sets import concatenate
 from ddpm_codec.models.frozen import FrozenModel
 from ddpm_codec.nn.codec_net import SIZES
 from ddpm_codec.nn.denoiser import CodecDenoiser, MixedPrecision

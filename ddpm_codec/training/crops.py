@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.datasets import ImageSet, Pixels, concatenate, open_images, refusal
 from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_sets import ImageSet, Pixels, concatenate, open_images, refusal
 from ddpm_codec.training.augment import Augmentation, augmented
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.screening import Screened, screened, too_small

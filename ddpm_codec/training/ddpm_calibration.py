@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_codec.atomic import check_target, new_file, new_folder
-from ddpm_codec.datasets import open_images
 from ddpm_codec.device import pick_device
 from ddpm_codec.diffusion.measurement import Calibration, measure_errors
 from ddpm_codec.diffusion.pictures import to_model_values
 from ddpm_codec.diffusion.schedule import NoiseSchedule
 from ddpm_codec.diffusion.transform import colour_frequency_8x8
 from ddpm_codec.errors import InputError, ModelError, Untaken
+from ddpm_codec.image_sets import open_images
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.checkpoints.calibration import CALIBRATION, calibration_bytes
 from ddpm_codec.models.checkpoints.opening import read_folder, weights_id

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from ddpm_codec.datasets import Change, ImageSet, change_lines, left_out_lines, refusal
 from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_sets import Change, ImageSet, change_lines, left_out_lines, refusal
 
 _ADVICE: Final = " (skip_small leaves such images out)"
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.datasets import from_array, open_images
 from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_sets import from_array, open_images
 from ddpm_codec.training.checkpoint import load_checkpoint
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler

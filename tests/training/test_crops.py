@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from ddpm_codec.datasets import from_array
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_sets import from_array
 from ddpm_codec.training.augment import Augmentation
 from ddpm_codec.training.config import TrainConfig
 from ddpm_codec.training.crops import CropSampler, split_holdout

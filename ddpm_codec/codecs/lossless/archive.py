@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ddpm_codec.codecs.lossless.choice import CodingTotals
-from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader, read_header
+from ddpm_codec.codecs.lossless.holders import block_holders
+from ddpm_codec.codecs.lossless.layout import MODEL, BlockHeader
 from ddpm_codec.codecs.lossless.opening import open_session
 from ddpm_codec.codecs.lossless.single import (
     SinglePicture,
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from ddpm_codec.codecs.lossless.decoder import LosslessDecoder
     from ddpm_codec.codecs.lossless.encoder import EncodedBlock
     from ddpm_codec.codecs.session import CodingSession, Model
-
-_HEADER_BYTES = 64
-"""Length of prefix that holds most block headers."""
 
 
 class CodedPicture(NamedTuple):
@@ -287,7 +285,7 @@ class ArchiveDecoder:
         found: dict[int, Picture] = {}
         damage: FormatError | None = None
         # A header is read before its checksum: a damaged one may claim pictures of other blocks.
-        for block in self._holders.get(index, ()):
+        for block in self.blocks_of(index):
             try:
                 found |= self._decode(decoder, block)
             except FormatError as error:
@@ -296,27 +294,13 @@ class ArchiveDecoder:
             raise damage or FormatError(f"{self.container.label}: no undamaged block holds {self.infos[index].name}")
         return found
 
+    def blocks_of(self, index: int) -> tuple[int, ...]:
+        """Return the blocks that hold a picture, or its regions, as their headers say (checked on decoding)."""
+        return tuple(self._holders.get(index, ()))
+
     @cached_property
     def _holders(self) -> dict[int, list[int]]:
-        """The blocks that hold each picture, according to their headers; checksums are verified on decoding."""
-        holders: dict[int, list[int]] = {}
-        for index, block in enumerate(self.container.blocks):
-            if block is not None:
-                for picture in self._pictures_in(index, block.length):
-                    holders.setdefault(picture, []).append(index)
-        return holders
-
-    def _pictures_in(self, index: int, length: int) -> tuple[int, ...]:
-        if self.container.head.codec == CODEC_SINGLE:
-            return (0,)
-        size = _HEADER_BYTES
-        while True:
-            try:
-                return read_header(Reader(self.container.peek_block(index, size)), len(self.infos)).pictures
-            except FormatError:
-                if size >= length:
-                    return ()
-                size *= 4
+        return block_holders(self.container)
 
     def _decoder(self) -> "LosslessDecoder":
         from ddpm_codec.codecs.lossless.decoder import LosslessDecoder

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ddpm_codec.datasets.image_set import Pixels
 from ddpm_codec.errors import InputError
+from ddpm_codec.image_sets.image_set import Pixels
 
 
 def cause(error: Exception) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from ddpm_codec.datasets.image_set import ImageSet
 from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_sets.image_set import ImageSet
 
 SHOWN: Final = 10
 """Names in a line; the others are counted."""

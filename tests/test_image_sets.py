@@ -15,7 +15,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_codec.datasets import (
+from ddpm_codec.errors import InputError, Untaken
+from ddpm_codec.image_sets import (
     Change,
     ImageSet,
     Opened,
@@ -26,7 +27,6 @@ from ddpm_codec.datasets import (
     read_all,
     refusal,
 )
-from ddpm_codec.errors import InputError, Untaken
 
 Pictures = NDArray[np.uint8]
 

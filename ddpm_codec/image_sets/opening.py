@@ -7,14 +7,14 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from ddpm_codec.datasets.arrays import cause, read_array, read_cifar
-from ddpm_codec.datasets.files import file_header, open_file
-from ddpm_codec.datasets.image_set import Header, ImageSet, Opened, Pixels, from_array
-from ddpm_codec.datasets.saying import read_all
 from ddpm_codec.errors import InputError, Untaken
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, list_inputs
 from ddpm_codec.image_io.readers import READERS
 from ddpm_codec.image_io.signatures import HEAD_BYTES, sniff
+from ddpm_codec.image_sets.arrays import cause, read_array, read_cifar
+from ddpm_codec.image_sets.files import file_header, open_file
+from ddpm_codec.image_sets.image_set import Header, ImageSet, Opened, Pixels, from_array
+from ddpm_codec.image_sets.saying import read_all
 
 
 def open_images(data: str, *, test: bool = False, first_frame: bool = False) -> ImageSet:
