@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.bulk [--count 20000] [--model cifar10] [--shard-images 500] [--only NAME ...] [--json FILE]
 The pictures are the CIFAR-10 test set, again and again, as PNG files in a folder and as a tar on an S3 server on this
-machine (moto's, whose Python takes part of a core). Peer: `ddpm-codec encode` of the same folder, with one thread and with all. Shards
-are compared byte for byte between numbers of workers. Seconds are of whole commands, the start of Ray included.
+machine (moto's, whose Python takes part of a core). Peer: `ddpm-codec encode` of the same folder, with one thread and with
+all. Shards are compared byte for byte between numbers of workers. Seconds are of whole commands, the start of Ray included.
 `actors` and `ray.data` code with the fallback, which takes a millisecond a picture, so that what the engine itself takes
 shows: plain actors as in the package, and the same work as a map over a ray.data set.
 Memory is proportional resident memory (Pss), the largest seen in five looks a second: of one worker, and of all processes.
@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from benchmarks.cifar import test_images
 from benchmarks.common import table, write_json
 
 RAY_DATA = """
+import pickle
 import sys
 import ray
 from ddpm_codec.bulk.plan import Plan
@@ -38,40 +39,22 @@ from ddpm_codec.bulk.source import Source
 source, out, images, workers = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 ray.init(address="local", num_cpus=workers + 4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 plan = Plan.of(Source(source).listing().table, {"shard_images": images, "shard_pixels": None})
-tasks = [{"shard": plan.shard_name(number), "entries": entries} for number, entries in plan.batches()]
+# As bytes, because Arrow has no column of lists of unlike values.
+tasks = [{"task": pickle.dumps(Task(plan.shard_name(number), entries))} for number, entries in plan.batches()]
 
 
-class Map:
+class Encode:
     def __init__(self):
         self.encoder = ShardEncoder(Setting(source, out, plan.identity, "none"))
 
     def __call__(self, row):
-        facts = self.encoder.run(Task(row["shard"], [entry for entry in row["entries"]]))
-        return {"bytes": facts.file_bytes}
+        return {"bytes": self.encoder.run(pickle.loads(row["task"])).file_bytes}
 
 
-class Rows(Map):
-    def __call__(self, row):
-        from ddpm_codec.bulk.entries import Entry
-        row["entries"] = [Entry(*entry) for entry in row["entries"]]
-        return super().__call__(row)
-
-
-for task in tasks:
-    task["entries"] = [list(entry) for entry in task["entries"]]
-import pickle
-items = [{"shard": task["shard"], "packed": pickle.dumps(task["entries"])} for task in tasks]
-
-
-class Packed(Rows):
-    def __call__(self, row):
-        return super().__call__({"shard": row["shard"], "entries": pickle.loads(row["packed"])})
-
-
-data = ray.data.from_items(items, override_num_blocks=len(items)).map(Packed, concurrency=workers, num_cpus=1)
+data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(Encode, concurrency=workers, num_cpus=1)
 print(sum(row["bytes"] for row in data.iter_rows()))
 """
-"""The same shards by ray.data; the entries travel as bytes, because Arrow has no column of lists of unlike values."""
+"""The same shards by ray.data."""
 
 
 class Watch:
@@ -211,12 +194,12 @@ def main() -> None:
             if not options.only or what in options.only:
                 found[what] = timed(words)
                 print(what, found[what], flush=True)
-        checks: dict[str, Callable[[], bool]] = {
-            "the same shards with 1 worker and with all": lambda: same_shards(folder / "w1", folder / "w2"),
-            "the same shards from files and from S3": lambda: same_shards(folder / "w2", folder / "s3"),
-            "the same shards by actors and by ray.data": lambda: same_shards(folder / "actors", folder / "data"),
+        pairs = {
+            "the same shards with 1 worker and with all": (folder / "w1", folder / "w2"),
+            "the same shards from files and from S3": (folder / "w2", folder / "s3"),
+            "the same shards by actors and by ray.data": (folder / "actors", folder / "data"),
         }
-        same = {what: check() for what, check in checks.items()}
+        same = {what: same_shards(*pair) for what, pair in pairs.items() if all(one.exists() for one in pair)}
     for what, values in found.items():
         peer = found.get("encode, fallback" if what in ("actors", "ray.data") else "encode --threads 1")
         values["pictures_per_second"] = options.count / values["seconds"]
