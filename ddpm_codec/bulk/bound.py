@@ -167,7 +167,7 @@ class PartEvaluator:
         for place, (entry, data) in enumerate(self._source.read_ahead(task.entries), task.first):
             label = self._source.label(entry)
             try:
-                pixels, change = open_file(data.result(), label, first_frame=self._options.first_frame)
+                pixels, change = open_file(data(), label, first_frame=self._options.first_frame)
             except InputError as error:
                 failures.append(Untaken.of(label, error))
                 continue

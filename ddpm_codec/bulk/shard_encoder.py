@@ -111,7 +111,7 @@ class ShardEncoder:
         with Stopwatch() as watch, isolated(None if self._session is None else 1):
             coding = _Coding(ArchiveEncoder(self._session, self._cut, io.BytesIO()), task.shard, self._source.label)
             for entry, data in self._source.read_ahead(task.entries):
-                coding.add(entry, self._picture, data.result, said)
+                coding.add(entry, self._picture, data, said)
             file = coding.finished(task.shard + SHARD)
             if self._setting.verify and file:
                 self._verify(file, task.shard + SHARD, coding.digests)

@@ -6,6 +6,7 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +21,15 @@ READERS = 8
 """Threads that read ahead: most of the time of a read from a store is waiting."""
 
 _AHEAD_BYTES = 1 << 25
-_AHEAD_PICTURES = 256
+_AHEAD_READS = 64
+_SPAN_BYTES = 1 << 22
+_SPAN_GAP = 1 << 16
+"""What a request for several pictures of a tar reads at most, and what may lie between two of them."""
+
 _HEADER_BYTES = 1 << 12
 _PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
+Read = Callable[[], bytes]
 Said = Callable[[int], None]
 """Told how many pictures were found so far."""
 
@@ -61,21 +67,41 @@ class Source:
             raise InputError(f"{self.label(entry)}: has {len(data)} bytes, where the listing has {entry.bytes}")
         return data
 
-    def read_ahead(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, "Future[bytes]"]]:
-        """Yield every entry with its image file, which threads read before it is asked for, within bounds of memory."""
-        waiting: deque[tuple[Entry, Future[bytes]]] = deque()
+    def read_ahead(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Read]]:
+        """Yield every entry with what returns its image file, or raises what :meth:`read` does.
+
+        Threads read before they are asked to, within bounds of memory; what lies side by side in a tar, in one request.
+        """
+        waiting: deque[tuple[list[Entry], Future[list[Read]]]] = deque()
         ahead = 0
         with ThreadPoolExecutor(READERS) as pool:
             try:
-                for entry in entries:
-                    while waiting and (ahead + entry.bytes > _AHEAD_BYTES or len(waiting) >= _AHEAD_PICTURES):
-                        ahead -= waiting[0][0].bytes
-                        yield waiting.popleft()
-                    waiting.append((entry, pool.submit(self.read, entry)))
-                    ahead += entry.bytes
-                yield from waiting
+                for span in _spans(entries):
+                    while waiting and (ahead + _length(span) > _AHEAD_BYTES or len(waiting) >= _AHEAD_READS):
+                        ahead -= _length(waiting[0][0])
+                        yield from _of_span(*waiting.popleft())
+                    waiting.append((span, pool.submit(self._read_span, span)))
+                    ahead += _length(span)
+                while waiting:
+                    yield from _of_span(*waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_span(self, span: list[Entry]) -> list[Read]:
+        """Return what gives the image file of each entry, with a single request for all of them."""
+        try:
+            if len(span) == 1:
+                return [partial(bytes, self.read(span[0]))]
+            return [partial(bytes, data) for data in self._together(span)]
+        except InputError as error:
+            return [partial(_raise, error)] * len(span)
+
+    def _together(self, span: list[Entry]) -> list[bytes]:
+        start = span[0].offset
+        data = self.place.read(span[0].file, start, start + _length(span))
+        if len(data) != _length(span):
+            raise InputError(f"{self.place.label(span[0].file)}: has become shorter")
+        return [data[entry.offset - start : entry.offset - start + entry.bytes] for entry in span]
 
     def listing(self, *, pixels: bool = False, said: Said | None = None) -> Listing:
         """Find all pictures, in the order of their names; those of a tar in its own order, tar by tar.
@@ -177,6 +203,38 @@ class Source:
                 continue
             return width * height
         return 0
+
+
+def _spans(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries in runs that lie side by side in a tar; others by themselves."""
+    span: list[Entry] = []
+    for entry in entries:
+        if span and not _beside(span, entry):
+            yield span
+            span = []
+        span.append(entry)
+    if span:
+        yield span
+
+
+def _beside(span: list[Entry], entry: Entry) -> bool:
+    last = span[-1]
+    gap = entry.offset - (last.offset + last.bytes)
+    long = entry.offset + entry.bytes - span[0].offset > _SPAN_BYTES
+    return WHOLE not in (entry.offset, last.offset) and entry.file == last.file and 0 <= gap <= _SPAN_GAP and not long
+
+
+def _length(span: list[Entry]) -> int:
+    """Return the bytes that a run takes, what lies between its pictures included."""
+    return span[-1].offset + span[-1].bytes - span[0].offset
+
+
+def _of_span(span: list[Entry], read: "Future[list[Read]]") -> Iterator[tuple[Entry, Read]]:
+    yield from zip(span, read.result(), strict=True)
+
+
+def _raise(error: Exception) -> bytes:
+    raise error
 
 
 def _members(file: BinaryIO, label: str) -> Iterator[tarfile.TarInfo]:

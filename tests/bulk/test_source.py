@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import boto3
@@ -16,7 +17,7 @@ from PIL import Image
 from ddpm_codec.bulk import BulkOptions, bulk_decode, bulk_encode, bulk_verify
 from ddpm_codec.bulk.entries import Entry, entries_of, table_of
 from ddpm_codec.bulk.places import Place
-from ddpm_codec.bulk.source import Source
+from ddpm_codec.bulk.source import Source, _length, _spans
 from ddpm_codec.errors import InputError, MissingDependencyError
 from ddpm_codec.image_io import list_inputs
 
@@ -87,7 +88,7 @@ def test_a_tar_gives_its_pictures_in_its_order(pictures: Path, tmp_path: Path) -
     assert len(listing.left_out) == 12
     assert source.label(entries[0]) == f"{tmp_path / 'set.tar'}!{inside[0]}"
     for entry, data in source.read_ahead(entries):
-        assert data.result() == (pictures / entry.name).read_bytes()
+        assert data() == (pictures / entry.name).read_bytes()
         with Image.open(pictures / entry.name) as image:
             assert entry.pixels == image.width * image.height
 
@@ -140,6 +141,55 @@ def test_a_picture_that_changed_length_since_is_said_to(pictures: Path) -> None:
     (pictures / entry.name).write_bytes(b"short")
     with pytest.raises(InputError, match="has 5 bytes, where the listing has"):
         source.read(entry)
+
+
+def test_neighbours_in_a_tar_are_read_in_one_request(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar_of(pictures, tmp_path / "set.tar")
+    source = Source(str(tmp_path / "set.tar"))
+    entries = entries_of(source.listing().table)
+    requests: list[tuple[int, int | None]] = []
+    read = Place.read
+
+    def counting(self: Place, path: str, start: int = 0, end: int | None = None) -> bytes:
+        requests.append((start, end))
+        return read(self, path, start, end)
+
+    monkeypatch.setattr(Place, "read", counting)
+    assert [data() for _, data in source.read_ahead(entries)] == [(pictures / e.name).read_bytes() for e in entries]
+    assert requests == [(entries[0].offset, entries[-1].offset + entries[-1].bytes)]
+    # In another order they are no neighbours.
+    requests.clear()
+    found = [(entry, data()) for entry, data in source.read_ahead(entries[::-1])]
+    assert found == [(entry, (pictures / entry.name).read_bytes()) for entry in entries[::-1]]
+    assert len(requests) == len(entries)
+
+
+def test_a_tar_that_became_shorter_fails_its_pictures_alone(pictures: Path, tmp_path: Path) -> None:
+    tar_of(pictures, tmp_path / "set.tar")
+    source = Source(str(tmp_path / "set.tar"))
+    entries = entries_of(source.listing().table)
+    (tmp_path / "set.tar").write_bytes((tmp_path / "set.tar").read_bytes()[: entries[6].offset])
+    for _, data in source.read_ahead(entries):
+        with pytest.raises(InputError, match=r"set\.tar: has become shorter"):
+            data()
+
+
+@given(st.lists(st.integers(0, 3 << 20), min_size=1, max_size=12), st.data())
+def test_spans_are_the_entries_in_order_within_bounds(lengths: list[int], data: st.DataObject) -> None:
+    entries, at = [], 0
+    for number, length in enumerate(lengths):
+        at += data.draw(st.sampled_from([0, 512, 1 << 16, (1 << 16) + 1]))
+        entries.append(Entry(str(number), data.draw(st.sampled_from("ab")), at, length))
+        at += length
+    spans = list(_spans(entries))
+    assert [entry for span in spans for entry in span] == entries
+    for span in spans:
+        assert len(span) == 1 or _length(span) <= 1 << 22
+        assert len({entry.file for entry in span}) == 1
+        for before, after in pairwise(span):
+            assert 0 <= after.offset - before.offset - before.bytes <= 1 << 16
 
 
 entry_lists = st.lists(
