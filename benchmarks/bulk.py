@@ -203,9 +203,10 @@ def main() -> None:
     for what, values in found.items():
         peer = found.get("encode, fallback" if what in ("actors", "ray.data") else "encode --threads 1")
         values["pictures_per_second"] = options.count / values["seconds"]
-        values["over_encode"] = peer["seconds"] / values["seconds"] if peer else float("nan")
+        if peer:
+            values["over_encode"] = peer["seconds"] / values["seconds"]
     keys = ("seconds", "pictures_per_second", "over_encode", "worker_mb", "all_mb")
-    print(table(["run", *keys], [[what, *(values[key] for key in keys)] for what, values in found.items()]))
+    print(table(["run", *keys], [[what, *(values.get(key) for key in keys)] for what, values in found.items()]))
     for what, held in same.items():
         print(f"{what}: {held}")
     write_json(
