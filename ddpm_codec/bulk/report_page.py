@@ -30,7 +30,7 @@ WORST = 12
 FAILURES = 200
 _BARS = 200
 _THUMBNAIL = 160
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 900, 260, 52, 34
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 260, 52, 36
 
 
 @dataclass
@@ -89,7 +89,7 @@ def write_page(
     chart, note = _chart(facts.rates, plan)
     page = fill(
         (files("ddpm_codec.bulk") / "page.html").read_text(encoding="utf-8"),
-        summary=table(["", ""], summary, text_columns=2, label="The run"),
+        summary=table(["what", "value"], summary, text_columns=2, label="The run"),
         chart=chart,
         chart_note=text(note),
         failures=_failures(facts.failures),
@@ -134,11 +134,15 @@ def _chart(rates: Sequence[tuple[int, float]], plan: "Plan") -> tuple[str, str]:
         )
     middle, foot = _LEFT + inner / 2, _HEIGHT - 8
     parts.append(f'<text x="{middle:.0f}" y="{foot}" text-anchor="middle">shards, in order</text>')
-    style = 'style="width:100%;max-width:900px;height:auto;font:14px system-ui,sans-serif" fill="var(--text)"'
+    # In a narrow window it scrolls by itself, and its words stay large enough.
+    style = 'style="width:100%;min-width:600px;height:auto;font:15px system-ui,sans-serif" fill="var(--text)"'
     label = text(f"Bits per sub-pixel of {len(rates)} shards, {min(means):.3f} to {max(means):.3f}")
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}" {style}>{"".join(parts)}</svg>'
+    scrolling = (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Chart" style="width:min(100%,900px)">{svg}</div>'
+    )
     each = "of each shard" if group == 1 else f"means of {group} shards each"
-    return svg, f"Bits per sub-pixel {each}, heads, tables and framing included."
+    return scrolling, f"Bits per sub-pixel {each}, heads, tables and framing included."
 
 
 def _step(most: float) -> float:
@@ -167,4 +171,4 @@ def _thumbnail(plan: "Plan", source: "Source", index: int) -> str:
 def _figure(rate: float, row: Row, image: str) -> str:
     shown = f'<img src="{image}" alt="" style="image-rendering:pixelated;width:auto;max-width:100%">' if image else ""
     words = f"{rate:.3f} bits/dim, {row.width}x{row.height}, {row.route}, {row.shard}"
-    return f"<figure>{shown}<figcaption><b>{text(row.source)}</b>{text(words)}</figcaption></figure>"
+    return f"<figure>{shown}<figcaption><b>{text(row.name)}</b>{text(words)}</figcaption></figure>"

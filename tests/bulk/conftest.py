@@ -31,6 +31,12 @@ class PoolHere:
 
     size, device = 1, "cpu"
 
+    @classmethod
+    @contextmanager
+    def connected(cls, _: Cluster) -> Iterator["PoolHere"]:
+        """Stand for ``connected``."""
+        yield cls()
+
     def run(
         self, make: Callable[[], Any], tasks: Iterable[Any], standing: Callable[[Tally], None]
     ) -> Iterator[Outcome[Any, Any]]:
@@ -47,13 +53,8 @@ class PoolHere:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bulk work run in this process."""
-
-    @contextmanager
-    def connected(_: Cluster) -> Iterator[PoolHere]:
-        yield PoolHere()
-
     for module in (bound, decode, encode, verify):
-        monkeypatch.setattr(module, "connected", connected)
+        monkeypatch.setattr(module, "connected", PoolHere.connected)
 
 
 @pytest.fixture
