@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ddpm_codec.bulk import bulk_verify
+from ddpm_codec.bulk import BulkOptions, bulk_encode, bulk_verify
 from tests.helpers import leftovers
 
 PICTURES = 1200
@@ -118,6 +118,11 @@ def check_whole(many: Path, out: Path) -> None:
     assert not leftovers(out)
     report = bulk_verify(str(out))
     assert (report.pictures, report.failures, report.wrong) == (PICTURES - 3, 3, [])
+    # One worker, in this process and never killed, writes the same bytes.
+    calm = out.with_name("calm")
+    bulk_encode(str(many), str(calm), BulkOptions(model="none", shard_images=PER_SHARD))
+    for shard in calm.glob("*.ddpm"):
+        assert shard.read_bytes() == (out / shard.name).read_bytes()
 
 
 def go_on(many: Path, out: Path) -> None:
