@@ -6,10 +6,11 @@ the next that Ray would have to keep in memory.
 
 import logging
 import os
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
@@ -27,6 +28,7 @@ ATTEMPTS: Final = 3
 """Workers that may die over a task before it is given up."""
 
 _LOOK_SECONDS = 0.5
+_LONGEST_FOLDER = 24
 _STORE_BYTES = 1 << 27
 """Nothing but small messages goes through the object store."""
 
@@ -98,18 +100,30 @@ def connected(cluster: Cluster) -> Iterator["Pool"]:
     local = cluster.address == "local"
     if ray.is_initialized():
         raise InputError("Ray runs in this process already; shut it down, or start another process")
-    try:
-        if local:
-            _start_local(ray, cluster.workers or usable_cores())
-        else:
-            # Fresh workers, whatever runtime environment others use, with this version's code from their own installation.
-            ray.init(address=cluster.address, log_to_driver=False, configure_logging=False, logging_level="ERROR")
-    except Exception as error:  # connection and start-up errors of many kinds
-        raise InputError(f"Ray at {cluster.address}: cannot be reached ({one_line(error)})") from error
-    try:
-        yield Pool(ray, cluster, local=local)
-    finally:
-        ray.shutdown()
+    with _folder(local=local) as folder:
+        try:
+            try:
+                if local:
+                    _start_local(ray, cluster.workers or usable_cores(), folder)
+                else:
+                    # Workers run the code of their own installation.
+                    ray.init(
+                        address=cluster.address, log_to_driver=False, configure_logging=False, logging_level="ERROR"
+                    )
+            except Exception as error:  # connection and start-up errors of many kinds
+                raise InputError(f"Ray at {cluster.address}: cannot be reached ({one_line(error)})") from error
+            yield Pool(ray, cluster, local=local)
+        finally:
+            ray.shutdown()
+
+
+def _folder(*, local: bool) -> AbstractContextManager[str]:
+    """Return a context with a folder for Ray's logs and sockets, which is gone afterwards."""
+    if not local:
+        return nullcontext("")
+    # Paths of sockets must be short.
+    place = None if len(tempfile.gettempdir()) <= _LONGEST_FOLDER else "/tmp"
+    return tempfile.TemporaryDirectory(prefix="ddpm-ray-", dir=place, ignore_cleanup_errors=True)
 
 
 def _ray() -> Any:  # noqa: ANN401 - a module
@@ -125,13 +139,14 @@ def _ray() -> Any:  # noqa: ANN401 - a module
     return ray
 
 
-def _start_local(ray: Any, workers: int) -> None:  # noqa: ANN401 - a module
+def _start_local(ray: Any, workers: int, folder: str) -> None:  # noqa: ANN401 - a module
     """Start Ray on this machine, with a logical core for each worker and some for Ray's own actors."""
     ray.init(
         address="local",
         num_cpus=workers + 2,
         include_dashboard=False,
         object_store_memory=_STORE_BYTES,
+        _temp_dir=folder,
         log_to_driver=False,
         configure_logging=False,
         logging_level="ERROR",

@@ -37,10 +37,20 @@ def test_what_becomes_of_tasks(tmp_path: Path) -> None:
     assert all(one.dims == 10 * one.pictures <= 10 * len(tasks) for one in seen)
 
 
-@pytest.mark.parametrize("address", [pytest.param("ray://127.0.0.1:1", marks=pytest.mark.slow), "auto"])
-def test_a_cluster_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "")
-    with pytest.raises(InputError, match="cannot be reached") as refusal, connected(Cluster(address)):
+def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray finds whatever runs on this machine, so that nothing running is not sure.
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify another one.")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(InputError) as refusal, connected(Cluster("auto")):
+        pass
+    assert str(refusal.value) == "Ray at auto: cannot be reached (Could not find any running Ray instance.)"
+
+
+@pytest.mark.slow
+def test_an_address_where_nobody_listens_is_one_line() -> None:
+    with pytest.raises(InputError, match="cannot be reached") as refusal, connected(Cluster("ray://127.0.0.1:1")):
         pass
     assert "\n" not in str(refusal.value)
 
