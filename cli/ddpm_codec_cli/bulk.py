@@ -84,7 +84,7 @@ def _place(name: str) -> Callable[[Command], Command]:
     return click.argument(name.lower(), metavar=name, type=options.NotEmpty(data=True))
 
 
-@click.command()
+@click.command(epilog=SOURCE_HELP)
 @_place("SRC")
 @_place("DST")
 @options.whole_number("--shard-pixels", "Pixels per shard at most.  [default: 16777216]")
@@ -120,9 +120,9 @@ def encode(
 ) -> None:
     """Encode a set of pictures into shards, .ddpm archives of some minutes of work each.
 
-    Writes DST/shard-000000.ddpm and so on, a sidecar each, the plan, and at the end manifest.parquet: one row a picture, and
-    one a picture that failed, with its reason. The same command goes on after an interruption of any kind, and codes no
-    finished shard again. A picture that fails stops no other; the exit code is 1 then.
+    Writes DST/shard-000000.ddpm and so on, a sidecar each, the plan, and at the end report.html and manifest.parquet: one row
+    a picture, and one a picture that failed, with its reason. The same command goes on after an interruption of any kind, and
+    codes no finished shard again. A picture that fails stops no other; the exit code is 1 then.
     """
     from ddpm_codec.bulk import BulkOptions, bulk_encode
 
@@ -213,7 +213,7 @@ def verify(
     ctx.exit(1 if report.wrong else 0)
 
 
-@click.command()
+@click.command(epilog=SOURCE_HELP)
 @_place("SRC")
 @options.model_option
 @options.noise("--crossing", "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own]")
@@ -261,7 +261,7 @@ def bpd(
         print_table(["step", "bits/dim"], found.report.step_rows())
     _print_untaken("left out", found.left_out, note=True)
     for change, number in sorted(found.changed.items()):
-        print_note(f"{change}: {number:,} images")
+        print_note(f"{change}: {number:,} image{'s' if number > 1 else ''}")
     _print_untaken("failed", found.failures)
     ctx.exit(1 if found.failures else 0)
 
@@ -274,10 +274,11 @@ def _cluster(address: str, workers: int | None, device: str) -> "Cluster":
 
 def _print_untaken(word: str, found: Sequence[Untaken], *, total: int | None = None, note: bool = False) -> None:
     """Print a line for each of the first, and one about the others."""
+    where = " (the manifest names all)" if total is not None else " (--json names all)"
     lines = [f"{word}: {one}" for one in found[:SHOWN]]
     more = (len(found) if total is None else total) - len(lines)
     if more > 0:
-        lines.append(f"{word}: {more:,} more (--json and the manifest have them)")
+        lines.append(f"{word}: {more:,} more{where}")
     for line in lines:
         if note:
             print_note(line)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -11,14 +12,15 @@ import numpy as np
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
 from ddpm_codec.bulk.entries import Entry, Listing, entries_of
 from ddpm_codec.bulk.lock import alone
-from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.places import Place, UnreachableError
 from ddpm_codec.bulk.plan import Plan
 from ddpm_codec.bulk.progress import Progress, Standing
-from ddpm_codec.bulk.shard_encoder import check_model
+from ddpm_codec.bulk.shard_encoder import check_model, model_address
 from ddpm_codec.bulk.source import Source
 from ddpm_codec.bulk.tally import Said, Tally
-from ddpm_codec.errors import InputError, OutputError, Untaken
+from ddpm_codec.errors import InputError, ModelError, OutputError, Untaken
 from ddpm_codec.evaluation import BoundReport, bound_of
+from ddpm_codec.image_sets import Pixels
 from ddpm_codec.image_sets.files import open_file
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.opening import open_model
@@ -29,6 +31,8 @@ PART_IMAGES = 256
 """Images of a part: a few seconds of work for small ones."""
 
 _MARK = "bound.json"
+_TOGETHER = 1 << 24
+"""Sub-pixels that are in memory at a time, unless a single picture has more."""
 
 
 @dataclass(frozen=True)
@@ -159,30 +163,45 @@ class PartEvaluator:
         """Evaluate a part.
 
         Raises:
-            InputError: a setting does not fit the model.
-            ModelError: a term is not finite.
+            ModelError: a setting does not fit the model, or a term is not finite.
+            UnreachableError: the source cannot be reached.
             OutputError: the part cannot be kept.
         """
-        images, places, failures, changed = [], [], list[Untaken](), dict[str, int]()
+        reports: list[BoundReport] = []
+        failures, changed = list[Untaken](), dict[str, int]()
+        images, places = list[Pixels](), list[int]()
         for place, (entry, data) in enumerate(self._source.read_ahead(task.entries), task.first):
             label = self._source.label(entry)
             try:
                 pixels, change = open_file(data(), label, first_frame=self._options.first_frame)
+            except UnreachableError:
+                raise
             except InputError as error:
                 failures.append(Untaken.of(label, error))
+                said(Tally(1))
                 continue
             images.append(pixels)
             places.append(place)
             if change:
                 changed[change] = changed.get(change, 0) + 1
-        report = (
-            bound_of(images, self._model, places=places, device=self._device, **self._settings()) if images else None
-        )
-        part = Part(report, failures, changed)
+            if sum(image.size for image in images) >= _TOGETHER:
+                reports.append(self._bound(images, places, said))
+                images, places = [], []
+        if images:
+            reports.append(self._bound(images, places, said))
+        part = Part(BoundReport.merged(reports) if reports else None, failures, changed)
         if self._place is not None:
             self._place.write(_name(task.first), part.pack())
-        said(Tally(len(task.entries), sum(image.size for image in images)))
         return part
+
+    def _bound(self, images: list[Pixels], places: list[int], said: Said) -> BoundReport:
+        try:
+            report = bound_of(images, self._model, places=places, device=self._device, **self._settings())
+        except InputError as error:
+            # Pictures have been read by now: it is a setting, which fits no other part either.
+            raise ModelError(str(error)) from error
+        said(Tally(len(images), sum(image.size for image in images)))
+        return report
 
     def _settings(self) -> dict[str, Any]:
         own = ("model", "first_frame", "limit")
@@ -210,16 +229,19 @@ def bulk_bpd(
         progress: told how far it is.
 
     Raises:
-        InputError: the source has no pictures, or none that can be used; a setting does not fit; or the folder is of another
-            run.
+        InputError: the source has no pictures, or none that can be used; or the folder is of another run.
         MissingDependencyError: the extra ``cluster`` is not installed.
-        ModelError: the model does not exist, is damaged, or has no such chain.
+        ModelError: the model does not exist, is damaged, has no such chain, or a setting does not fit it.
         OutputError: parts failed, or cannot be kept.
     """
     options, cluster = options or BoundOptions(), cluster or Cluster()
+    options = replace(options, model=model_address(options.model))
     identity = model_id(find_model(options.model))
     pictures = Source(source)
     listing = pictures.listing()
+    if listing.refused:
+        # It would have a place in the set, and noise of its own.
+        raise InputError(f"{listing.refused[0]}; give it another name")
     count = len(listing.table) if options.limit is None else min(options.limit, len(listing.table))
     with Stopwatch() as watch:
         if keep is None:
@@ -229,7 +251,7 @@ def bulk_bpd(
             with alone(place):
                 kept = _kept(place, pictures, listing, count, options, identity)
                 parts, workers = _evaluated(
-                    pictures, listing, count, options, identity, cluster, kept, place.url, progress
+                    pictures, listing, count, options, identity, cluster, kept, place.address, progress
                 )
     return _merged(parts, listing, watch.seconds, workers)
 
@@ -259,15 +281,19 @@ def _evaluated(
         if progress is not None:
             progress(Standing(before + done.pictures, count, done.dims))
 
+    failed: list[str] = []
     with connected(cluster) as pool:
-        make = job(PartEvaluator, pictures.place.url, options, identity, pool.device, keep)
+        make = job(PartEvaluator, pictures.place.address, options, identity, pool.device, keep)
         for task, result in pool.run(make, tasks(), standing):
             if isinstance(result, Failed):
                 if result.fatal:
                     raise result.error()
                 where = f"images {task.first} to {task.first + len(task.entries) - 1}"
-                raise OutputError(f"{pictures.place.url}: {where}: {result.reason}")
-            parts[task.first] = result
+                failed.append(f"{pictures.place.url}: {where}: {result.reason}")
+            else:
+                parts[task.first] = result
+        if failed:
+            raise OutputError(failed[0] + (f" ({len(failed)} parts failed)" if len(failed) > 1 else ""))
         return parts, pool.size
 
 
@@ -282,10 +308,13 @@ def _kept(
     """
     digest = Plan.of(listing.table, {"shard_images": PART_IMAGES, "shard_pixels": None}).identity
     settings = asdict(replace(options, model=str(options.model), batch=0))
-    facts = {"source": pictures.place.url, "model_id": identity, "images": count, "listing": digest} | settings
+    facts = {"source": pictures.place.address, "model_id": identity, "images": count, "listing": digest} | settings
     there = place.sizes()
     if _MARK in there:
-        begun = json.loads(place.read(place.path(_MARK)) or b"null")
+        try:
+            begun = json.loads(place.read(place.path(_MARK)))
+        except ValueError:
+            begun = None
         if begun != facts:
             raise InputError(f"{place.url}: was begun with other images or settings; choose another folder")
     elif there:
@@ -296,7 +325,7 @@ def _kept(
         if _name(first) in there:
             try:
                 found[first] = Part.unpack(place.read(place.path(_name(first))))
-            except (ValueError, KeyError, OSError):
+            except (ValueError, KeyError, OSError, zipfile.BadZipFile):
                 # Damaged: it is evaluated again.
                 continue
     return found

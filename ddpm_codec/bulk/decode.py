@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
-from ddpm_codec.bulk.lock import alone
+from ddpm_codec.bulk.lock import alone, remove_temporaries
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.rows import SHARD
-from ddpm_codec.bulk.shards import FinishedRun, file_bases, opened_shard
+from ddpm_codec.bulk.shards import FinishedRun, file_bases, named, opened_shard
 from ddpm_codec.bulk.tally import Said, Tally
 from ddpm_codec.errors import InputError, OutputExistsError, Untaken
 from ddpm_codec.image_io import default_extension, write_picture
@@ -112,6 +112,7 @@ class ShardDecoder:
         """
         notes: list[str] = []
         packed = io.BytesIO()
+        count = 0
         with (
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
             tempfile.TemporaryDirectory() as folder,
@@ -126,10 +127,11 @@ class ShardDecoder:
                     tar.addfile(_member(name, len(data)), io.BytesIO(data))
                 else:
                     self._place.write(name, data)
+                count += 1
                 said(Tally(1, picture.info.pixel_count * picture.info.layout.channels))
         if self._tar:
             self._place.write(tar_name(task.file), packed.getvalue())
-        return Decoded(len(task.bases), notes)
+        return Decoded(count, notes)
 
 
 def tar_name(shard: str) -> str:
@@ -187,7 +189,7 @@ def bulk_decode(
     report = DecodeReport()
     run, place = FinishedRun(source), Place(destination)
     with Stopwatch() as watch, alone(place):
-        there = _begin(place, {"source": run.place.url, "plan": run.plan.identity, "format": kind})
+        there = _begin(place, {"source": run.place.address, "plan": run.plan.identity, "format": kind})
         _decode(run, place, kind, there, cluster or Cluster(), model, report, progress)
         if not report.failed:
             place.remove(MARK)
@@ -210,6 +212,7 @@ def _begin(place: Place, facts: dict[str, str]) -> set[str]:
             begun = None
         if begun != facts:
             raise OutputExistsError(f"{place.url}: was begun with another source or format; choose an empty folder")
+        remove_temporaries(place, deep=True)
     elif there:
         raise OutputExistsError(f"{place.url}: has files already, such as {min(there)}; choose an empty folder")
     place.write(MARK, (json.dumps(facts) + "\n").encode())
@@ -248,12 +251,12 @@ def _decode(
 
     with connected(cluster) as pool:
         report.workers, report.device = pool.size, pool.device
-        make = job(ShardDecoder, run.place.url, place.url, kind, model, pool.device)
+        make = job(ShardDecoder, run.place.address, place.address, kind, named(model), pool.device)
         for task, result in pool.run(make, tasks(), standing):
             if isinstance(result, Failed):
                 if result.fatal:
                     raise result.error()
-                report.failed.append(Untaken(task.file, result.reason))
+                report.failed.append(Untaken(task.file, run.place.without(task.file, result.reason)))
             else:
                 report.shards += 1
                 report.pictures += result.pictures

@@ -1,22 +1,25 @@
 """Encodes a set of pictures into shards, on as many workers as there are."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
+from ddpm_codec.bulk.entries import Listing
 from ddpm_codec.bulk.finished import finished_shards, tables_of
-from ddpm_codec.bulk.lock import alone
+from ddpm_codec.bulk.lock import alone, remove_temporaries
 from ddpm_codec.bulk.places import Place
-from ddpm_codec.bulk.plan import PLAN, Plan
+from ddpm_codec.bulk.plan import LISTING, PLAN, Plan
 from ddpm_codec.bulk.progress import Progress, Standing
 from ddpm_codec.bulk.report_page import FAILURES, PageFacts, write_page
-from ddpm_codec.bulk.rows import SHARD, Row, ShardFacts, rows_of, table_of_rows, write_manifest
-from ddpm_codec.bulk.shard_encoder import Setting, ShardEncoder, Task
+from ddpm_codec.bulk.rows import SHARD, SIDECAR, Row, ShardFacts, rows_of, table_of_rows, write_manifest
+from ddpm_codec.bulk.shard_encoder import Setting, ShardEncoder, Task, model_address
 from ddpm_codec.bulk.source import Source
 from ddpm_codec.bulk.tally import Tally
 from ddpm_codec.codecs.tiling import DEFAULT_BLOCK_PIXELS, checked_options
-from ddpm_codec.errors import InputError, LeftOutError, OutputError, Untaken
+from ddpm_codec.container.layout import MAX_IMAGES
+from ddpm_codec.errors import DdpmCodecError, InputError, LeftOutError, OutputError, Untaken
 from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id
 from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import bytes_to_bpd
@@ -66,6 +69,8 @@ class BulkOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name.replace('_', '-')} = {value}: must be positive")
+        if self.shard_images is not None and self.shard_images > MAX_IMAGES:
+            raise InputError(f"shard-images = {self.shard_images}: a shard holds at most {MAX_IMAGES:,}")
         if self.model == "none" and self.steps is not None:
             raise InputError("steps need a model; model none has no chain")
         checked_options(self.block_pixels, self.tile or 256)
@@ -162,50 +167,78 @@ def bulk_encode(
     options, cluster = options or BulkOptions(), cluster or Cluster()
     pictures, place = Source(source), Place(destination)
     report = BulkReport()
-    with Stopwatch() as watch, alone(place):
-        plan, report.left_out = _planned(pictures, place, options, progress)
-        finished = finished_shards(place, plan)
-        report.kept_shards = len(finished)
-        if len(finished) < plan.shards:
-            _encode(plan, place, options, cluster, finished, report, progress)
-        _merge(plan, pictures, place, report)
+    with Stopwatch() as watch:
+        wanted, report.left_out = _wanted(pictures, place, options, progress)
+        with alone(place):
+            plan, new = _planned(wanted, place)
+            finished = finished_shards(place, plan)
+            report.kept_shards = len(finished)
+            try:
+                if len(finished) < plan.shards:
+                    _encode(plan, place, options, cluster, finished, report, progress)
+            except BaseException:
+                _forget_unused(plan, place, new=new)
+                raise
+            _merge(plan, pictures, place, report)
     report.seconds = watch.seconds
     return report
 
 
-def _planned(
+def _wanted(
     pictures: Source, place: Place, options: BulkOptions, progress: Progress | None
 ) -> tuple[Plan, list[Untaken]]:
-    """Return the plan, which is the one that lies there already, or written now; and what of the source is left out."""
+    """Return the plan that this start would make, and what of the source is left out; nothing is written."""
     facts = _facts(pictures, options)
 
     def said(found: int) -> None:
         if progress is not None:
             progress(Standing(0, found))
 
-    listing = pictures.listing(pixels=options.shard_images is None, said=said)
+    # A plan that is there has the borders already.
+    listing = pictures.listing(pixels=options.shard_images is None and PLAN not in place.sizes(), said=said)
+    listing = _without(listing, place)
     if options.strict and listing.left_out:
         raise LeftOutError(listing.left_out)
     # No shard can hold their names.
     facts["refused"] = [list(one) for one in listing.refused]
-    plan = Plan.of(listing.table, facts)
+    return Plan.of(listing.table, facts), listing.left_out
+
+
+def _planned(wanted: Plan, place: Place) -> tuple[Plan, bool]:
+    """Return the plan that lies there, which has to be the one that is wanted, or write it; and whether it is new."""
     there = place.sizes()
     if PLAN in there:
         begun = Plan.read(place)
-        begun.check_same(plan, place)
-        return begun, listing.left_out
+        begun.check_same(wanted, place)
+        remove_temporaries(place)
+        return begun, False
     foreign = next((name for name in sorted(there) if name.endswith(SHARD)), None)
     if foreign is not None:
         raise InputError(f"{place.url}: has {foreign} and no {PLAN}; choose an empty folder")
-    plan.write(place)
-    return plan, listing.left_out
+    wanted.write(place)
+    return wanted, True
+
+
+def _forget_unused(plan: Plan, place: Place, *, new: bool) -> None:
+    """Remove a plan that this start has written and nothing was coded by, so that another one may take its place."""
+    with suppress(DdpmCodecError):
+        there = place.sizes()
+        if new and not any(name.endswith((SHARD, SIDECAR)) for name in there):
+            for name in {PLAN, LISTING} & there.keys():
+                place.remove(name)
+
+
+def _without(listing: Listing, place: Place) -> Listing:
+    """Return a listing that does not mention what the run itself writes into a folder of its source."""
+    inside = place.root.rstrip("/") + "/"
+    return replace(listing, left_out=[one for one in listing.left_out if not one.path.startswith(inside)])
 
 
 def _facts(pictures: Source, options: BulkOptions) -> dict[str, Any]:
     """Return what another start has to agree with, apart from the pictures."""
-    model = str(options.model)
+    model = model_address(options.model)
     return {
-        "source": pictures.place.url,
+        "source": pictures.place.address,
         "model": model,
         "model_id": "" if model == "none" else model_id(find_model(model)),
         **{key: getattr(options, key) for key in ("steps", "tile", "block_pixels", "shard_pixels", "shard_images")},
@@ -244,19 +277,21 @@ def _encode(
         tasks = (Task(plan.shard_name(n), entries) for n, entries in plan.batches() if n not in finished)
         for task, result in pool.run(job(ShardEncoder, setting), tasks, standing):
             if isinstance(result, Failed):
-                failed.append(Untaken(task.shard + SHARD, result.reason))
                 if result.fatal:
-                    break
+                    raise result.error()
+                failed.append(Untaken(task.shard + SHARD, result.reason))
             else:
                 coded = coded.plus(Tally(result.pictures, result.dims, result.file_bytes))
     if failed:
         more = f" ({len(failed)} shards failed)" if len(failed) > 1 else ""
-        raise OutputError(f"{place.url}: {failed[0]}{more}; what is finished stays, and the same command goes on")
+        first = Untaken(failed[0].path, place.without(failed[0].path, failed[0].reason))
+        raise OutputError(f"{place.url}: {first}{more}; what is finished stays, and the same command goes on")
 
 
 def _setting(plan: Plan, place: Place, options: BulkOptions, device: str) -> Setting:
     names = ("steps", "tile", "block_pixels", "first_frame", "strip", "verify")
-    base = Setting(plan.facts["source"], place.url, plan.identity, options.model, plan.facts["model_id"], device)
+    facts = plan.facts
+    base = Setting(facts["source"], place.address, plan.identity, facts["model"], facts["model_id"], device)
     return replace(base, **{name: getattr(options, name) for name in names})
 
 

@@ -6,7 +6,9 @@ the next that Ray would have to keep in memory.
 
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -62,15 +64,21 @@ class Failed(NamedTuple):
 
     Attributes:
         reason: why.
-        fatal: whether no other task can succeed either: a model that does not load, a full disk.
+        fatal: the error that it is, where no other task can succeed either: a model that does not load, a full disk.
     """
 
     reason: str
-    fatal: bool = False
+    fatal: type[DdpmCodecError] | None = None
 
     def error(self) -> DdpmCodecError:
         """Return it as an error."""
-        return ModelError(self.reason)
+        return (self.fatal or OutputError)(self.reason)
+
+
+class _Died(NamedTuple):
+    """A worker that died over a task, and what Ray says of it."""
+
+    reason: str
 
 
 class _Trial(NamedTuple, Generic[T]):
@@ -96,25 +104,34 @@ def connected(cluster: Cluster) -> Iterator["Pool"]:
         InputError: the cluster cannot be reached, or has no core or GPU.
         MissingDependencyError: Ray is not installed.
     """
-    ray = _ray()
+    with _own_signals():
+        ray = _ray()
     local = cluster.address == "local"
     if ray.is_initialized():
         raise InputError("Ray runs in this process already; shut it down, or start another process")
     with _folder(local=local) as folder:
         try:
             try:
-                if local:
-                    _start_local(ray, cluster.workers or usable_cores(), folder)
-                else:
-                    # Workers run the code of their own installation.
-                    ray.init(
-                        address=cluster.address, log_to_driver=False, configure_logging=False, logging_level="ERROR"
-                    )
+                with _own_signals():
+                    _start(ray, cluster, folder)
             except Exception as error:  # connection and start-up errors of many kinds
                 raise InputError(f"Ray at {cluster.address}: cannot be reached ({one_line(error)})") from error
             yield Pool(ray, cluster, local=local)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of signals that this program has, where Ray puts its own in their place."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if main and handler is not None:
+                signal.signal(number, handler)
 
 
 def _folder(*, local: bool) -> AbstractContextManager[str]:
@@ -139,18 +156,16 @@ def _ray() -> Any:  # noqa: ANN401 - a module
     return ray
 
 
-def _start_local(ray: Any, workers: int, folder: str) -> None:  # noqa: ANN401 - a module
-    """Start Ray on this machine, with a logical core for each worker and some for Ray's own actors."""
-    ray.init(
-        address="local",
-        num_cpus=workers + 2,
-        include_dashboard=False,
-        object_store_memory=_STORE_BYTES,
-        _temp_dir=folder,
-        log_to_driver=False,
-        configure_logging=False,
-        logging_level="ERROR",
-    )
+def _start(ray: Any, cluster: Cluster, folder: str) -> None:  # noqa: ANN401 - a module
+    """Start Ray on this machine, or connect to a cluster, whose workers run the code of their own installation."""
+    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
+    if cluster.address != "local":
+        ray.init(address=cluster.address, **quiet)
+        return
+    # A logical core for each worker, and some for Ray's own actors.
+    cores = (cluster.workers or usable_cores()) + 2
+    own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES, "_temp_dir": folder}
+    ray.init(address="local", num_cpus=cores, **own, **quiet)
 
 
 class Pool:
@@ -170,9 +185,10 @@ class Pool:
             raise InputError("device cuda: the cluster has no GPU")
         available = gpus if self.device == "cuda" else (usable_cores() if local else cores)
         self.size = cluster.workers or available
-        if self.size < 1 or (not local and self.size > available):
+        if self.size < 1 or (self.size > available and not (local and self.device == "cpu")):
             kind = "GPUs" if self.device == "cuda" else "cores"
-            raise InputError(f"{self.size} workers: the cluster has {available} {kind}")
+            hint = "" if local else "; `ray status` shows when its machines are there"
+            raise InputError(f"{self.size} workers: the cluster has {available} {kind}{hint}")
 
     def run(
         self, make: Callable[[], Job[T, R]], tasks: Iterable[T], standing: Callable[[Tally], None]
@@ -186,7 +202,12 @@ class Pool:
             tasks: taken as workers become free.
             standing: told about twice a second what has been done in all, the unfinished tasks included.
         """
-        yield from _Run(self._ray, self.device, make, standing).outcomes(tasks, self.size)
+        from ray.exceptions import RayError
+
+        try:
+            yield from _Run(self._ray, self.device, make, standing).outcomes(tasks, self.size)
+        except (ConnectionError, RayError) as error:
+            raise OutputError(f"Ray: the cluster was lost ({one_line(error)}); the same command goes on") from error
 
 
 class _Run:
@@ -201,8 +222,8 @@ class _Run:
     ) -> None:
         self._ray, self._make, self._standing = ray, make, standing
         self._gpus = 1 if device == "cuda" else 0
-        self._looked = 0.0
-        # What is told while it restarts is lost, and told again soon.
+        self._looked, self._some_ended = 0.0, False
+        # Where it restarts, what tasks that have ended told it is lost to the progress bar, and to nothing else.
         self._board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
 
     def outcomes(self, tasks: Iterable[T], workers: int) -> Iterator[Outcome[T, Any]]:
@@ -220,34 +241,55 @@ class _Run:
                 running[actors[number].run.remote(trial.key, trial.task)] = number, trial
             if not running:
                 break
-            done, _ = self._ray.wait(list(running), timeout=_LOOK_SECONDS)
+            done = self._ended_of(list(running))
             for reference in done:
                 number, trial = running.pop(reference)
                 idle.append(number)
                 result = self._result(reference)
-                if result is None:
+                if isinstance(result, _Died):
                     del actors[number]
                     if trial.attempt < ATTEMPTS:
                         again.append(trial._replace(attempt=trial.attempt + 1))
                         continue
-                    result = Failed(f"its worker died {ATTEMPTS} times; there may not be enough memory")
+                    result = self._given_up(result)
+                else:
+                    self._some_ended = True
                 yield Outcome(trial.task, result)
             self._look()
+
+    def _ended_of(self, running: list[Any]) -> list[Any]:
+        """Wait a moment, and return what has ended of what is running."""
+        try:
+            done, _ = self._ray.wait(running, timeout=_LOOK_SECONDS)
+        except SystemError as error:
+            # What a signal's handler raises while Ray waits comes out as the cause of this.
+            cause: BaseException | None = error
+            while cause is not None and isinstance(cause, Exception):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
+        return list(done)
 
     def _actor(self) -> Any:  # noqa: ANN401 - a handle
         # One core and one thread each: a worker never waits for another.
         return self._ray.remote(num_cpus=1, num_gpus=self._gpus)(Worker).remote(self._make, self._board)
 
     def _result(self, reference: Any) -> Any:  # noqa: ANN401 - of any task
-        """Return a task's result; None if its worker died."""
+        """Return a task's result, or how its worker died."""
         from ray.exceptions import RayActorError, RayError
 
         try:
             return self._ray.get(reference)
-        except RayActorError:
-            return None
+        except RayActorError as error:
+            return _Died(one_line(error))
         except RayError as error:
             return Failed(one_line(error))
+
+    def _given_up(self, died: "_Died") -> Failed:
+        """Return why a task has no result over which workers died; fatal if no worker has ever ended a task."""
+        reason = f"its worker died {ATTEMPTS} times ({died.reason}); there may not be enough memory"
+        return Failed(reason, None if self._some_ended else OutputError)
 
     def _look(self) -> None:
         from ray.exceptions import RayError
@@ -266,15 +308,19 @@ class Board:
     """Adds up what workers have done; an actor."""
 
     def __init__(self) -> None:
-        self._done: dict[int, Tally] = {}
+        self._ended, self._running = Tally(), dict[int, Tally]()
 
-    def tell(self, key: int, done: Tally) -> None:
+    def tell(self, key: int, done: Tally, ended: bool = False) -> None:
         """Note how far a task is; one that begins again, after its worker died, begins at nothing."""
-        self._done[key] = Tally(*done)
+        if ended:
+            self._running.pop(key, None)
+            self._ended = self._ended.plus(Tally(*done))
+        else:
+            self._running[key] = Tally(*done)
 
     def total(self) -> Tally:
         """Return the sum over all tasks."""
-        return Tally(*map(sum, zip(Tally(), *self._done.values(), strict=True)))
+        return Tally(*map(sum, zip(self._ended, *self._running.values(), strict=True)))
 
 
 class Worker:
@@ -291,17 +337,17 @@ class Worker:
         try:
             if self._job is None:
                 self._job = self._make()
-        except DdpmCodecError as error:
-            return Failed(str(error), fatal=True)
+        except Exception as error:  # whatever keeps a job from starting keeps all of them
+            return _fatal(error)
         try:
             result = self._job.run(task, self._say)
-        except OutputError as error:
-            return Failed(str(error), fatal=True)
+        except (ModelError, OutputError) as error:
+            return _fatal(error)
         except Exception as error:  # of one task; the others go on
             known = isinstance(error, DdpmCodecError)
             return Failed(str(error) if known else f"{type(error).__name__}: {one_line(error)}")
         finally:
-            self._tell()
+            self._tell(ended=True)
         return result
 
     def _say(self, done: Tally) -> None:
@@ -309,9 +355,17 @@ class Worker:
         if time.monotonic() - self._told > _LOOK_SECONDS:
             self._tell()
 
-    def _tell(self) -> None:
-        self._board.tell.remote(self._key, self._done)
+    def _tell(self, *, ended: bool = False) -> None:
+        self._board.tell.remote(self._key, self._done, ended)
         self._told = time.monotonic()
+
+
+def _fatal(error: Exception) -> Failed:
+    for kind in (InputError, ModelError, OutputError):
+        if isinstance(error, kind):
+            return Failed(str(error), kind)
+    words = str(error) if isinstance(error, DdpmCodecError) else f"{type(error).__name__}: {one_line(error)}"
+    return Failed(f"a worker cannot start ({words})", OutputError)
 
 
 def job(kind: Callable[..., Job[T, R]], *arguments: Any) -> Callable[[], Job[T, R]]:  # noqa: ANN401 - of the job

@@ -12,7 +12,7 @@ from ddpm_codec.errors import InputError
 
 @contextmanager
 def alone(place: Place) -> Iterator[None]:
-    """Let one run at a time write to a local folder, and remove what killed ones left half-written.
+    """Let one run at a time write to a local folder.
 
     On other file systems two runs write the same shards twice, which changes nothing.
 
@@ -30,13 +30,28 @@ def alone(place: Place) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise InputError(f"{place.url}: another run is writing there") from None
-        begin, end = TEMPORARY
-        for left in folder.rglob(f"{begin}*{end}"):
-            with suppress(OSError):
-                left.unlink()
+        except OSError:
+            # Some network file systems have no locks. Two runs would write the same files twice.
+            pass
         yield
     finally:
         # The lock goes with the handle, also where the process is killed.
         os.close(handle)
+
+
+def remove_temporaries(place: Place, *, deep: bool = False) -> None:
+    """Remove what killed runs left half-written in a local folder that is known to be theirs.
+
+    Args:
+        place: the folder.
+        deep: in the folders below it too.
+    """
+    if not place.is_local:
+        return
+    begin, end = TEMPORARY
+    pattern = f"{begin}*{end}"
+    for left in Path(place.root).rglob(pattern) if deep else Path(place.root).glob(pattern):
+        with suppress(OSError):
+            left.unlink()

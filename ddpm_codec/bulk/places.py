@@ -14,6 +14,10 @@ TEMPORARY = (".ddpm-", ".tmp")
 _WILD = frozenset("*?[")
 
 
+class UnreachableError(InputError):
+    """A place could not be reached, for what may pass: a network, a login that ran out, a mount that is gone."""
+
+
 class Place:
     """A folder, or what a pattern or a file's address stands for.
 
@@ -47,6 +51,11 @@ class Place:
         self.root = str(root).rstrip("/") or str(root)
 
     @property
+    def address(self) -> str:
+        """What another process calls it: a local path from the root, which no working folder changes."""
+        return self.root if self.is_local else self.url
+
+    @property
     def is_local(self) -> bool:
         """Whether it lies on this machine's own file system."""
         return "file" in _protocols(self.fs)
@@ -59,6 +68,10 @@ class Place:
     def path(self, name: str) -> str:
         """Return the path of a file in the folder."""
         return f"{self.root.rstrip('/')}/{name}"
+
+    def without(self, name: str, line: str) -> str:
+        """Return a line about a file of the folder without the file's name at its front."""
+        return line.removeprefix(f"{self.url}/{name}: ").removeprefix(f"{self.address}/{name}: ")
 
     def label(self, path: str) -> str:
         """Return what a user calls a path of this file system."""
@@ -175,7 +188,7 @@ class Place:
 
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
-        """Turn whatever a file system raises into an InputError that names the path."""
+        """Turn whatever a file system raises into an InputError that names the path, UnreachableError where it may pass."""
         try:
             yield
         except DdpmCodecError:
@@ -183,7 +196,10 @@ class Place:
         except FileNotFoundError:
             raise InputError(f"{self.label(path)}: no such file or folder") from None
         except Exception as error:  # of each protocol its own
-            raise InputError(f"{self.label(path)}: cannot be read ({_cause(error)})") from error
+            # Stores answer a login that ran out in the same way as one that may not read this file.
+            lasting = self.is_local and isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError)
+            kind = InputError if lasting else UnreachableError
+            raise kind(f"{self.label(path)}: cannot be read ({_cause(error)})") from error
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:

@@ -125,12 +125,17 @@ class Plan:
         for key, begun in self.facts.items():
             wanted = now.facts.get(key)
             if begun != wanted:
-                what = key.replace("_", "-")
+                what = f"--{key.replace('_', '-')} {begun}, not {wanted}"
                 if key in ("listing", "pictures", "refused"):
-                    what, begun, wanted = "pictures", f"{self.facts['pictures']:,}", _changed(self, now)
+                    what = f"other pictures: {_changed(self, now)}"
+                elif isinstance(begun, bool):
+                    what = f"--{key.replace('_', '-')}" if begun else f"no --{key.replace('_', '-')}"
+                elif key in ("source", "model_id"):
+                    what = f"another {key.replace('_id', '')}"
+                elif None in (begun, wanted):
+                    what = f"no --{key.replace('_', '-')}" if begun is None else f"--{key.replace('_', '-')} {begun}"
                 raise InputError(
-                    f"{place.url}: was begun with {what} {begun}, not {wanted}; go on with the same options and pictures, "
-                    f"or choose another folder"
+                    f"{place.url}: was begun with {what}; go on with the same options and pictures, or choose another folder"
                 )
 
     def batches(self) -> Iterator[tuple[int, list[Entry]]]:
@@ -142,11 +147,11 @@ class Plan:
 def _changed(before: Plan, now: Plan) -> str:
     """Say how the listing of a later start differs."""
     if len(before.table) != len(now.table):
-        return f"{len(now.table):,}"
+        return f"{len(before.table):,}, and now there are {len(now.table):,}"
     for old, new in zip(_rows(before.table), _rows(now.table), strict=True):
         if old != new:
-            return f"the same ({new.name} is new, moved or has another length)"
-    return "the same"
+            return f"{new.name} is new, moved or has another length"
+    return "other names were refused"
 
 
 def _rows(table: "pa.Table") -> Iterator[Entry]:

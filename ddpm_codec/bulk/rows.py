@@ -20,6 +20,7 @@ SIDECAR = ".rows.parquet"
 SHARD = ".ddpm"
 ROUTES = {ROUTE_FALLBACK: "fallback", ROUTE_MODEL: "bits-back", ROUTE_INDEXED: "indices"}
 _FACTS = b"ddpm_codec"
+_GROUP_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,22 @@ def write_manifest(place: Place, tables: Iterable["pa.Table"]) -> None:
     import pyarrow.parquet as pq
 
     with place.created(MANIFEST) as file, pq.ParquetWriter(file, schema(), compression="zstd") as writer:
-        for table in tables:
+        for table in _gathered(tables):
             writer.write_table(table)
+
+
+def _gathered(tables: Iterable["pa.Table"]) -> Iterator["pa.Table"]:
+    """Yield the rows of many small tables in a few larger ones: each costs a reader the same, however small."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _GROUP_ROWS:
+            yield pa.concat_tables(waiting).unify_dictionaries()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).unify_dictionaries()
 
 
 def manifest_rows(place: Place) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm_codec.bulk.entries import Entry
 from ddpm_codec.bulk.finished import finished_shard
-from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.places import Place, UnreachableError
 from ddpm_codec.bulk.rows import ROUTES, SHARD, SIDECAR, Row, ShardFacts, pack
 from ddpm_codec.bulk.source import Source
 from ddpm_codec.bulk.tally import Said, Tally
@@ -20,7 +21,7 @@ from ddpm_codec.errors import InputError, ModelError, Untaken, one_line
 from ddpm_codec.files.verification import UNLIMITED, compare, picture_digest
 from ddpm_codec.image_io import read_stored
 from ddpm_codec.isolation import isolated
-from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id
+from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id, shipped_models
 from ddpm_codec.picture import Picture, PictureInfo
 from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import bytes_to_bpd
@@ -103,6 +104,7 @@ class ShardEncoder:
         Raises:
             FormatError: with ``verify``, the shard does not decode to the same pictures.
             OutputError: it cannot be written.
+            UnreachableError: the source cannot be reached; nothing is written.
         """
         before = finished_shard(self._place, self._setting.plan, task.shard, self._place.size(task.shard + SHARD))
         if before is not None:
@@ -157,6 +159,9 @@ class _Coding:
         row = Row(source, entry.name, self._shard + SHARD)
         try:
             picture, notes = read(entry, data())
+        except UnreachableError:
+            # May pass: the shard is left for another time, and the picture is not said to be at fault.
+            raise
         except Exception as error:  # one picture, of whatever kind its damage is, must not stop the others
             known = isinstance(error, InputError)
             reason = Untaken.of(entry.name, error).reason.removeprefix(f"{source}: ") if known else _unknown(error)
@@ -224,3 +229,12 @@ def check_model(model: ModelName, identity: str) -> None:
     """
     if model_id(find_model(model)) != identity:
         raise ModelError(f"{model}: is another model on {platform.node()} than where the run was started")
+
+
+def model_address(model: ModelName) -> str:
+    """Return what workers call a model: its name if it ships, else its path from the root."""
+    name = os.fspath(model)
+    if name == "none":
+        return name
+    path = find_model(name)
+    return name if path in shipped_models() else os.path.abspath(path)

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.places import Place, UnreachableError
 from ddpm_codec.bulk.plan import PLAN, Plan
 from ddpm_codec.bulk.rows import MANIFEST, Row, manifest_rows
+from ddpm_codec.bulk.shard_encoder import model_address
 from ddpm_codec.codecs.lossless.archive import ArchiveDecoder
 from ddpm_codec.container import ByteSource, read_container
 from ddpm_codec.errors import FormatError, InputError
 from ddpm_codec.files.verification import UNLIMITED
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import ModelName
+from ddpm_codec.picture import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +70,23 @@ class FinishedRun:
         Raises:
             FormatError: the manifest is damaged.
         """
-        yield from _grouped(manifest_rows(self.place))
+        yield from _grouped(self.rows())
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the manifest, whose names are safe to write.
+
+        Raises:
+            FormatError: the manifest is damaged, or names something outside its folder.
+        """
+        for row in manifest_rows(self.place):
+            try:
+                if row.shard:
+                    check_name(row.name)
+            except InputError as error:
+                raise FormatError(f"{self.place.url}/{MANIFEST}: {error}") from None
+            if "/" in row.shard:
+                raise FormatError(f"{self.place.url}/{MANIFEST}: {row.shard!r} is not the name of a shard")
+            yield row
 
 
 def _grouped(rows: "Iterable[Row]") -> Iterator[Shard]:
@@ -85,16 +103,27 @@ def _grouped(rows: "Iterable[Row]") -> Iterator[Shard]:
         yield Shard(file, pictures, failures)
 
 
+def named(model: ModelName | None) -> str | None:
+    """Return what workers call a model that was given; None: none was."""
+    return None if model is None else model_address(model)
+
+
 @contextmanager
 def opened_shard(place: Place, file: str, model: ModelName | None, device: str) -> Iterator[ArchiveDecoder]:
     """Open a shard for decoding in one thread; torch is loaded only where a model is needed.
 
     Raises:
-        FormatError: it is damaged.
-        InputError: it cannot be read.
+        FormatError: it is damaged, or not there.
         ModelError: its model is not available.
+        UnreachableError: it cannot be read now.
     """
-    data = place.read(place.path(file))
+    try:
+        data = place.read(place.path(file))
+    except UnreachableError:
+        raise
+    except InputError as error:
+        # A shard that is not there is a damaged run.
+        raise FormatError(str(error)) from error
     container = read_container(ByteSource(data, f"{place.url}/{file}", file), max_pixels=UNLIMITED)
     needs_model = container.head.needs_model
     with isolated(1 if needs_model else None):
@@ -136,7 +165,7 @@ def file_bases(run: FinishedRun) -> Iterator[str]:
 
 
 def _pictures(run: FinishedRun) -> Iterator[Row]:
-    return (row for row in manifest_rows(run.place) if not row.failure)
+    return (row for row in run.rows() if not row.failure)
 
 
 def _stem(name: str) -> str:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import tarfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddpm_codec.bulk.entries import WHOLE, Entry, Listing, table_of
-from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.places import Place, UnreachableError
 from ddpm_codec.errors import InputError, Untaken
 from ddpm_codec.image_io import IMAGE_EXTENSIONS, check_header
 from ddpm_codec.image_io.folders import find_pictures
@@ -20,6 +22,9 @@ from ddpm_codec.picture import check_name
 READERS = 8
 """Threads that read ahead: most of the time of a read from a store is waiting."""
 
+RETRY_SECONDS = (1.0, 4.0)
+"""Pauses before a place that could not be reached is tried again."""
+
 _AHEAD_BYTES = 1 << 25
 _AHEAD_READS = 64
 _SPAN_BYTES = 1 << 22
@@ -27,6 +32,8 @@ _SPAN_GAP = 1 << 16
 """What a request for several pictures of a tar reads at most, and what may lie between two of them."""
 
 _HEADER_BYTES = 1 << 12
+_NO_PICTURE = "has no extension of a picture"
+_BLOCK = 512
 _PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 Read = Callable[[], bytes]
@@ -89,12 +96,18 @@ class Source:
 
     def _read_span(self, span: list[Entry]) -> list[Read]:
         """Return what gives the image file of each entry, with a single request for all of them."""
-        try:
-            if len(span) == 1:
-                return [partial(bytes, self.read(span[0]))]
-            return [partial(bytes, data) for data in self._together(span)]
-        except InputError as error:
-            return [partial(_raise, error)] * len(span)
+        for pause in (*RETRY_SECONDS, None):
+            try:
+                found = [self.read(span[0])] if len(span) == 1 else self._together(span)
+                return [partial(bytes, data) for data in found]
+            except UnreachableError as error:
+                failed: InputError = error
+                if pause is not None:
+                    time.sleep(pause)
+            except InputError as error:
+                failed = error
+                break
+        return [partial(_raise, failed)] * len(span)
 
     def _together(self, span: list[Entry]) -> list[bytes]:
         start = span[0].offset
@@ -133,10 +146,12 @@ class Source:
     def _found(self) -> tuple[dict[str, int], list[Untaken]]:
         """Return the files that may be pictures or tars, by path with their bytes, and what else there is."""
         place = self.place
+        base = place.root
         with place.reading(place.root):
             place.fs.invalidate_cache()
             if place.has_wildcards and not place.fs.exists(place.root):
                 found = place.fs.glob(place.root, detail=True)
+                base = _before_wildcards(place.root)
             elif place.fs.isfile(place.root):
                 found = {place.root: place.fs.info(place.root)}
             elif place.is_local and place.fs.isdir(place.root):
@@ -147,12 +162,14 @@ class Source:
             raise InputError(f"{place.url}: is a compressed tar, in which no picture can be reached; unpack it first")
         if not found:
             raise InputError(f"{place.url}: no such file or folder, or nothing in it")
+        # Links of a local pattern are followed, as those in a folder are.
+        linked = {str(path) for path, facts in found.items() if facts.get("islink") or facts["type"] == "link"}
         files = {str(path): int(facts["size"] or 0) for path, facts in found.items() if facts["type"] == "file"}
-        wanted = {path: size for path, size in files.items() if not _why_left_out(path, place.root)}
-        left_out = [
-            Untaken(place.label(path), _why_left_out(path, place.root)) for path in sorted(files.keys() - wanted)
-        ]
-        return wanted, left_out
+        files |= {path: os.path.getsize(path) for path in linked if place.is_local and os.path.isfile(path)}
+        reasons = {path: _why_left_out(path, base) for path in files}
+        reasons |= dict.fromkeys(linked - files.keys(), "is a link to no file")
+        left_out = [Untaken(place.label(path), why) for path, why in sorted(reasons.items()) if why]
+        return {path: size for path, size in files.items() if not reasons[path]}, left_out
 
     def _in_local_folder(self) -> tuple[dict[str, int], list[Untaken]]:
         folder = Path(self.place.root)
@@ -162,8 +179,16 @@ class Source:
         left_out = [Untaken(self.place.label(one.path), one.reason) for one in found.left_out]
         return {str(path): path.stat().st_size for path in found.pictures}, left_out
 
+    def _base(self, found: Iterable[str]) -> str:
+        """Return the folder that names are relative to: the one given, that in front of the wildcards, or that of a file."""
+        root = self.place.root
+        if list(found) == [root]:
+            return root.rsplit("/", 1)[0]
+        # A folder whose name has a bracket is no pattern.
+        return _before_wildcards(root) if not all(path.startswith(root + "/") for path in found) else root
+
     def _files(self, found: dict[str, int]) -> list[Entry]:
-        base = _base(self.place.root, found)
+        base = self._base(found)
         pictures = [path for path in found if not path.endswith(".tar")]
         names = {path: path[len(base) :].lstrip("/") for path in pictures}
         ordered = sorted(pictures, key=lambda path: names[path].split("/"))
@@ -172,17 +197,24 @@ class Source:
     def _in_tars(self, found: dict[str, int]) -> tuple[list[Entry], list[Untaken]]:
         entries: list[Entry] = []
         left_out: list[Untaken] = []
-        base = _base(self.place.root, found)
+        base = self._base(found)
         for path in sorted(found):
             start = "" if len(found) == 1 else path[len(base) :].lstrip("/").removesuffix(".tar") + "/"
+            others = 0
             with self.place.opened(path) as file:
                 for member in _members(file, self.place.label(path)):
                     name = member.name.removeprefix("./")
-                    why = _why_left_out(name, "")
-                    if why:
+                    whole = member.isreg() and not member.issparse()
+                    why = _why_left_out(name, "") if whole else "is a link, or no ordinary file"
+                    if why == _NO_PICTURE:
+                        # Labels and the like: every sample has some.
+                        others += 1
+                    elif why:
                         left_out.append(Untaken(f"{self.place.label(path)}!{name}", why))
                     else:
                         entries.append(Entry(start + name, path, member.offset_data, member.size))
+            if others:
+                left_out.append(Untaken(self.place.label(path), f"{others:,} files in it have {_NO_PICTURE[4:]}"))
         return entries, left_out
 
     def _with_pixels(self, entries: list[Entry], said: Said | None) -> Iterator[Entry]:
@@ -238,27 +270,25 @@ def _raise(error: Exception) -> bytes:
 
 
 def _members(file: BinaryIO, label: str) -> Iterator[tarfile.TarInfo]:
-    """Yield the ordinary files of a tar.
+    """Yield everything in a tar but its folders.
 
     Raises:
         InputError: it is damaged, or compressed.
     """
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            yield from (member for member in tar if member.isreg() and not member.issparse())
+            yield from (member for member in tar if not member.isdir())
+            file.seek(tar.offset)
+            # tarfile takes the end of the file for that of the tar, which is a block of zeros.
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                raise InputError(f"{label}: is cut short, or has no end-of-archive block")
     except tarfile.TarError as error:
         raise InputError(f"{label}: cannot be read as an uncompressed tar ({error})") from error
 
 
-def _base(root: str, found: Iterable[str]) -> str:
-    """Return the folder that names are relative to: the one given, that in front of the wildcards, or that of a file."""
-    paths = list(found)
-    if paths == [root]:
-        return root.rsplit("/", 1)[0]
-    fixed = root
-    for wild in "*?[":
-        fixed = fixed.split(wild)[0]
-    return fixed if fixed == root else fixed.rsplit("/", 1)[0]
+def _before_wildcards(pattern: str) -> str:
+    """Return the folder in front of the first wildcard."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rsplit("/", 1)[0]
 
 
 def _why_left_out(path: str, root: str) -> str:
@@ -268,7 +298,7 @@ def _why_left_out(path: str, root: str) -> str:
         return "is hidden"
     extension = os.path.splitext(path)[1].lower()
     if path != root and extension not in IMAGE_EXTENSIONS and extension != ".tar":
-        return "has no extension of a picture"
+        return _NO_PICTURE
     return ""
 
 
@@ -281,7 +311,7 @@ def _with_usable_names(entries: Iterable[Entry], label: Callable[[Entry], str]) 
         try:
             check_name(entry.name)
             # Columns of names are UTF-8.
-            entry.name.encode()
+            (entry.name + entry.file).encode()
             if entry.name in seen:
                 raise InputError("its name is there twice")
         except ValueError as error:

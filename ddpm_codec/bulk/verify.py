@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ddpm_codec.bulk.engine import Cluster, Failed, connected, job
-from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.places import Place, UnreachableError
 from ddpm_codec.bulk.progress import Progress, Standing
-from ddpm_codec.bulk.rows import SHARD, Row, manifest_rows
-from ddpm_codec.bulk.shards import FinishedRun, Shard, check_names, opened_shard
+from ddpm_codec.bulk.rows import SHARD, Row
+from ddpm_codec.bulk.shards import FinishedRun, Shard, check_names, named, opened_shard
 from ddpm_codec.bulk.tally import Said, Tally
 from ddpm_codec.errors import DdpmCodecError, ModelError, Untaken
 from ddpm_codec.models.registry import ModelName
@@ -92,11 +92,10 @@ class ShardVerifier:
                         size = picture.info.pixel_count * picture.info.layout.channels
                         pictures, dims = pictures + 1, dims + size
                         said(Tally(1, size))
-        except ModelError:
+        except (ModelError, UnreachableError):
             raise
         except DdpmCodecError as error:
-            label = f"{self._place.url}/{task.file}"
-            wrong.append(Untaken(label, str(error).removeprefix(f"{label}: ")))
+            wrong.append(Untaken(task.file, self._place.without(task.file, str(error))))
         else:
             wrong += [Untaken(f"{task.file}: {row.name}", "is not in the shard") for row in expected.values()]
         return Checked(pictures, dims, wrong)
@@ -126,13 +125,13 @@ def bulk_verify(
     report = VerifyReport()
     with Stopwatch() as watch:
         run = FinishedRun(source)
-        check_names(run, manifest_rows(run.place))
-        named: set[str] = set()
+        check_names(run, run.rows())
+        listed: set[str] = set()
 
         def shards() -> Iterator[Shard]:
             for shard in run.shards():
                 report.failures += len(shard.failures)
-                named.add(shard.file)
+                listed.add(shard.file)
                 if shard.rows:
                     yield shard
 
@@ -142,18 +141,18 @@ def bulk_verify(
 
         with connected(cluster or Cluster()) as pool:
             report.workers, report.device = pool.size, pool.device
-            make = job(ShardVerifier, run.place.url, model, pool.device)
+            make = job(ShardVerifier, run.place.address, named(model), pool.device)
             for task, result in pool.run(make, shards(), standing):
                 report.shards += 1
                 if isinstance(result, Failed):
                     if result.fatal:
                         raise result.error()
-                    report.wrong.append(Untaken(task.file, result.reason))
+                    report.wrong.append(Untaken(task.file, run.place.without(task.file, result.reason)))
                 else:
                     report.pictures += result.pictures
                     report.dims += result.dims
                     report.wrong += result.wrong
-        strays = [name for name in sorted(run.files) if name.endswith(SHARD) and name not in named]
+        strays = [name for name in sorted(run.files) if name.endswith(SHARD) and name not in listed]
         report.wrong += [Untaken(name, "is not in the manifest") for name in strays]
     report.wrong.sort()
     report.seconds = watch.seconds

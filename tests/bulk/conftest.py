@@ -22,7 +22,7 @@ class _Told:
         self.tell = self
         self.total = Tally()
 
-    def remote(self, _: int, done: Tally) -> None:
+    def remote(self, _: int, done: Tally, ended: bool) -> None:
         self.total = done
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm_codec.bulk import BoundOptions, bound, bulk_bpd
 from ddpm_codec.bulk.bound import Part
-from ddpm_codec.errors import InputError, ModelError, OutputError
+from ddpm_codec.errors import InputError, ModelError
 from ddpm_codec.evaluation import BoundReport, evaluate_bpd
 from tests.golden.regenerate import FLOAT
 
@@ -68,7 +68,8 @@ def test_kept_parts_are_not_evaluated_again(mixed: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(bound, "PART_IMAGES", 5)
     kept, options = tmp_path / "kept", BoundOptions(model=MODEL, tile=64, steps=2)
     first = bulk_bpd(str(mixed), options, keep=str(kept))
-    (kept / "part-000000005.npz").write_bytes(b"half")
+    part = (kept / "part-000000005.npz").read_bytes()
+    (kept / "part-000000005.npz").write_bytes(part[: len(part) // 2])
     again = bulk_bpd(str(mixed), options, keep=str(kept))
     assert (first.workers, again.workers) == (1, 1)
     whole = bulk_bpd(str(mixed), options, keep=str(kept))
@@ -78,6 +79,9 @@ def test_kept_parts_are_not_evaluated_again(mixed: Path, tmp_path: Path, monkeyp
         assert one.changed == first.changed
     with pytest.raises(InputError, match="was begun with other images or settings"):
         bulk_bpd(str(mixed), BoundOptions(model=MODEL, tile=64, steps=2, seed=1), keep=str(kept))
+    (kept / "bound.json").write_text("half")
+    with pytest.raises(InputError, match="was begun with other images or settings"):
+        bulk_bpd(str(mixed), options, keep=str(kept))
     with pytest.raises(InputError, match="choose an empty folder"):
         bulk_bpd(str(mixed), options, keep=str(mixed / "b"))
 
@@ -93,7 +97,7 @@ def test_the_limit_and_a_model_in_floating_point(pictures: Path) -> None:
 def test_what_cannot_be(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model"):
         bulk_bpd(str(pictures), BoundOptions(model="absent"))
-    with pytest.raises(OutputError, match="crossing"):
+    with pytest.raises(ModelError, match="crossing"):
         bulk_bpd(str(pictures), BoundOptions(model=MODEL, crossing=5.0))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").write_bytes(b"nothing")

@@ -42,7 +42,7 @@ def test_failures_are_the_last_lines_and_the_exit_code(run: Run, pictures: Path,
     assert re.search(r"^pictures that failed +12$", out, re.MULTILINE)
     lines = err.splitlines()[-11:]
     assert all(line.startswith("ddpm-codec: failed: ") for line in lines)
-    assert lines[-1] == "ddpm-codec: failed: 2 more (--json and the manifest have them)"
+    assert lines[-1] == "ddpm-codec: failed: 2 more (the manifest names all)"
     code, out, err = run("bulk", "bpd", pictures, "--model", "cifar10", "--steps", "2")
     assert code == 1
     assert "bad00.png" in err

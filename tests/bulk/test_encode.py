@@ -1,7 +1,6 @@
 """Sets into shards: what is in them, what a later start does, what is refused."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import pytest
 from PIL import Image
 
 import ddpm_codec
-from ddpm_codec.bulk import BulkOptions, Standing, bulk_encode, encode
+from ddpm_codec.bulk import BulkOptions, Standing, bulk_encode, encode, source
 from ddpm_codec.bulk.engine import Failed
+from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.rows import ShardFacts
 from ddpm_codec.bulk.shard_encoder import ShardEncoder, Task
 from ddpm_codec.bulk.tally import Said
-from ddpm_codec.errors import FormatError, InputError, LeftOutError, OutputError
+from ddpm_codec.errors import FormatError, InputError, LeftOutError, ModelError, OutputError
 from tests.helpers import leftovers
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -103,9 +103,9 @@ def test_the_second_start_codes_nothing_and_a_lost_shard_alone_again(
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"shard_images": 4}, "shard-images 5, not 4"),
-        ({"model": "cifar10"}, "model none, not cifar10"),
-        ({"strip": True}, "strip False, not True"),
+        ({"shard_images": 4}, "--shard-images 5, not 4"),
+        ({"model": "cifar10"}, "--model none, not cifar10"),
+        ({"strip": True}, "no --strip"),
         ({"block_pixels": 4096}, "block-pixels"),
     ],
 )
@@ -121,7 +121,7 @@ def test_another_plan_is_refused_in_one_line(pictures: Path, tmp_path: Path, cha
 def test_other_pictures_are_refused(pictures: Path, tmp_path: Path) -> None:
     bulk_encode(str(pictures), str(tmp_path / "out"), NONE)
     (pictures / "a" / "new.png").write_bytes((pictures / "a" / "01.png").read_bytes())
-    with pytest.raises(InputError, match="pictures 12, not 13"):
+    with pytest.raises(InputError, match="other pictures: 12, and now there are 13"):
         bulk_encode(str(pictures), str(tmp_path / "out"), NONE)
     (pictures / "a" / "new.png").unlink()
     Image.new("RGB", (50, 50), "red").save(pictures / "a" / "02.png")
@@ -158,6 +158,48 @@ def test_shards_by_pixels_and_images_in_order(pictures: Path, tmp_path: Path) ->
     assert len(sizes) == report.shards == 4
     assert max(sizes) <= most
     assert all(size + 32 * 25 > most for size in sizes[:-1])
+
+
+def test_a_place_that_cannot_be_reached_for_a_while_costs_no_picture(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(source, "RETRY_SECONDS", (0.0,))
+    read = Place.read
+    down = [True]
+
+    def unreachable(self: Place, path: str, start: int = 0, end: int | None = None) -> bytes:
+        if down[0] and path.endswith("05.png"):
+            with self.reading(path):
+                raise ConnectionError("no route")
+        return read(self, path, start, end)
+
+    monkeypatch.setattr(Place, "read", unreachable)
+    with pytest.raises(OutputError, match=r"05\.png: cannot be read \(no route\); what is finished stays"):
+        bulk_encode(str(pictures), str(out), NONE)
+    down[0] = False
+    report = bulk_encode(str(pictures), str(out), NONE)
+    assert (report.pictures, report.failed, report.kept_shards) == (12, 0, 2)
+
+
+def test_a_place_that_answers_again_is_tried_again(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "RETRY_SECONDS", (0.0, 0.0))
+    read = Place.read
+    failures = {"a/01.png": 2, "b/00.png": 1}
+
+    def flaky(self: Place, path: str, start: int = 0, end: int | None = None) -> bytes:
+        name = "/".join(path.split("/")[-2:])
+        if failures.get(name, 0):
+            failures[name] -= 1
+            with self.reading(path):
+                raise TimeoutError("slow")
+        return read(self, path, start, end)
+
+    monkeypatch.setattr(Place, "read", flaky)
+    assert bulk_encode(str(pictures), str(tmp_path / "out"), NONE).pictures == 12
+    assert set(failures.values()) == {0}
 
 
 def test_a_failing_shard_is_named_and_the_others_stay(
@@ -204,7 +246,7 @@ def test_a_shard_that_another_worker_has_finished_stays(
 def test_strict_refuses_what_is_no_picture(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(LeftOutError, match=r"notes\.txt"):
         bulk_encode(str(pictures), str(tmp_path / "out"), BulkOptions(model="none", strict=True))
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_plan_is_said_to_be(pictures: Path, tmp_path: Path) -> None:
@@ -223,7 +265,6 @@ def test_a_damaged_plan_is_said_to_be(pictures: Path, tmp_path: Path) -> None:
 
 def test_one_run_at_a_time(pictures: Path, tmp_path: Path) -> None:
     from ddpm_codec.bulk.lock import alone
-    from ddpm_codec.bulk.places import Place
 
     with alone(Place(str(tmp_path / "out"))), pytest.raises(InputError, match="another run is writing there"):
         bulk_encode(str(pictures), str(tmp_path / "out"), NONE)
@@ -233,9 +274,10 @@ def test_a_model_that_is_another_one_elsewhere_stops_the_run(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "model_id", lambda _: "0" * 64)
-    with pytest.raises(OutputError, match="cifar10: is another model on"):
+    with pytest.raises(ModelError, match="cifar10: is another model on"):
         bulk_encode(str(pictures), str(tmp_path / "out"), BulkOptions(model="cifar10", shard_images=5))
-    assert json.loads((tmp_path / "out" / "plan.json").read_text())["facts"]["model_id"] == "0" * 64
+    # Nothing was coded by that plan, so it does not stand in the way of another one.
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -247,4 +289,5 @@ def test_options_that_do_not_go_together(options: dict[str, object]) -> None:
 
 
 def test_failed_is_an_error_of_its_reason() -> None:
-    assert str(Failed("no such model", fatal=True).error()) == "no such model"
+    assert str(Failed("no such model", ModelError).error()) == "no such model"
+    assert isinstance(Failed("no such model", ModelError).error(), ModelError)

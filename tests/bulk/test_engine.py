@@ -7,7 +7,7 @@ import pytest
 from ddpm_codec.bulk import Cluster
 from ddpm_codec.bulk.engine import ATTEMPTS, Board, Failed, connected, job
 from ddpm_codec.bulk.tally import Tally
-from ddpm_codec.errors import InputError
+from ddpm_codec.errors import InputError, ModelError, OutputError
 from tests.bulk.jobs import Echo
 
 pytest.importorskip("ray")
@@ -28,11 +28,15 @@ def test_what_becomes_of_tasks(tmp_path: Path) -> None:
     assert 2 <= len({result[1] for result in good.values()}) <= 2 + ATTEMPTS + 1
     assert outcomes["damaged"] == Failed("is damaged")
     assert outcomes["defect"] == Failed("ZeroDivisionError: by zero")
-    assert outcomes["disk full"] == Failed("No space left on device", fatal=True)
-    assert outcomes["dies"] == Failed(f"its worker died {ATTEMPTS} times; there may not be enough memory")
+    assert outcomes["disk full"] == Failed("No space left on device", OutputError)
+    died = outcomes["dies"]
+    assert isinstance(died, Failed)
+    assert died.fatal is None
+    assert died.reason.startswith(f"its worker died {ATTEMPTS} times (")
+    assert died.reason.endswith("); there may not be enough memory")
     # One attempt each, but for those whose worker died.
     assert len(list(tmp_path.iterdir())) == len(tasks) + (ATTEMPTS - 1) + 1
-    assert absent == dict.fromkeys("ab", Failed("no such model", fatal=True))
+    assert absent == dict.fromkeys("ab", Failed("no such model", ModelError))
     assert seen
     assert all(one.dims == 10 * one.pictures <= 10 * len(tasks) for one in seen)
 
@@ -59,5 +63,7 @@ def test_the_board_counts_a_task_once() -> None:
     board = Board()
     for done in (Tally(1, 5), Tally(2, 10), Tally(0), Tally(1, 5)):
         board.tell(1, done)
-    board.tell(2, Tally(3, 30, 7))
+    board.tell(2, Tally(3, 30, 7), ended=True)
     assert board.total() == Tally(4, 35, 7)
+    board.tell(1, Tally(2, 10), ended=True)
+    assert board.total() == Tally(5, 40, 7)

@@ -3,6 +3,7 @@
 The program and Ray are real, the model is not: the fallback codes the same way and loads no torch.
 """
 
+import hashlib
 import os
 import random
 import signal
@@ -19,6 +20,8 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.bulk import BulkOptions, bulk_encode, bulk_verify
+from ddpm_codec.bulk.places import Place
+from ddpm_codec.bulk.rows import read_facts
 from tests.helpers import leftovers
 
 PICTURES = 1200
@@ -109,6 +112,15 @@ def wait_for(out: Path, shards: int, process: "subprocess.Popen[bytes]") -> None
         time.sleep(0.01)
 
 
+def check_finished(out: Path) -> None:
+    """Check that what sidecars say of their shards is so, whatever was killed."""
+    place = Place(str(out))
+    for sidecar in out.glob("*.rows.parquet"):
+        facts = read_facts(place, sidecar.name.removesuffix(".rows.parquet"))
+        data = (out / f"{facts.shard}.ddpm").read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (facts.file_bytes, facts.sha256)
+
+
 def check_whole(many: Path, out: Path) -> None:
     """Check that the run is finished, and that everything is there once; where ``here`` does the decoding."""
     rows = pq.read_table(out / "manifest.parquet").to_pylist()
@@ -157,6 +169,7 @@ def test_a_run_whose_workers_and_then_driver_are_killed_goes_on(many: Path, tmp_
         kill([process.pid])
     assert first.items() <= before.items() <= finished(out).items(), "a finished shard was written again"
     assert len(first) < len(finished(out)) < SHARDS
+    check_finished(out)
     go_on(many, out)
     check_whole(many, out)
 
@@ -167,14 +180,20 @@ def test_a_run_whose_workers_and_then_driver_are_killed_goes_on(many: Path, tmp_
 def test_ten_kills_at_random_times(many: Path, tmp_path: Path, victims: Callable[[int], list[int]]) -> None:
     out = tmp_path / "out"
     times = random.Random(victims.__name__)
+    kills = 0
     for _ in range(10):
         with running(command(many, out)) as process:
             wait_for(out, len(finished(out)) + times.choice([0, 1, 1, 2]), process)
             time.sleep(times.uniform(0, 0.5))
             before = finished(out)
-            kill(victims(process.pid))
+            found = victims(process.pid)
+            kills += bool(found) and process.poll() is None
+            kill(found)
             if victims is workers_of:
                 time.sleep(times.uniform(0, 2))
         assert before.items() <= finished(out).items(), "a finished shard was written again"
+        check_finished(out)
+    # A few come before a worker is there, or after the end.
+    assert kills >= 5
     go_on(many, out)
     check_whole(many, out)

@@ -85,7 +85,7 @@ def test_a_tar_gives_its_pictures_in_its_order(pictures: Path, tmp_path: Path) -
     listing = source.listing(pixels=True)
     entries = entries_of(listing.table)
     assert [entry.name for entry in entries] == inside
-    assert len(listing.left_out) == 12
+    assert [one.reason for one in listing.left_out] == ["12 files in it have no extension of a picture"]
     assert source.label(entries[0]) == f"{tmp_path / 'set.tar'}!{inside[0]}"
     for entry, data in source.read_ahead(entries):
         assert data() == (pictures / entry.name).read_bytes()
@@ -108,6 +108,42 @@ def test_compressed_and_damaged_tars_are_refused(pictures: Path, tmp_path: Path)
     (tmp_path / "set.tar.gz").rename(tmp_path / "set.tar")
     with pytest.raises(InputError, match=r"set\.tar: cannot be read as an uncompressed tar"):
         names(tmp_path / "set.tar")
+
+
+def test_a_tar_that_is_cut_anywhere_is_refused(pictures: Path, tmp_path: Path) -> None:
+    tar_of(pictures, tmp_path / "whole.tar")
+    whole = (tmp_path / "whole.tar").read_bytes()
+    with tarfile.open(tmp_path / "whole.tar") as tar:
+        last = max(member.offset_data + member.size for member in tar)
+        heads = [member.offset for member in tar]
+    cuts = [*range(100, last, 1777), *(head + more for head in heads for more in (0, 100, 512)), last]
+    for cut in cuts:
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=r"cut\.tar"):
+            names(tmp_path / "cut.tar")
+
+
+def test_links_in_a_tar_are_named(pictures: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(pictures / "a" / "01.png", "x.png")
+        link = tarfile.TarInfo("y.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "x.png"
+        tar.addfile(link)
+    listing = Source(str(tmp_path / "set.tar")).listing()
+    assert [entry.name for entry in entries_of(listing.table)] == ["x.png"]
+    assert [str(one).rsplit("!")[1] for one in listing.left_out] == ["y.png: is a link, or no ordinary file"]
+
+
+def test_names_with_brackets_hidden_folders_and_links(pictures: Path, tmp_path: Path) -> None:
+    odd = tmp_path / ".hidden" / "odd [x]"
+    odd.mkdir(parents=True)
+    (odd / "01.png").write_bytes((pictures / "a" / "01.png").read_bytes())
+    (odd / "02.png").symlink_to(pictures / "a" / "02.png")
+    (odd / "03.png").symlink_to(pictures / "a" / "gone.png")
+    assert names(odd) == ["01.png", "02.png"]
+    listing = Source(str(tmp_path / ".hidden" / "odd*" / "*.png")).listing()
+    assert [entry.name for entry in entries_of(listing.table)] == ["odd [x]/01.png", "odd [x]/02.png"]
+    assert [one.reason for one in listing.left_out] == ["is a link to no file"]
 
 
 def test_a_name_that_is_there_twice_is_refused_and_the_others_are_not(pictures: Path, tmp_path: Path) -> None:

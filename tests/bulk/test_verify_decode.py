@@ -33,7 +33,9 @@ def test_all_is_as_the_manifest_says(shards: Path) -> None:
 def test_damage_of_every_kind_is_noticed(shards: Path) -> None:
     good = (shards / "shard-000001.ddpm").read_bytes()
     (shards / "shard-000001.ddpm").write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
-    assert [one.path for one in bulk_verify(str(shards)).wrong] == [str(shards / "shard-000001.ddpm")]
+    wrong = bulk_verify(str(shards)).wrong
+    assert [one.path for one in wrong] == ["shard-000001.ddpm"]
+    assert str(shards) not in wrong[0].reason
     # The pictures of another shard, whole but not those.
     shutil.copy(shards / "shard-000000.ddpm", shards / "shard-000001.ddpm")
     report = bulk_verify(str(shards))
@@ -66,6 +68,17 @@ def test_a_manifest_that_is_not_the_plan_is_refused(shards: Path, change: str) -
     pq.write_table(type(table).from_pylist(changed, schema=table.schema), shards / "manifest.parquet")
     with pytest.raises(FormatError, match=r"manifest\.parquet"):
         bulk_verify(str(shards))
+
+
+@pytest.mark.parametrize("column", ["name", "shard"])
+def test_a_manifest_that_names_other_places_is_refused(shards: Path, tmp_path: Path, column: str) -> None:
+    table = pq.read_table(shards / "manifest.parquet")
+    rows = table.to_pylist()
+    rows[3][column] = "../evil.png"
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), shards / "manifest.parquet")
+    with pytest.raises(FormatError, match=r"manifest\.parquet"):
+        bulk_decode(str(shards), str(tmp_path / "inner" / "back"))
+    assert not list(tmp_path.glob("**/evil*"))
 
 
 def test_what_is_no_run_or_not_finished_is_refused(shards: Path, pictures: Path) -> None:
