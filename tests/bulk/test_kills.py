@@ -197,3 +197,18 @@ def test_ten_kills_at_random_times(many: Path, tmp_path: Path, victims: Callable
     assert kills >= 5
     go_on(many, out)
     check_whole(many, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_is_one_line(many: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out = tmp_path / "out"
+    with running(command(many, out)) as process:
+        wait_for(out, 2, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert errors.decode().splitlines()[-1].startswith("ddpm-codec: error: ")
+    assert len(errors.splitlines()) == 1
+    check_finished(out)
+    assert not leftovers(out)
