@@ -16,6 +16,7 @@ from ddpm_codec import __version__
 from ddpm_codec.errors import DdpmCodecError, FormatError, OutputExistsError
 from ddpm_codec.workers import Workers
 from ddpm_codec_cli import group, options
+from ddpm_codec_cli.bulk import COMMANDS as BULK
 from ddpm_codec_cli.group import COMMANDS, LazyCommand, cli
 from ddpm_codec_cli.main import main
 from ddpm_codec_cli.output import (
@@ -56,15 +57,21 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in shown and entry.summary[:20] in shown for name, entry in COMMANDS.items())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+ALL_COMMANDS = [*COMMANDS, *(f"bulk {name}" for name in BULK)]
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     assert f"Usage: ddpm-codec {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in ALL_COMMANDS if name != "bulk"])
 def test_every_command_speaks_json(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
+    command: click.Command | None = cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)
     assert command is not None
     assert "--json" in {word for parameter in command.params for word in parameter.opts}
 
