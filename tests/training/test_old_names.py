@@ -45,7 +45,7 @@ def test_the_configuration_of_an_old_run() -> None:
     assert config == TrainConfig.from_stored(old)
     new = tomllib.loads(config.to_toml())
     # Keys that came later have their defaults.
-    assert in_old_names(new) == old | {"data": new["data"], "skip_small": False}
+    assert in_old_names(new) == old | {"data": new["data"], "skip_small": False, "augment_saturation": 0.0}
     assert TrainConfig.from_stored(new) == TrainConfig.from_dict(new) == config
 
 
