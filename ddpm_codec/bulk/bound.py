@@ -286,8 +286,6 @@ def _evaluated(
         make = job(PartEvaluator, pictures.place.address, options, identity, pool.device, keep)
         for task, result in pool.run(make, tasks(), standing):
             if isinstance(result, Failed):
-                if result.fatal:
-                    raise result.error()
                 where = f"images {task.first} to {task.first + len(task.entries) - 1}"
                 failed.append(f"{pictures.place.url}: {where}: {result.reason}")
             else:

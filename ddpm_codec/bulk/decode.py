@@ -254,8 +254,6 @@ def _decode(
         make = job(ShardDecoder, run.place.address, place.address, kind, named(model), pool.device)
         for task, result in pool.run(make, tasks(), standing):
             if isinstance(result, Failed):
-                if result.fatal:
-                    raise result.error()
                 report.failed.append(Untaken(task.file, run.place.without(task.file, result.reason)))
             else:
                 report.shards += 1

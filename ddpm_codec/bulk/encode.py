@@ -177,7 +177,7 @@ def bulk_encode(
                 if len(finished) < plan.shards:
                     _encode(plan, place, options, cluster, finished, report, progress)
             except BaseException:
-                _forget_unused(plan, place, new=new)
+                _forget_unused(place, new=new)
                 raise
             _merge(plan, pictures, place, report)
     report.seconds = watch.seconds
@@ -219,7 +219,7 @@ def _planned(wanted: Plan, place: Place) -> tuple[Plan, bool]:
     return wanted, True
 
 
-def _forget_unused(plan: Plan, place: Place, *, new: bool) -> None:
+def _forget_unused(place: Place, *, new: bool) -> None:
     """Remove a plan that this start has written and nothing was coded by, so that another one may take its place."""
     with suppress(DdpmCodecError):
         there = place.sizes()
@@ -277,8 +277,6 @@ def _encode(
         tasks = (Task(plan.shard_name(n), entries) for n, entries in plan.batches() if n not in finished)
         for task, result in pool.run(job(ShardEncoder, setting), tasks, standing):
             if isinstance(result, Failed):
-                if result.fatal:
-                    raise result.error()
                 failed.append(Untaken(task.shard + SHARD, result.reason))
             else:
                 coded = coded.plus(Tally(result.pictures, result.dims, result.file_bytes))

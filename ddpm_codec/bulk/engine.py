@@ -75,6 +75,12 @@ class Failed(NamedTuple):
         return (self.fatal or OutputError)(self.reason)
 
 
+def raise_fatal(result: object) -> None:
+    """Raise what a task has instead of a result, where no other task can succeed either."""
+    if isinstance(result, Failed) and result.fatal is not None:
+        raise result.error()
+
+
 class _Died(NamedTuple):
     """A worker that died over a task, and what Ray says of it."""
 
@@ -195,17 +201,22 @@ class Pool:
     ) -> Iterator[Outcome[T, R]]:
         """Give tasks to workers, and yield what became of each as it ends, in no order.
 
-        A task whose worker dies goes to a new one, ATTEMPTS times in all.
+        A task whose worker dies goes to a new one, ATTEMPTS times in all. What no task can succeed after ends the run.
 
         Args:
             make: makes the job of a worker, in its process; picklable.
             tasks: taken as workers become free.
             standing: told about twice a second what has been done in all, the unfinished tasks included.
+
+        Raises:
+            DdpmCodecError: a failure that is fatal, or the loss of the cluster.
         """
         from ray.exceptions import RayError
 
         try:
-            yield from _Run(self._ray, self.device, make, standing).outcomes(tasks, self.size)
+            for outcome in _Run(self._ray, self.device, make, standing).outcomes(tasks, self.size):
+                raise_fatal(outcome.result)
+                yield outcome
         except (ConnectionError, RayError) as error:
             raise OutputError(f"Ray: the cluster was lost ({one_line(error)}); the same command goes on") from error
 

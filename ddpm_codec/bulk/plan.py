@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ddpm_codec.bulk.entries import Entry, entries_of, read_parquet
+from ddpm_codec.bulk.entries import Entry, batches_of, entries_of, read_parquet
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.container.layout import MAX_IMAGES
 from ddpm_codec.errors import FormatError, InputError
@@ -155,8 +155,8 @@ def _changed(before: Plan, now: Plan) -> str:
 
 
 def _rows(table: "pa.Table") -> Iterator[Entry]:
-    for start in range(0, len(table), 4096):
-        for entry in entries_of(table, start, start + 4096):
+    for batch in batches_of(table):
+        for entry in batch:
             yield entry._replace(pixels=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ddpm_codec.bulk import bound, decode, encode, verify
-from ddpm_codec.bulk.engine import Cluster, Outcome, Worker
+from ddpm_codec.bulk.engine import Cluster, Outcome, Worker, raise_fatal
 from ddpm_codec.bulk.tally import Tally
 from tests.helpers import PHOTO
 
@@ -47,6 +47,7 @@ class PoolHere:
             result = worker.run(key, task)
             whole = whole.plus(board.total)
             standing(whole)
+            raise_fatal(result)
             yield Outcome(task, result)
 
 
