@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import table, write_json
+from benchmarks.processes import descendants
 
 RAY_DATA = """
 import pickle
@@ -73,22 +74,6 @@ class Watch:
                 sizes[pid] = pss, Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
         self.all_mb = max(self.all_mb, sum(pss for pss, _ in sizes.values()))
         self.worker_mb = max([self.worker_mb, *(pss for pss, worker in sizes.values() if worker)])
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            number = int(entry.name)
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            parents.setdefault(parent, []).append(number)
-    found, pending = list[int](), [pid]
-    while pending:
-        children = parents.get(pending.pop(), [])
-        found += children
-        pending += children
-    return found
 
 
 def timed(words: list[str | Path | int]) -> dict[str, float]:

@@ -188,6 +188,12 @@ class Picture:
     info: PictureInfo
     pixels: bytes
 
+    def without_metadata(self) -> "Picture":
+        """Return the picture without what does not belong to its pixels."""
+        info = self.info
+        bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency, white=info.white)
+        return Picture(bare, self.pixels)
+
     @property
     def name(self) -> str:
         """See :class:`PictureInfo`."""

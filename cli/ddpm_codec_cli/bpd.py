@@ -39,18 +39,7 @@ LABELS = {
     metavar="FILE",
     data=True,
 )
-@options.noise(
-    "--crossing",
-    "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own; with --decoder its lowest]",
-)
-@options.steps_option
-@options.schedule_option
-@options.variance_option
-@options.tile_option
-@options.limit_option
-@options.first_frame_option
-@options.batch_option
-@options.seed_option
+@options.bound_options
 @options.device_option
 @options.threads_option
 @options.path("--plot", "Plot the bits of each step and their sum to this .png, .svg or .pdf file.")

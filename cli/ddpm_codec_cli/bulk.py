@@ -216,15 +216,7 @@ def verify(
 @click.command(epilog=SOURCE_HELP)
 @_place("SRC")
 @options.model_option
-@options.noise("--crossing", "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own]")
-@options.steps_option
-@options.schedule_option
-@options.variance_option
-@options.tile_option
-@options.limit_option
-@options.first_frame_option
-@options.batch_option
-@options.seed_option
+@options.bound_options
 @options.text(
     "--keep", "Folder for finished parts, so that the same command goes on after an interruption.", metavar="DIR"
 )

@@ -204,6 +204,18 @@ json_option = click.option(
 )
 
 
+def bound_options(command: Command) -> Command:
+    """Add the settings of a bound that `bpd` and `bulk bpd` share."""
+    crossing = noise(
+        "--crossing",
+        "Crossing of the pixel decoder, in grey levels of noise.  [default: the model's own; with --decoder its lowest]",
+    )
+    chain = (crossing, steps_option, schedule_option, variance_option, tile_option)
+    for decorate in reversed((*chain, limit_option, first_frame_option, batch_option, seed_option)):
+        command = decorate(command)
+    return command
+
+
 def limit_threads(threads: int | None) -> None:
     """Bound the CPU threads of a command until it ends; None leaves the choice to the library and torch."""
     if threads is None:

@@ -196,7 +196,7 @@ def _wanted(
 
     # A plan that is there has the borders already.
     listing = pictures.listing(pixels=options.shard_images is None and PLAN not in place.sizes(), said=said)
-    listing = _without(listing, place)
+    listing = _without(listing, pictures.place, place)
     if options.strict and listing.left_out:
         raise LeftOutError(listing.left_out)
     # No shard can hold their names.
@@ -228,9 +228,9 @@ def _forget_unused(place: Place, *, new: bool) -> None:
                 place.remove(name)
 
 
-def _without(listing: Listing, place: Place) -> Listing:
+def _without(listing: Listing, source: Place, place: Place) -> Listing:
     """Return a listing that does not mention what the run itself writes into a folder of its source."""
-    inside = place.root.rstrip("/") + "/"
+    inside = source.label(place.root.rstrip("/") + "/")
     return replace(listing, left_out=[one for one in listing.left_out if not one.path.startswith(inside)])
 
 

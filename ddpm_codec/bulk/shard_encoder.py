@@ -22,7 +22,7 @@ from ddpm_codec.files.verification import UNLIMITED, compare, picture_digest
 from ddpm_codec.image_io import read_stored
 from ddpm_codec.isolation import isolated
 from ddpm_codec.models.registry import DEFAULT, ModelName, find_model, model_id, shipped_models
-from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.picture import Picture
 from ddpm_codec.stopwatch import Stopwatch
 from ddpm_codec.units import bytes_to_bpd
 
@@ -126,11 +126,7 @@ class ShardEncoder:
 
     def _picture(self, entry: Entry, data: bytes) -> tuple[Picture, tuple[str, ...]]:
         found = read_stored(data, first_frame=self._setting.first_frame, name=entry.name)
-        if not self._setting.strip:
-            return found.picture, found.notes
-        info = found.picture.info
-        bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency, white=info.white)
-        return Picture(bare, found.picture.pixels), found.notes
+        return found.picture.without_metadata() if self._setting.strip else found.picture, found.notes
 
     def _verify(self, file: bytes, name: str, digests: list[bytes]) -> None:
         container = read_container(ByteSource(file, name, name), max_pixels=UNLIMITED)

@@ -9,7 +9,7 @@ from ddpm_codec.errors import InputError, LeftOutError, RefusedInputsError, Unta
 from ddpm_codec.files.options import EncodeOptions
 from ddpm_codec.files.streams import StreamPicture
 from ddpm_codec.image_io import check_header, list_inputs, read_stored
-from ddpm_codec.picture import Picture, PictureInfo
+from ddpm_codec.picture import Picture
 
 Check = Callable[[Picture], None]
 """Raises an InputError if a picture cannot be used."""
@@ -158,11 +158,7 @@ class Inputs:
         source = entry.source.data if isinstance(entry.source, StreamPicture) else entry.source
         found = read_stored(source, first_frame=self.options.first_frame, name=entry.name)
         self.notes[entry.label] = found.notes
-        if not self.options.strip:
-            return found.picture
-        picture, info = found.picture, found.picture.info
-        bare = PictureInfo(info.name, info.mode, info.size, info.palette, info.transparency, white=info.white)
-        return Picture(bare, picture.pixels)
+        return found.picture.without_metadata() if self.options.strip else found.picture
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -249,6 +249,18 @@ def test_strict_refuses_what_is_no_picture(pictures: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_shards_inside_the_source_are_no_strangers_in_it(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    (pictures / "a" / "notes.txt").unlink()
+    monkeypatch.chdir(pictures.parent)
+    where = "pictures" if relative else str(pictures)
+    options = BulkOptions(model="none", shard_images=5, strict=True)
+    bulk_encode(where, f"{where}/shards", options)
+    assert bulk_encode(where, f"{where}/shards", options).kept_shards == 3
+
+
 def test_a_damaged_plan_is_said_to_be(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     bulk_encode(str(pictures), str(out), NONE)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from benchmarks.processes import descendants
 from ddpm_codec.bulk import BulkOptions, bulk_encode, bulk_verify
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.rows import read_facts
@@ -46,22 +47,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(many: Path, out: Path) -> list[str]:
     words = ["bulk", "encode", many, out, "--model", "none", "--shard-images", PER_SHARD, "--workers", 2, "--json"]
     return [sys.executable, "-m", "ddpm_codec_cli", *map(str, words)]
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            number = int(entry.name)
-            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
-            parents.setdefault(int(after_name[1]), []).append(number)
-    found, pending = list[int](), [pid]
-    while pending:
-        children = parents.get(pending.pop(), [])
-        found += children
-        pending += children
-    return found
 
 
 def workers_of(pid: int) -> list[int]:
