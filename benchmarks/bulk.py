@@ -5,7 +5,8 @@ The pictures are the CIFAR-10 test set, again and again, as PNG files in a folde
 machine (moto's, whose Python takes part of a core). Peer: `ddpm-codec encode` of the same folder, with one thread and with
 all. Shards are compared byte for byte between numbers of workers. Seconds are of whole commands, the start of Ray included.
 `actors` and `ray.data` code with the fallback, which takes a millisecond a picture, so that what the engine itself takes
-shows: plain actors as in the package, and the same work as a map over a ray.data set.
+shows: plain actors as in the package, and the same work as a map over a ray.data set. `listing` is what the driver does
+before any work, headers read, and `imports` the same program without it: they differ by the memory that the pictures take.
 Memory is proportional resident memory (Pss), the largest seen in five looks a second: of one worker, and of all processes.
 """
 
@@ -56,6 +57,13 @@ data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(Encode, co
 print(sum(row["bytes"] for row in data.iter_rows()))
 """
 """The same shards by ray.data."""
+
+
+LISTING = (
+    "import sys; import pyarrow, PIL.Image; "
+    "from ddpm_codec.bulk.plan import Plan; from ddpm_codec.bulk.source import Source"
+)
+LISTED = "Plan.of(Source(sys.argv[1]).listing(pixels=True).table, {'shard_images': None, 'shard_pixels': None})"
 
 
 class Watch:
@@ -172,6 +180,8 @@ def main() -> None:
             "bulk, tar on S3": [*bulk, "s3://bench/in.tar", folder / "s3", *model],
             "actors": [*bulk, pictures, folder / "actors", *none],
             "ray.data": ["-c", RAY_DATA, pictures, folder / "data", options.shard_images, os.cpu_count()],
+            "imports": ["-c", f"{LISTING}; import time; time.sleep(2)"],
+            "listing": ["-c", f"{LISTING}; held = {LISTED}; import time; time.sleep(1)", pictures],
             "encode, fallback": [*cli, "encode", pictures, "--model", "none", "-o", folder / "none.ddpm"],
         }
         found: dict[str, dict[str, float]] = {}

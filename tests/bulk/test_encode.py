@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ddpm_codec
-from ddpm_codec.bulk import BulkOptions, Standing, bulk_encode, encode, source
+from ddpm_codec.bulk import BulkOptions, Standing, bulk_encode, bulk_verify, encode, source
 from ddpm_codec.bulk.engine import Failed
 from ddpm_codec.bulk.places import Place
 from ddpm_codec.bulk.rows import ShardFacts
@@ -144,6 +144,29 @@ def test_broken_pictures_are_rows_and_stop_no_other(pictures: Path, tmp_path: Pa
     assert not (tmp_path / "out" / "shard-000002.ddpm").exists()
     again = bulk_encode(str(pictures), str(tmp_path / "out"), BulkOptions(model="none", shard_images=4))
     assert (again.kept_shards, again.failed) == (3, 5)
+
+
+def test_one_in_ten_broken_in_ways_of_its_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    broken = set()
+    for number in range(400):
+        path = folder / f"{number:03d}.png"
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+        data = bytearray(path.read_bytes())
+        if number % 10 == 3:
+            at = int(rng.integers(60, len(data) - 20))
+            # Cut short, a wrong byte in the pixels, empty, a wrong byte in the signature.
+            flipped = bytes([*data[:at], data[at] ^ 0x55, *data[at + 1 :]])
+            path.write_bytes((data[:at], flipped, b"", bytes([data[0] ^ 0xFF, *data[1:]]))[number // 10 % 4])
+            broken.add(path.name)
+    report = bulk_encode(str(folder), str(tmp_path / "out"), BulkOptions(model="none", shard_images=50))
+    assert (report.pictures, report.failed) == (360, 40)
+    assert {Path(one.path).name for one in report.failures} == broken
+    assert all(one.reason for one in report.failures)
+    verified = bulk_verify(str(tmp_path / "out"))
+    assert (verified.pictures, verified.failures, verified.wrong) == (360, 40, [])
 
 
 def test_shards_by_pixels_and_images_in_order(pictures: Path, tmp_path: Path) -> None:
