@@ -32,6 +32,7 @@ _SPAN_GAP = 1 << 16
 """What a request for several pictures of a tar reads at most, and what may lie between two of them."""
 
 _HEADER_BYTES = 1 << 12
+_HEADERS = 1 << 10
 _NO_PICTURE = "has no extension of a picture"
 _BLOCK = 512
 _PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
@@ -219,10 +220,12 @@ class Source:
 
     def _with_pixels(self, entries: list[Entry], said: Said | None) -> Iterator[Entry]:
         with ThreadPoolExecutor(READERS) as pool:
-            for done, (entry, pixels) in enumerate(zip(entries, pool.map(self._pixels, entries), strict=True)):
-                yield entry._replace(pixels=pixels)
+            # By the thousand: a pool makes a future of each at once.
+            for start in range(0, len(entries), _HEADERS):
+                batch = entries[start : start + _HEADERS]
+                yield from map(_with, batch, pool.map(self._pixels, batch))
                 if said is not None:
-                    said(done + 1)
+                    said(start + len(batch))
 
     def _pixels(self, entry: Entry) -> int:
         """Return the pixels of a picture, 0 where its header cannot be read: it will be refused when it is coded."""
@@ -235,6 +238,10 @@ class Source:
                 continue
             return width * height
         return 0
+
+
+def _with(entry: Entry, pixels: int) -> Entry:
+    return entry._replace(pixels=pixels)
 
 
 def _spans(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
