@@ -287,10 +287,13 @@ def progress_bar() -> "Iterator[Callable[[Standing], None]]":
     from tqdm import tqdm
 
     started = time.monotonic()
-    with tqdm(unit="picture", unit_scale=True, leave=False, file=sys.stderr, disable=None) as bar:
+    with tqdm(desc="starting", unit="picture", unit_scale=True, leave=False, file=sys.stderr, disable=None) as bar:
 
         def progress(standing: "Standing") -> None:
             bar.total = standing.total
+            # Until then pictures are listed, and Ray starts, which takes some seconds.
+            if standing.pictures or standing.dims:
+                bar.set_description_str("", refresh=False)
             if standing.dims:
                 rate = standing.dims / 1e6 / max(time.monotonic() - started, 1e-3)
                 facts = f"{rate:.2f} MB/s"

@@ -1,13 +1,17 @@
 """The command line of bulk: exit codes, lines, JSON."""
 
+import io
 import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from ddpm_codec.bulk import Standing
+from ddpm_codec_cli.bulk import progress_bar
 from tests.helpers import Run
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -94,3 +98,30 @@ def test_coding_by_the_fallback_loads_no_torch(pictures: Path, tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert (tmp_path / "out" / "shard.ddpm").exists()
+
+
+def test_a_bar_says_that_it_starts_until_a_picture_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with progress_bar() as progress:
+        progress(Standing(0, 20))
+        assert "starting" in shown.last()
+        progress(Standing(5, 20, dims=10**6))
+        # Redrawn at most ten times a second.
+        time.sleep(0.2)
+        progress(Standing(10, 20, dims=2 * 10**6, coded_bytes=500_000, coded_dims=10**6))
+        assert "starting" not in shown.last()
+        assert "10.0/20.0" in shown.last()
+        assert "4.000 bits/dim" in shown.last()
+
+
+class Terminal(io.StringIO):
+    """What a terminal was sent."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+    def last(self) -> str:
+        """Return what was drawn last on the line."""
+        return self.getvalue().rsplit("\r", 1)[-1]
