@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm_codec.codecs.lossless import single
 from ddpm_codec.files import encode_files
 from ddpm_codec_cli.main import main
 from tests.golden.regenerate import FLOAT, noisy_picture
@@ -30,6 +31,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def same_weights_every_time() -> None:
     """Fresh layers draw their weights from this generator: a test that fails once fails again."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def without_indices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code lone pictures by bits-back alone: with a model as bad as the tiny one, indices take seconds and are never chosen."""
+    monkeypatch.setattr(single, "_suits_indices", lambda *_: False)
 
 
 @pytest.fixture

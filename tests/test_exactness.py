@@ -36,7 +36,7 @@ one numpy's functions give other bits."""
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of six tiles."""
     path = tmp_path_factory.mktemp("picture") / "noise.png"
-    Image.fromarray(noisy_picture(7, 128, 192)).save(path)
+    Image.fromarray(noisy_picture(7, 64, 96)).save(path)
     return path
 
 
@@ -44,7 +44,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coded(picture: Path) -> bytes:
     """Its file, coded here."""
     path = picture.with_suffix(".ddpm")
-    assert encode_files([picture], path, model=str(EXACT), tile=64).net_dims > 0
+    assert encode_files([picture], path, model=str(EXACT), tile=32).net_dims > 0
     return path.read_bytes()
 
 
@@ -69,7 +69,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 def progressive(picture: Path) -> Path:
     """Its progressive file, messages and tiles, coded here; and what a level of it shows here, ``sample.png``."""
     path = picture.with_name("progressive.ddpm")
-    encode_progressive_files([picture], path, steps=8, register_bits=8, tile=64, fallback=False, model=EXACT)
+    encode_progressive_files([picture], path, steps=8, register_bits=8, tile=32, fallback=False, model=EXACT)
     decode_file(path, path.with_name("sample.png"), model=EXACT, level=4, reconstruction="sample")
     return path
 
@@ -100,7 +100,7 @@ def test_another_process_writes_the_same_bytes_and_reads_them(
     run_elsewhere(
         PLACES[place],
         ["decode", picture.with_suffix(".ddpm"), "-o", tmp_path / "x.png"],
-        ["encode", picture, "-o", tmp_path / "noise.ddpm", "--tile", "64"],
+        ["encode", picture, "-o", tmp_path / "noise.ddpm", "--tile", "32"],
         ["encode", folder, "-o", tmp_path / "set.ddpm"],
         ["decode", progressive, "-o", tmp_path / "whole.png"],
         ["decode", progressive, "-o", tmp_path / "sample.png", "--level", "4", "--reconstruction", "sample"],
@@ -134,7 +134,7 @@ def test_batches_and_kernels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change(monkeypatch)
-    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64)
+    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=32)
     assert (tmp_path / "noise.ddpm").read_bytes() == coded
 
 
@@ -144,13 +144,13 @@ def test_without_onednn(picture: Path, coded: bytes, tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False):
             assert kernels.pick_kernels(torch.device("cpu")) == "float32"
-            encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64)
+            encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=32)
     assert (tmp_path / "noise.ddpm").read_bytes() == coded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_and_cpu_read_each_other(picture: Path, coded: bytes, tmp_path: Path) -> None:
-    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=64, device="cuda")
+    encode_files([picture], tmp_path / "noise.ddpm", model=str(EXACT), tile=32, device="cuda")
     assert (tmp_path / "noise.ddpm").read_bytes() == coded
     for device in ("cpu", "cuda"):
         decode_file(tmp_path / "noise.ddpm", tmp_path / f"{device}.png", model=EXACT, device=device)

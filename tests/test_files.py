@@ -317,7 +317,7 @@ def test_verification_notices_wrong_pixels(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_bound_agrees_with_the_file(tmp_path: Path) -> None:
+def test_the_bound_agrees_with_the_file(without_indices: None, tmp_path: Path) -> None:
     from ddpm_codec.evaluation import evaluate_bpd
 
     # Noise is the same everywhere: the tiles that the fallback takes as seeds are like the others.

@@ -10,8 +10,8 @@ from ddpm_codec import pillow_plugin
 from tests.golden.regenerate import EXACT, noisy_picture
 
 
-@pytest.fixture(scope="session")
-def noise() -> NDArray[np.uint8]:
+@pytest.fixture
+def noise(without_indices: None) -> NDArray[np.uint8]:
     """A picture that the tiny model codes smaller than the fallback does, [128, 192, 3]."""
     return noisy_picture(100, 128, 192)
 

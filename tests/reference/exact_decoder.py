@@ -70,15 +70,15 @@ def steps(greys: Array, mean: Array, reach: int, multiplier: int) -> Array:
     """Return from m_0 of each pixel to the pixels before it in the square, [B, h, w, 3 (reach^2 // 2)]; 0 outside."""
     batch, _, height, width = greys.shape
     border, seen = reach // 2, reach**2 // 2
-    found = np.zeros((batch, height, width, seen, 3), np.int64)
+    around = ((0, 0), (0, 0), (border, 0), (border, border))
+    padded, there = np.pad(greys, around), np.pad(np.ones_like(greys), around)
+    far = []
     for place in range(seen):
-        down, right = place // reach - border, place % reach - border
-        for y in range(max(0, -down), height):
-            own = slice(max(0, -right), max(0, min(width, width - right)))
-            other = slice(own.start + right, own.stop + right) if own.start < own.stop else own
-            far = (greys[:, :, y + down, other] - mean[:, :, y, own]) * multiplier
-            found[:, y, own, place] = np.clip(shift_even(far, 24), -4096, 4095).transpose(0, 2, 1)
-    return found.reshape(batch, height, width, 3 * seen)
+        row, column = divmod(place, reach)
+        before = np.s_[..., row : row + height, column : column + width]
+        far.append((padded[before] - mean) * there[before])
+    found = np.clip(shift_even(np.stack(far) * multiplier, 24), -4096, 4095)
+    return found.transpose(1, 3, 4, 0, 2).reshape(batch, height, width, 3 * seen)
 
 
 def whole_sums(q: Array, layer: Convolution) -> Array:

@@ -29,12 +29,10 @@ Array = NDArray[np.int64]
 
 def shift_even(a: Array, s: Array | int) -> Array:
     """Return a / 2^s rounded half to even; shapes broadcast."""
-    s = np.asarray(s, dtype=np.int64)
-    floor = a >> s
-    rest = a - (floor << s)
-    half = np.where(s > 0, np.int64(1) << np.maximum(s - 1, 0), 1)
-    up = (rest > half) | ((rest == half) & (s > 0) & (floor & 1 == 1))
-    rounded: Array = floor + up
+    half = (np.int64(1) << s) >> 1
+    odd = a >> s & 1
+    # Just below a half is not rounded up, where the floor is even.
+    rounded: Array = (a + half - np.minimum(half, 1 - odd)) >> s
     return rounded
 
 
@@ -60,7 +58,7 @@ def window_sums(q: Array, layer: Convolution, part: Callable[[Array], Array]) ->
     padded = np.broadcast_to(layer.reading.zero, (batch, height + 2 * pad, width + 2 * pad, channels)).copy()
     padded[:, pad : pad + height, pad : pad + width] = q
     windows = np.lib.stride_tricks.sliding_window_view(part(padded), (side, side), axis=(1, 2))[:, ::stride, ::stride]
-    sums: Array = np.einsum("bhwcij,ocij->bhwo", windows, layer.weight, optimize=True)
+    sums: Array = windows.reshape(*windows.shape[:3], -1) @ layer.weight.reshape(len(layer.weight), -1).T
     return sums
 
 
