@@ -35,7 +35,7 @@ def same_weights_every_time() -> None:
 
 @pytest.fixture
 def without_indices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code lone pictures by bits-back alone: with a model as bad as the tiny one, indices take seconds and are never chosen."""
+    """Code lone pictures by bits-back alone: with the tiny model, a bad one, indices take seconds and are never chosen."""
     monkeypatch.setattr(single, "_suits_indices", lambda *_: False)
 
 

@@ -91,7 +91,10 @@ def run_elsewhere(environment: dict[str, str], *commands: list[str | Path]) -> N
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, marks=[pytest.mark.slow] if place == "one thread" else []) for place in PLACES],
+)
 def test_another_process_writes_the_same_bytes_and_reads_them(
     place: str, picture: Path, coded: bytes, archive: tuple[Path, bytes], progressive: Path, tmp_path: Path
 ) -> None:

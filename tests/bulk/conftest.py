@@ -15,7 +15,7 @@ from ddpm_codec.bulk.tally import Tally
 from tests.helpers import PHOTO
 
 
-class _Told:
+class Told:
     """Stands for the actor that adds up what workers have done."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class PoolHere:
     def run(
         self, make: Callable[[], Any], tasks: Iterable[Any], standing: Callable[[Tally], None]
     ) -> Iterator[Outcome[Any, Any]]:
-        board = _Told()
+        board = Told()
         worker = Worker(make, board)
         whole = Tally()
         for key, task in enumerate(tasks):

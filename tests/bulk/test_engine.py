@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from ddpm_codec.bulk import Cluster
-from ddpm_codec.bulk.engine import ATTEMPTS, Board, Failed, connected, job
+from ddpm_codec.bulk.engine import ATTEMPTS, Board, Failed, Worker, connected, job, raise_fatal
 from ddpm_codec.bulk.tally import Tally
 from ddpm_codec.errors import InputError, ModelError, OutputError
+from tests.bulk.conftest import Told
 from tests.bulk.jobs import Echo
 
 pytest.importorskip("ray")
@@ -22,8 +23,6 @@ def test_what_becomes_of_tasks(tmp_path: Path) -> None:
         # What no other task can succeed after ends a run at once.
         with pytest.raises(OutputError, match="No space left on device"):
             list(pool.run(job(Echo, str(tmp_path)), ["disk full", *["later"] * 20], lambda _: None))
-        with pytest.raises(ModelError, match="no such model"):
-            list(pool.run(job(Echo, "no model"), ["a", "b"], lambda _: None))
     assert outcomes.keys() == set(tasks)
     good = {task: result for task, result in outcomes.items() if not isinstance(result, Failed)}
     assert good.keys() == {*(f"task {n}" for n in range(20)), "dies once"}
@@ -43,6 +42,13 @@ def test_what_becomes_of_tasks(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("later.*"))) < 20
     assert seen
     assert all(one.dims == 10 * one.pictures <= 10 * len(tasks) for one in seen)
+
+
+def test_a_job_that_cannot_be_made_is_fatal() -> None:
+    result = Worker(job(Echo, "no model"), Told()).run(0, "a")
+    assert result == Failed("no such model", ModelError)
+    with pytest.raises(ModelError, match="no such model"):
+        raise_fatal(result)
 
 
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("tile", [64, 256])
+@pytest.mark.parametrize("tile", [64, pytest.param(256, marks=pytest.mark.slow)])
 def test_a_picture_that_the_model_codes_badly_goes_to_the_fallback_alone(
     tile: int, model: Model, attempts: list[int]
 ) -> None:
