@@ -15,7 +15,7 @@ demo: $(STAMP)
 test slow browser: export OMP_NUM_THREADS = 1
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not data and not browser"

@@ -93,13 +93,13 @@ def test_levels_schedules_and_variances(run: Run, tiles: Path, folder: Path) -> 
 
 
 def test_the_reference_model_codes_without_loss(run: Run, tiles: Path, tmp_path: Path) -> None:
-    names = [tmp_path / f"{index:02d}.png" for index in range(16)]
-    for name, tile in zip(names, np.load(tiles), strict=True):
+    names = [tmp_path / f"{index:02d}.png" for index in range(8)]
+    for name, tile in zip(names, np.load(tiles)[::2], strict=True):
         Image.fromarray(tile).save(name)
     file = tmp_path / "tiles.ddpm"
     report = values_of(run("encode", *names, "-o", file, "--model", REFERENCE, "--steps", 12, "--verify", "--json"))
     assert report["model"] == "ddpm-small"
-    assert report["fallback_images"] < 10
+    assert report["fallback_images"] < 5
     assert report["net_bpd"] < 4.5, "the coder used the model, and the model knows pictures"
     info = values_of(run("info", file, "--json"))
     assert (info["arithmetic"], info["coding_steps"]) == ("float", 11)

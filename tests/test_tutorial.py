@@ -14,7 +14,7 @@ from tests.helpers import PHOTO, Run, pixels
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "TUTORIAL.md"
 FENCE = "`" * 3
-SIDE = 16
+SIDE = 8
 """Of the pictures: the tutorial's thousand levels are no fewer for small ones, but cheaper."""
 
 
