@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.bulk [--count 20000] [--model cifar10] [--shard-images 500] [--only NAME ...] [--json FILE]
 The pictures are the CIFAR-10 test set, again and again, as PNG files in a folder and as a tar on an S3 server on this
-machine (moto's, whose Python takes part of a core). Peer: `ddpm-codec encode` of the same folder, with one thread and with
+machine (moto's, whose Python takes part of a core: `server_cpu_seconds`). Peer: `ddpm-codec encode` of the same folder, with one thread and with
 all. Shards are compared byte for byte between numbers of workers. Seconds are of whole commands, the start of Ray included.
 `actors` and `ray.data` code with the fallback, which takes a millisecond a picture, so that what the engine itself takes
 shows: plain actors as in the package, and the same work as a map over a ray.data set. `listing` is what the driver does
@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks.cifar import test_images
 from benchmarks.common import table, write_json
-from benchmarks.processes import descendants
+from benchmarks.processes import cpu_seconds, descendants
 
 RAY_DATA = """
 import pickle
@@ -106,8 +106,8 @@ def timed(words: list[str | Path | int]) -> dict[str, float]:
 
 
 @contextmanager
-def s3_server() -> Iterator[None]:
-    """Start an S3 server in a process of its own, with a bucket, and let fsspec find it."""
+def s3_server() -> Iterator[int]:
+    """Start an S3 server in a process of its own, with a bucket, and let fsspec find it; give its process id."""
     import boto3
 
     process = subprocess.Popen(
@@ -123,7 +123,7 @@ def s3_server() -> Iterator[None]:
                 boto3.client("s3").create_bucket(Bucket="bench")
                 break
             time.sleep(0.2)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, s3_server():
+    with tempfile.TemporaryDirectory() as name, s3_server() as server:
         folder = Path(name)
         pictures = folder / "in"
         write_pictures(pictures, options.count)
@@ -187,7 +187,9 @@ def main() -> None:
         found: dict[str, dict[str, float]] = {}
         for what, words in runs.items():
             if not options.only or what in options.only:
+                before = cpu_seconds(server)
                 found[what] = timed(words)
+                found[what]["server_cpu_seconds"] = cpu_seconds(server) - before
                 print(what, found[what], flush=True)
         pairs = {
             "the same shards with 1 worker and with all": (folder / "w1", folder / "w2"),
@@ -200,7 +202,7 @@ def main() -> None:
         values["pictures_per_second"] = options.count / values["seconds"]
         if peer:
             values["over_encode"] = peer["seconds"] / values["seconds"]
-    keys = ("seconds", "pictures_per_second", "over_encode", "worker_mb", "all_mb")
+    keys = ("seconds", "pictures_per_second", "over_encode", "worker_mb", "all_mb", "server_cpu_seconds")
     print(table(["run", *keys], [[what, *(values.get(key) for key in keys)] for what, values in found.items()]))
     for what, held in same.items():
         print(f"{what}: {held}")

@@ -87,6 +87,13 @@ def busy_process() -> Iterator[None]:
         process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken so far, in seconds."""
+    # Behind the name, which may contain anything, in brackets.
+    facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that they have."""
     parents: dict[int, list[int]] = {}
