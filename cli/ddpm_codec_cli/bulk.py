@@ -171,7 +171,7 @@ def decode(
     """Decode what `bulk encode` wrote to SRC into lossless picture files in DST, or one tar a shard.
 
     A picture keeps its name, with the extension png, or tiff or npy where png does not hold it. The same command goes on
-    after an interruption.
+    after an interruption; where it has finished, or something else lies, it writes nothing.
     """
     from ddpm_codec.bulk import bulk_decode
 
