@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.bulk [--count 20000] [--model cifar10] [--shard-images 500] [--only NAME ...] [--json FILE]
 The pictures are the CIFAR-10 test set, again and again, as PNG files in a folder and as a tar on an S3 server on this
-machine (moto's, whose Python takes part of a core: `server_cpu_seconds`). Peer: `ddpm-codec encode` of the same folder, with one thread and with
-all. Shards are compared byte for byte between numbers of workers. Seconds are of whole commands, the start of Ray included.
+machine (moto's; `server_cpu_seconds` is what it takes). Peer: `ddpm-codec encode` of the same folder, with one thread and
+with all. Shards are compared byte for byte between numbers of workers. Seconds are of whole commands, Ray's start included.
 `actors` and `ray.data` code with the fallback, which takes a millisecond a picture, so that what the engine itself takes
 shows: plain actors as in the package, and the same work as a map over a ray.data set. `listing` is what the driver does
 before any work, headers read, and `imports` the same program without it: they differ by the memory that the pictures take.

@@ -7,9 +7,11 @@ the next that Ray would have to keep in memory.
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,6 +30,10 @@ ResultOut = TypeVar("ResultOut", covariant=True)
 
 ATTEMPTS: Final = 3
 """Workers that may die over a task before it is given up."""
+
+CONNECT_SECONDS: Final = 10.0
+
+TOKEN_HINT: Final = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token has none"
 
 _LOOK_SECONDS = 0.5
 _LONGEST_FOLDER = 24
@@ -120,11 +126,31 @@ def connected(cluster: Cluster) -> Iterator["Pool"]:
             try:
                 with _own_signals():
                     _start(ray, cluster, folder)
+            except DdpmCodecError:
+                raise
             except Exception as error:  # connection and start-up errors of many kinds
-                raise InputError(f"Ray at {cluster.address}: cannot be reached ({one_line(error)})") from error
+                raise InputError(f"Ray at {cluster.address}: cannot be reached ({_why_unreached(error)})") from error
             yield Pool(ray, cluster, local=local)
         finally:
             ray.shutdown()
+
+
+def _why_unreached(error: Exception) -> str:
+    """Return why there is no connection; that a token is missing stands in the text of some cause alone."""
+    cause: BaseException | None = error
+    while cause is not None and "AuthenticationError" not in f"{type(cause).__name__} {cause}":
+        cause = cause.__cause__
+    return one_line(error) if cause is None else f"it asks for a token: {TOKEN_HINT}"
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Raise InputError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        except OSError as error:
+            raise InputError(f"Ray at {address}: cannot be reached ({error.strerror or one_line(error)})") from error
 
 
 @contextmanager
@@ -166,7 +192,11 @@ def _start(ray: Any, cluster: Cluster, folder: str) -> None:  # noqa: ANN401 - a
     """Start Ray on this machine, or connect to a cluster, whose workers run the code of their own installation."""
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
     if cluster.address != "local":
-        ray.init(address=cluster.address, **quiet)
+        _check_somebody_listens(cluster.address)
+        with warnings.catch_warnings():
+            # Of a connection that fails, ahead of the error.
+            warnings.simplefilter("ignore")
+            ray.init(address=cluster.address, **quiet)
         return
     # A logical core for each worker, and some for Ray's own actors.
     cores = (cluster.workers or usable_cores()) + 2
