@@ -1,6 +1,6 @@
 """Question: what does a model lose in bits/dim by being exact?
 
-Run: python -m benchmarks.quantization_loss [--model cifar10] [--float models/cifar10_float.pt] [--limit 1000] [--json FILE]
+Run: python -m benchmarks.quantization_loss --float cifar10_float.pt [--model cifar10] [--limit 1000] [--json FILE]
 The bound over the chain of the shipped model, same pictures and same noise, for: the network in float32 as it was before any
 quantisation; that network made exact without further training (calibrated on training pictures by ``export``, where --plain
 names the file); the model that ships. Standard errors are of the differences, over pictures.
@@ -56,7 +56,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="cifar10", choices=["cifar10", "photo"])
-    parser.add_argument("--float", dest="floating", type=Path)
+    parser.add_argument(
+        "--float", dest="floating", type=Path, required=True, help="docs/MODELS.md tells where the float networks are"
+    )
     parser.add_argument(
         "--plain", type=Path, help="the float network, exported exact without training under quantisation"
     )
@@ -64,7 +66,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     frozen = load_model(find_model(options.model))
-    saved = load_checkpoint(need(options.floating or Path("models") / f"{options.model}_float.pt"))
+    saved = load_checkpoint(need(options.floating))
     network = build_denoiser(saved.config)
     load_weights(network, saved.ema, "checkpoint")
     variants: dict[str, Denoiser] = {"float32": MixedPrecision(network.place(CPU).eval(), "float32")}
