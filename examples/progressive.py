@@ -13,7 +13,7 @@ import ddpm_codec
 from ddpm_codec.distortion import psnr_db
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "shutters_128x128.png"
-SIDE, PIECES = 32, 16
+SIDE, PIECES = 64, 32
 
 photo = np.asarray(Image.open(sys.argv[1] if len(sys.argv) > 1 else SAMPLE).convert("RGB"))
 top, left = (max(0, side - SIDE) // 2 for side in photo.shape[:2])

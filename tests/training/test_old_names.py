@@ -62,7 +62,7 @@ def test_the_weights_that_come_with_the_project(weights: Path) -> None:
         assert (config.steps, config.train_steps) == (stored["levels"], stored["steps"])
     # A run at a constant rate is configured for a million, and stopped.
     assert 1000 < config.train_steps <= 1_000_000
-    assert config.steps in (11, 12)
+    assert config.steps in (11, 12, 16)
 
 
 def test_an_old_run_resumes_forks_starts_others_and_is_exported(tiny: Make, tmp_path: Path) -> None:

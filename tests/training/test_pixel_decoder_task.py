@@ -336,7 +336,7 @@ def test_no_step_below_the_crossing_is_left_untrained() -> None:
     """The steps that a denoiser's run prices reach to the first level above the crossing of every short chain."""
     root = Path(__file__).resolve().parents[2]
     for name in ("photo", "cifar10"):
-        config = TrainConfig.from_sources(root / "models" / f"{name}_denoiser.toml", {})
+        config = TrainConfig.from_sources(root / "models" / f"{name}_denoiser_int.toml", {})
         drawn = torch.cat([draw_levels(config, 64, torch.Generator().manual_seed(k)).log_snr for k in range(20)])
         model = open_model(find_model(name))
         for grey_levels in CROSSINGS:
