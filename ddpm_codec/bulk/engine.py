@@ -31,10 +31,7 @@ ResultOut = TypeVar("ResultOut", covariant=True)
 ATTEMPTS: Final = 3
 """Workers that may die over a task before it is given up."""
 
-CONNECT_SECONDS: Final = 10.0
-
-TOKEN_HINT: Final = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token has none"
-
+_CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LONGEST_FOLDER = 24
 _STORE_BYTES = 1 << 27
@@ -126,8 +123,6 @@ def connected(cluster: Cluster) -> Iterator["Pool"]:
             try:
                 with _own_signals():
                     _start(ray, cluster, folder)
-            except DdpmCodecError:
-                raise
             except Exception as error:  # connection and start-up errors of many kinds
                 raise InputError(f"Ray at {cluster.address}: cannot be reached ({_why_unreached(error)})") from error
             yield Pool(ray, cluster, local=local)
@@ -138,19 +133,18 @@ def connected(cluster: Cluster) -> Iterator["Pool"]:
 def _why_unreached(error: Exception) -> str:
     """Return why there is no connection; that a token is missing stands in the text of some cause alone."""
     cause: BaseException | None = error
-    while cause is not None and "AuthenticationError" not in f"{type(cause).__name__} {cause}":
+    while cause is not None:
+        if "AuthenticationError" in f"{type(cause).__name__} {cause}":
+            return "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token has none"
         cause = cause.__cause__
-    return one_line(error) if cause is None else f"it asks for a token: {TOKEN_HINT}"
+    return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
 
 
 def _check_somebody_listens(address: str) -> None:
-    """Raise InputError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        except OSError as error:
-            raise InputError(f"Ray at {address}: cannot be reached ({error.strerror or one_line(error)})") from error
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @contextmanager

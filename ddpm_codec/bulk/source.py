@@ -223,7 +223,8 @@ class Source:
             # By the thousand: a pool makes a future of each at once.
             for start in range(0, len(entries), _HEADERS):
                 batch = entries[start : start + _HEADERS]
-                yield from map(_with, batch, pool.map(self._pixels, batch))
+                for entry, pixels in zip(batch, pool.map(self._pixels, batch), strict=True):
+                    yield entry._replace(pixels=pixels)
                 if said is not None:
                     said(start + len(batch))
 
@@ -238,10 +239,6 @@ class Source:
                 continue
             return width * height
         return 0
-
-
-def _with(entry: Entry, pixels: int) -> Entry:
-    return entry._replace(pixels=pixels)
 
 
 def _spans(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -97,7 +97,7 @@ def test_a_file_put_together_again_is_the_same(kind: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("fallback", 200), ("bits-back", 40), ("indices", 24), ("fallback-end", 24), ("single", 24), ("indexed", 24)],
+    [("fallback", 300), ("bits-back", 60), ("indices", 40), ("fallback-end", 40), ("single", 40), ("indexed", 40)],
 )
 def test_a_few(kind: str, count: int, tmp_path: Path) -> None:
     _check(kind, 1_000_000, 1_000_000 + count, tmp_path)

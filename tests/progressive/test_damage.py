@@ -30,9 +30,9 @@ def test_a_file_may_end_at_every_byte(small: Coded, run: Run, tmp_path: Path) ->
 def test_large_files_may_end_anywhere(name: str, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source: Coded = request.getfixturevalue(name)
     rng = np.random.default_rng(0)
-    lengths = set(rng.integers(1, len(source.data), 20).tolist())
+    lengths = set(rng.integers(1, len(source.data), 30).tolist())
     # Half of them in the first tenth, where the sections are; and beside the ends of these.
-    lengths |= set(rng.integers(1, len(source.data) // 10, 20).tolist())
+    lengths |= set(rng.integers(1, len(source.data) // 10, 30).tolist())
     lengths |= {source.ends[0] - 1, source.ends[0], source.ends[-1] - 1}
     for length in sorted(lengths):
         check_prefix(run, tmp_path, source, length)
